@@ -1,0 +1,37 @@
+"""Softmax, log-softmax, log-sum-exp and cross-entropy, with their gradients, for any array type.
+
+>>> import numpy as np
+>>> import logitx as lx
+>>> print(lx.softmax(np.array([[1.0, 2.0, 3.0]])).round(4))
+[[0.09   0.2447 0.6652]]
+"""
+
+from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
+from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
+from logitx._functions.softmax import (
+    log_softmax,
+    log_softmax_vjp,
+    logsumexp,
+    merge_logsumexp,
+    softmax,
+    softmax_vjp,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "backends",
+    "cross_entropy",
+    "cross_entropy_grad_hess",
+    "cross_entropy_value_and_grad",
+    "log_softmax",
+    "log_softmax_vjp",
+    "logsumexp",
+    "merge_logsumexp",
+    "set_num_threads",
+    "softmax",
+    "softmax_vjp",
+    "use_backend",
+    "warmup",
+    "which",
+]

@@ -1,0 +1,68 @@
+"""Axis rules: the only place where an axis may be negative, a tuple or None."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from typing import Any
+
+from logitx._typing import Layout
+
+
+def _as_int(axis: Any) -> int:
+    try:
+        if isinstance(axis, bool):
+            raise TypeError
+        return operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis: {axis!r} is not allowed; allowed are an int, a tuple of ints or None") from None
+
+
+def _class_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(ndim))
+    if not isinstance(axis, tuple):
+        axis = (axis,)
+        if ndim == 0 and _as_int(axis[0]) in (0, -1):
+            return ()  # a 0-d array is one class
+    axes = []
+    for one in map(_as_int, axis):
+        if not -ndim <= one < ndim:
+            raise ValueError(f"axis: {one} is out of range for {ndim} dimensions; allowed are {-ndim} to {ndim - 1}")
+        axes.append(one % ndim)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis: {axis} names a dimension twice; allowed are distinct dimensions")
+    return tuple(axes)
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def layout(shape: tuple[int, ...], axis: Any) -> Layout:
+    """Say how an array of this shape is seen as one with a single class axis."""
+    ndim = len(shape)
+    axes = _class_axes(axis, ndim)
+    batch = tuple(d for d in range(ndim) if d not in axes)
+    if axes and axes == tuple(range(axes[0], axes[0] + len(axes))):  # neighbors in order: fold them where they are
+        order, position = tuple(range(ndim)), axes[0]
+    else:
+        order, position = batch + axes, len(batch)
+    permuted = tuple(shape[d] for d in order)
+    before, after = permuted[:position], permuted[position + len(axes) :]
+    n = math.prod(shape[d] for d in axes)
+    moved = order != tuple(range(ndim))
+    return Layout(
+        given=shape,
+        axes=axes,
+        folds=moved or len(axes) != 1,
+        permutation=order if moved else None,
+        inverse=tuple(order.index(d) for d in range(ndim)) if moved else None,
+        permuted=permuted,
+        shape=(*before, n, *after),
+        axis=position,
+        outer=math.prod(before),
+        n=n,
+        inner=math.prod(after),
+        rows=tuple(shape[d] for d in batch),
+        kept=tuple(1 if d in axes else shape[d] for d in range(ndim)),
+        column=(*before, 1, *after),
+    )

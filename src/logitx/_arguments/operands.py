@@ -1,0 +1,216 @@
+"""Operand rules: what an array or number beside the logits may be, and how it becomes one of their family."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from logitx._arrays import FLOATS, Family, constant, dtype_name, family_of, fold
+from logitx._typing import Array, Layout, Scalar
+
+
+def is_integer(name: str) -> bool:
+    """Tell whether this is the name of an integer dtype."""
+    return name.startswith(("int", "uint"))
+
+
+def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
+    """Return an operand as an array of the family of `x`, on its device; NumPy data may come to any array on the CPU."""
+    found = family_of(value)
+    if found is None:
+        raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known()}")
+    if found is family and found.name != "numpy":
+        if found.device(value) != found.device(x):
+            raise TypeError(
+                f"{name}: lies on device {found.device(value)}, the logits on {found.device(x)}; move one of them"
+            )
+        return value
+    if found.name != "numpy":
+        raise TypeError(
+            f"{name}: a {found.name} array cannot go with logits of {family.name}; convert one to the other's library"
+        )
+    array = np.asarray(value)
+    if family.name == "numpy":
+        return array
+    if not constant(value) and "cpu" not in str(family.device(x) or "cpu").lower():
+        raise TypeError(f"{name}: is a NumPy array, the logits lie on device {family.device(x)}; move one of them")
+    return family.adopt(array, x)
+
+
+def _known() -> str:
+    return "allowed are NumPy, JAX, PyTorch and Array API arrays, lists and numbers; convert with numpy.asarray"
+
+
+def first(name: str, x: Any) -> tuple[Family, Array]:
+    """Return the family of the array that decides, and the array; lists and numbers become NumPy arrays."""
+    family = family_of(x)
+    if family is None:
+        raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known()}")
+    if family.name == "numpy" and not isinstance(x, np.ndarray):
+        x = np.asarray(x)
+    return family, x
+
+
+def real(name: str, value: Array, kinds: str) -> str:
+    """Check that an operand is real; return the name of its dtype."""
+    dtype = dtype_name(value.dtype)
+    if not (dtype in FLOATS or dtype == "bool" or is_integer(dtype)):
+        raise TypeError(f"{name}: dtype {dtype} is not allowed; allowed are {kinds}")
+    return dtype
+
+
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Tell whether an array of `shape` broadcasts to exactly `to`."""
+    if len(shape) > len(to):
+        return False
+    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
+
+
+def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dtype: str | None = None) -> Array:
+    """Check and fold an operand that broadcasts to the logits (`where`, boolean; `b`, real)."""
+    if value is None:
+        return None
+    value = adopt(name, value, family, x)
+    if dtype == "bool" and dtype_name(value.dtype) != "bool":
+        raise TypeError(f"{name}: dtype {dtype_name(value.dtype)} is not allowed; allowed is bool")
+    real(name, value, "real dtypes")
+    if tuple(value.shape) != lay.given:
+        if not broadcasts(tuple(value.shape), lay.given):
+            raise ValueError(
+                f"{name}: shape {tuple(value.shape)} is not allowed; allowed are shapes that broadcast to that of the"
+                f" logits, {lay.given}"
+            )
+        value = family.namespace(x).broadcast_to(value, lay.given)
+    return fold(family, value, lay)
+
+
+def same_shape(name: str, value: Any, family: Family, x: Array, lay: Layout, of: str) -> Array:
+    """Check and fold a floating operand that has exactly the shape of the first array."""
+    value = adopt(name, value, family, x)
+    real(name, value, ", ".join(FLOATS))
+    if tuple(value.shape) != lay.given:
+        raise ValueError(
+            f"{name}: shape {tuple(value.shape)} is not allowed; allowed is exactly that of {of}, {lay.given}"
+        )
+    return fold(family, value, lay)
+
+
+def _number(name: str, value: Any, allowed: str, low: float, high: float) -> float:
+    number = float(value)
+    # Open at 0 for what must be positive; `high` is inf where any finite number will do.
+    if not (low <= number <= high) or math.isinf(number) or (name in _POSITIVE and number == 0):
+        raise ValueError(f"{name}: {number} is not allowed; allowed are {allowed}")
+    return number
+
+
+_POSITIVE = ("temperature", "softcap")
+_RANGES: dict[str, tuple[str, float, float]] = {
+    "temperature": ("finite numbers > 0", 0.0, math.inf),
+    "softcap": ("finite numbers > 0, or None", 0.0, math.inf),
+    "label_smoothing": ("numbers from 0 to 1", 0.0, 1.0),
+    "z_loss": ("finite numbers", -math.inf, math.inf),
+}
+
+
+def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Array, lay: Layout) -> Scalar:
+    """Check a number that a framework may trace; None where it has no effect.
+
+    The ranges are checked where the value is known. `temperature` and `softcap` may differ from row to row: an array
+    that broadcasts to the logits with length 1 along the class axes.
+    """
+    allowed, low, high = _RANGES[name]
+    if constant(value) and not isinstance(value, bool):
+        value = _number(name, value, allowed, low, high)
+        return None if value == neutral else value
+    if value is None and name == "softcap":
+        return None
+    if value is None or isinstance(value, bool):
+        raise TypeError(f"{name}: {value!r} is not allowed; allowed are {allowed}, or an array of them")
+    value = adopt(name, value, family, x)
+    if real(name, value, "real dtypes") == "bool":
+        raise TypeError(f"{name}: dtype bool is not allowed; allowed are real numbers")
+    if family.readable(value):
+        # The extremes decide; a single number becomes a constant where that cuts no derivative.
+        if family.to_numpy is not None and not getattr(value, "requires_grad", False) and value.ndim == 0:
+            number = _number(name, family.to_numpy(value), allowed, low, high)
+            return None if number == neutral else number
+        if math.prod(value.shape):
+            xp = family.namespace(value)
+            flat = family.detach(value)
+            for extreme in (xp.min(flat), xp.max(flat)):
+                _number(name, extreme, allowed, low, high)
+    if value.ndim == 0:
+        return value
+    if name not in _POSITIVE or not broadcasts(tuple(value.shape), lay.kept):
+        shapes = "()" if name not in _POSITIVE else f"() and shapes that broadcast to {lay.kept}"
+        raise ValueError(f"{name}: shape {tuple(value.shape)} is not allowed; allowed are {shapes}")
+    xp = family.namespace(x)
+    return xp.reshape(xp.broadcast_to(value, lay.kept), lay.column)
+
+
+def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
+    """Check the weights of the classes: one each."""
+    if value is None:
+        return None
+    value = adopt("class_weight", value, family, x)
+    real("class_weight", value, "real dtypes")
+    if tuple(value.shape) != (lay.n,):
+        raise ValueError(
+            f"class_weight: shape {tuple(value.shape)} is not allowed; allowed is ({lay.n},), one weight a class"
+        )
+    return value
+
+
+def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
+    """Check the weights of the rows: one each, or what broadcasts to that."""
+    if value is None:
+        return None
+    value = adopt("sample_weight", value, family, x)
+    real("sample_weight", value, "real dtypes")
+    if tuple(value.shape) == lay.rows:
+        return value
+    if not broadcasts(tuple(value.shape), lay.rows):
+        raise ValueError(
+            f"sample_weight: shape {tuple(value.shape)} is not allowed; allowed are shapes that broadcast to"
+            f" {lay.rows}, the logits without their class axes"
+        )
+    return family.namespace(x).broadcast_to(value, lay.rows)
+
+
+def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str) -> Array:
+    """Check an output: writable memory of exactly this shape and dtype, disjoint from the input or the same."""
+    if value is None:
+        return None
+    if family.immutable:
+        raise TypeError(f"out: arrays of {family.name} are immutable; allowed is None")
+    if family_of(value) is not family or (family.name == "numpy" and not isinstance(value, np.ndarray)):
+        raise TypeError(f"out: {type(value).__name__} is not allowed; allowed is a {family.name} array like the input")
+    if tuple(value.shape) != shape or dtype_name(value.dtype) != dtype:
+        raise ValueError(
+            f"out: shape {tuple(value.shape)} of {dtype_name(value.dtype)} is not allowed; allowed is exactly {shape}"
+            f" of {dtype}"
+        )
+    if family.device(value) != family.device(x):
+        raise ValueError(f"out: lies on device {family.device(value)}; allowed is {family.device(x)}, as the input")
+    if family.to_numpy is not None and family.readable(value):
+        target, source = family.to_numpy(value), family.to_numpy(x)
+        if not target.flags.writeable:
+            raise ValueError("out: is read-only; allowed is writable memory")
+        if not _same(target, source) and _overlap(target, source):
+            raise ValueError("out: overlaps the input in part; allowed are the input itself or separate memory")
+    return value
+
+
+def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    return a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
+
+
+def _overlap(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # any bound on the work is allowed
+    except np.exceptions.TooHardError:
+        return True

@@ -1,0 +1,279 @@
+"""Array families: one row each. Recognize, find the namespace, view as NumPy without a copy, hand back.
+
+A family is recognized by the concrete type of an array, once; afterwards it is one dictionary look-up. Frameworks are
+looked up in ``sys.modules`` and never imported in order to ask: nobody holds a torch tensor without torch loaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from logitx._typing import Array, Layout
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """What the library must know of one kind of array."""
+
+    name: str
+    recognizes: Callable[[type], bool]
+    namespace: Callable[[Array], Any]
+    adopt: Callable[[np.ndarray[Any, Any], Array], Array]  # NumPy data -> this family, where that other array lives
+    default_float: Callable[[Array], str]
+    readable: Callable[[Array], bool]  # its values can be looked at now, at no cost: concrete and on the CPU
+    immutable: bool = False
+    device: Callable[[Array], Any] = lambda _: None  # comparable; None where the framework moves data by itself
+    detach: Callable[[Array], Array] = lambda x: x  # the same values, constant to automatic differentiation
+    to_numpy: Callable[[Array], np.ndarray[Any, Any]] | None = None  # a view, never a copy
+    from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
+    scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
+
+
+@functools.lru_cache(maxsize=256, typed=True)  # typed: dtypes of two libraries may compare equal, or warn
+def dtype_name(dtype: Any) -> str:
+    """Return the one name by which every library's object for a dtype is known here: "float32", "int8", "bool"."""
+    name = getattr(dtype, "name", None)
+    if isinstance(name, str):  # np.dtype and what follows it
+        return name
+    if isinstance(dtype, str):
+        return dtype
+    if isinstance(dtype, type):  # np.float32, jnp.bfloat16, float
+        return np.dtype(dtype).name
+    return str(dtype).rpartition(".")[2]  # torch.float32, array_api_strict.float32
+
+
+def namespace_dtype(xp: Any, name: str) -> Any:
+    """Return the dtype object of a namespace by its name."""
+    if xp is np:
+        if name == "bfloat16":
+            import ml_dtypes  # NumPy has no bfloat16 of its own; whoever holds such an array has this
+
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(name)
+    if name == "int64" and "jax" in sys.modules and xp is sys.modules.get("jax.numpy"):
+        return sys.modules["jax"].dtypes.canonicalize_dtype("int64")  # int32 unless x64 is on, without a warning
+    return getattr(xp, name)
+
+
+def constant(value: Any) -> TypeGuard[bool | int | float]:
+    """Tell whether `value` is a plain Python number: known now, the same for every backend."""
+    return type(value) is float or isinstance(value, int | float)
+
+
+# -- NumPy ------------------------------------------------------------------------------------------------------------
+
+
+def _is_numpy(cls: type) -> bool:
+    # Subclasses may carry what we would drop (a mask, a unit, labels); a memory map carries nothing.
+    return cls in (np.ndarray, np.memmap, list, tuple) or issubclass(cls, np.generic | int | float | complex)
+
+
+def _numpy_back(a: np.ndarray[Any, Any], name: str) -> Array:
+    return a.view(namespace_dtype(np, name)) if name == "bfloat16" and a.dtype == np.uint16 else a
+
+
+# -- PyTorch ----------------------------------------------------------------------------------------------------------
+
+
+def _is_torch(cls: type) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and issubclass(cls, torch.Tensor)
+
+
+def _torch_namespace(_: Array) -> Any:
+    import array_api_compat.torch as xp
+
+    return xp
+
+
+def _torch_adopt(a: np.ndarray[Any, Any], like: Array) -> Array:
+    import torch
+
+    # from_numpy knows no negative strides, no foreign byte order, and warns of read-only memory
+    if not a.flags.writeable or not a.flags.c_contiguous or not a.dtype.isnative:
+        a = np.array(a, dtype=a.dtype.newbyteorder("="), order="C")
+    if a.dtype.name == "bfloat16":
+        return torch.from_numpy(a.view(np.uint16)).view(torch.bfloat16).to(like.device)
+    return torch.from_numpy(a).to(like.device)
+
+
+def _torch_readable(x: Array) -> bool:
+    import torch
+
+    return (
+        x.device.type == "cpu"
+        and type(x) in (torch.Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+def _torch_view(x: Array) -> np.ndarray[Any, Any]:
+    x = x.detach() if x.requires_grad else x
+    if x.dtype is sys.modules["torch"].bfloat16:  # NumPy has none: its bits
+        x = x.view(sys.modules["torch"].uint16)
+    array: np.ndarray[Any, Any] = x.numpy()
+    return array
+
+
+def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
+    torch = sys.modules["torch"]
+    tensor = torch.from_numpy(np.asarray(a))
+    return tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
+
+
+# -- JAX --------------------------------------------------------------------------------------------------------------
+
+
+def _is_jax(cls: type) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and (issubclass(cls, jax.Array) or issubclass(cls, jax.core.Tracer))
+
+
+def _jax_namespace(_: Array) -> Any:
+    import jax.numpy
+
+    return jax.numpy
+
+
+def _jax_default_float(_: Array) -> str:
+    import jax.numpy
+
+    return str(jax.numpy.result_type(float).name)
+
+
+def _jax_readable(x: Array) -> bool:
+    import jax
+
+    return (
+        not isinstance(x, jax.core.Tracer)
+        and x.is_fully_addressable
+        and all(device.platform == "cpu" for device in x.devices())
+    )
+
+
+# -- anything else with the Array API ---------------------------------------------------------------------------------
+
+
+def _is_array_api(cls: type) -> bool:
+    return hasattr(cls, "__array_namespace__") and not issubclass(cls, np.ndarray)
+
+
+def _standard_namespace(x: Array) -> Any:
+    import array_api_compat
+
+    return array_api_compat.array_namespace(x)
+
+
+def _standard_readable(x: Array) -> bool:
+    import array_api_compat
+
+    return "cpu" in str(array_api_compat.device(x)).lower() and not array_api_compat.is_lazy_array(x)
+
+
+def _standard_default_float(x: Array) -> str:
+    info = _standard_namespace(x).__array_namespace_info__()
+    return dtype_name(info.default_dtypes()["real floating"])
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            name="numpy",
+            recognizes=_is_numpy,
+            namespace=lambda _: np,
+            adopt=lambda a, _: a,
+            default_float=lambda _: "float64",
+            readable=lambda _: True,
+            to_numpy=lambda x: x,
+            from_numpy=_numpy_back,
+            scalar=lambda x: x[()],
+        ),
+        Family(
+            name="torch",
+            recognizes=_is_torch,
+            namespace=_torch_namespace,
+            adopt=_torch_adopt,
+            default_float=lambda _: dtype_name(sys.modules["torch"].get_default_dtype()),
+            readable=_torch_readable,
+            device=lambda x: x.device,
+            detach=lambda x: x.detach(),
+            to_numpy=_torch_view,
+            from_numpy=_torch_back,
+        ),
+        Family(
+            name="jax",
+            recognizes=_is_jax,
+            namespace=_jax_namespace,
+            adopt=lambda a, like: _jax_namespace(like).asarray(a),
+            default_float=_jax_default_float,
+            readable=_jax_readable,
+            immutable=True,
+            detach=lambda x: sys.modules["jax"].lax.stop_gradient(x),
+        ),
+        Family(
+            name="array_api",
+            recognizes=_is_array_api,
+            namespace=_standard_namespace,
+            adopt=lambda a, like: _standard_namespace(like).asarray(a, device=like.device),
+            default_float=_standard_default_float,
+            readable=_standard_readable,
+            device=lambda x: x.device,
+        ),
+    )
+}
+
+_BY_TYPE: dict[type, Family] = {}
+
+
+def family_of(x: Any) -> Family | None:
+    """Return the family of an array, a Python number or a (nested) list; None for what the library does not know."""
+    cls = type(x)
+    family = _BY_TYPE.get(cls)
+    if family is None:
+        family = next((row for row in FAMILIES.values() if row.recognizes(cls)), None)
+        if family is not None:
+            _BY_TYPE[cls] = family
+    return family
+
+
+# -- one class axis, and back -----------------------------------------------------------------------------------------
+
+
+def fold(family: Family, x: Array, layout: Layout) -> Array:
+    """Move and fold the class axes of an array of the given shape into one."""
+    if not layout.folds:
+        return x
+    xp = family.namespace(x)
+    if layout.permutation is not None:
+        x = xp.permute_dims(x, layout.permutation)
+    return xp.reshape(x, layout.shape)
+
+
+def unfold(family: Family, x: Array, layout: Layout) -> Array:
+    """Undo `fold`."""
+    if not layout.folds:
+        return x
+    xp = family.namespace(x)
+    x = xp.reshape(x, layout.permuted)
+    return x if layout.inverse is None else xp.permute_dims(x, layout.inverse)
+
+
+def fold_as_view(family: Family, x: Array, layout: Layout) -> Array | None:
+    """Fold an output so that writing to it writes to `x`; None where only a copy has the shape."""
+    if not layout.folds:
+        return x
+    if family.to_numpy is None:
+        return None
+    folded = fold(family, x, layout)
+    same_memory = np.may_share_memory(family.to_numpy(folded), family.to_numpy(x))
+    return folded if same_memory else None

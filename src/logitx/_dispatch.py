@@ -1,0 +1,214 @@
+"""Choose a backend for a plan, run it, and give its results back in the shape and type of the input.
+
+The only file that names a choice. A backend is imported on first use; whether it can serve a call it says itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple, cast
+
+from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
+from logitx._typing import Array, Backend, LossParts, Plan
+from logitx.backends import BACKENDS, BackendRow
+
+
+class BackendInfo(NamedTuple):
+    """A backend, whether it can be used here, and why (not)."""
+
+    name: str
+    available: bool
+    reason: str
+    families: tuple[str, ...]
+
+
+class Declined(NamedTuple):
+    """A backend that would not run a call, and why."""
+
+    backend: str
+    reason: str
+
+
+class Choice(NamedTuple):
+    """The backend that would run a call, why, and those that would not."""
+
+    backend: str
+    reason: str
+    declined: tuple[Declined, ...]
+
+
+_forced: ContextVar[str | None] = ContextVar("logitx_backend", default=None)
+_NAMES = tuple(row.name for row in BACKENDS)
+
+
+@functools.cache
+def _missing(row: BackendRow) -> str | None:
+    if row.requires is not None and importlib.util.find_spec(row.requires) is None:
+        return f"{row.requires} is not installed"
+    return None
+
+
+@functools.cache
+def _load(row: BackendRow) -> Backend:
+    return cast(Backend, importlib.import_module(row.module))
+
+
+def _rows(family: str) -> Iterator[tuple[BackendRow, str | None]]:
+    """Yield every backend in order, with the reason why it does not come into question."""
+    forced = _forced.get()
+    for row in BACKENDS:
+        if forced is not None and row.name != forced:
+            yield row, f"use_backend({forced!r}) is in force"
+        elif family not in row.families:
+            yield row, f"does not take arrays of {family}; takes those of {', '.join(row.families)}"
+        else:
+            yield row, _missing(row)
+
+
+@functools.lru_cache(maxsize=64)
+def _candidates(family: str, forced: str | None) -> tuple[Backend, ...]:
+    return tuple(_load(row) for row, reason in _rows(family) if reason is None)
+
+
+def _refuse(plan: Plan, operands: tuple[Any, ...]) -> ValueError:
+    chosen = which(plan, operands)
+    declined = "; ".join(f"{name}: {reason}" for name, reason in chosen.declined if name == _forced.get())
+    others = [row.name for row in BACKENDS if row.name != _forced.get() and plan.family in row.families]
+    return ValueError(
+        f"use_backend: {_forced.get()!r} cannot run {plan.op} here ({declined}); allowed are {', '.join(others)}"
+    )
+
+
+def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
+    """Return the first backend that accepts the call."""
+    for backend in _candidates(plan.family, _forced.get()):
+        if backend.accepts(plan, operands) is None:
+            return backend
+    raise _refuse(plan, operands)
+
+
+def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
+    """Say which backend `choose` returns, and why the others do not come first."""
+    choice, declined = None, []
+    for row, reason in _rows(plan.family):
+        if reason is None:
+            reason = _load(row).accepts(plan, operands)
+        if choice is None and reason is None:
+            choice = row
+        elif choice is None or reason is not None:
+            declined.append(Declined(row.name, str(reason)))
+        else:
+            declined.append(Declined(row.name, f"{choice.name} comes first"))
+    name, why = ("", "no backend accepts this call") if choice is None else (choice.name, choice.summary)
+    return Choice(name, why, tuple(declined))
+
+
+def run(plan: Plan, operands: tuple[Any, ...]) -> Any:
+    """Run an operation on the chosen backend and wrap its results."""
+    return _WRAP[plan.op](FAMILIES[plan.family], plan, getattr(choose(plan, operands), plan.op)(plan, *operands))
+
+
+def run_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
+    """Run an operation whose last operand is an output, of the shape of the logits."""
+    *inputs, out = operands
+    if out is None:
+        return run(plan, operands)
+    family = FAMILIES[plan.family]
+    folded = fold_as_view(family, out, plan.layout)
+    result = getattr(choose(plan, operands), plan.op)(plan, *inputs, folded)
+    if result is not folded:  # the backend cannot write, or this output has no folded view
+        out[...] = unfold(family, result, plan.layout)
+    return out
+
+
+def run_reduction_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
+    """Run logsumexp, whose output is too small to be worth a backend's writing to it."""
+    *inputs, out = operands
+    result = run(plan, tuple(inputs))
+    if out is None:
+        return result
+    value = result[0] if plan.return_sign else result
+    out[...] = value
+    return (out, result[1]) if plan.return_sign else out
+
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+
+def _full(family: Family, plan: Plan, x: Array) -> Array:
+    x = unfold(family, x, plan.layout)
+    return family.scalar(x) if plan.scalar else x
+
+
+def _fulls(family: Family, plan: Plan, result: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(_full(family, plan, x) for x in result)
+
+
+def _small(family: Family, x: Array) -> Array:
+    return family.scalar(x) if x.ndim == 0 else x
+
+
+def _normalizer(family: Family, plan: Plan, result: tuple[Array, Array]) -> Any:
+    shape = plan.layout.kept if plan.keepdims else plan.layout.rows
+    xp = family.namespace(result[0])
+    value, *sign = (_small(family, xp.reshape(x, shape)) for x in result if x is not None)
+    return (value, sign[0]) if plan.return_sign else value
+
+
+def _loss(family: Family, plan: Plan, result: tuple[Array, Array, Array]) -> Any:
+    loss, *parts = (None if x is None else _small(family, x) for x in result)
+    return (loss, LossParts(*parts)) if plan.return_parts else loss
+
+
+def _loss_and_grad(family: Family, plan: Plan, result: tuple[Array, Array, Array, Array]) -> Any:
+    loss, dlogits, *parts = result
+    dlogits = _full(family, plan, dlogits)
+    loss, *small = (None if x is None else _small(family, x) for x in (loss, *parts))
+    return (loss, dlogits, LossParts(*small)) if plan.return_parts else (loss, dlogits)
+
+
+def _merged(family: Family, plan: Plan, x: Array) -> Array:
+    return _small(family, x)
+
+
+_WRAP: dict[str, Any] = {
+    "softmax": _full,
+    "log_softmax": _full,
+    "logsumexp": _normalizer,
+    "cross_entropy": _loss,
+    "cross_entropy_value_and_grad": _loss_and_grad,
+    "cross_entropy_grad_hess": _fulls,
+    "softmax_vjp": _full,
+    "log_softmax_vjp": _full,
+    "merge_logsumexp": _merged,
+}
+
+
+# -- what users may ask and set ---------------------------------------------------------------------------------------
+
+
+def backends() -> tuple[BackendInfo, ...]:
+    """Return what there is, in the order in which it is tried."""
+    infos = []
+    for row in BACKENDS:
+        missing = _missing(row)
+        infos.append(BackendInfo(row.name, missing is None, missing or row.summary, row.families))
+    return tuple(infos)
+
+
+def force(name: str | None) -> str | None:
+    """Put a backend (None: the automatic choice) in force in this context; return what was in force before."""
+    if name is not None and name not in _NAMES:
+        raise ValueError(f"name: {name!r} is not allowed; allowed are None, {', '.join(map(repr, _NAMES))}")
+    before = _forced.get()
+    _forced.set(name)
+    return before
+
+
+def set_num_threads(n: int) -> None:
+    """Limit the threads of the backend that has threads of its own."""
+    _load(next(row for row in BACKENDS if row.name == "numba")).set_num_threads(n)  # type: ignore[attr-defined]

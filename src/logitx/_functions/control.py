@@ -1,0 +1,200 @@
+"""What users may ask about backends, and what they may set."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from logitx import _arguments, _dispatch
+from logitx._arrays import FLOATS, namespace_dtype
+from logitx._dispatch import BackendInfo, Choice
+from logitx._functions import cross_entropy as _losses
+from logitx._functions import softmax as _normalized
+
+# The check of every operation takes what the public function takes, in the same order.
+_CHECKS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "softmax": (_normalized.softmax, partial(_arguments.over_axis, "softmax")),
+    "log_softmax": (_normalized.log_softmax, partial(_arguments.over_axis, "log_softmax")),
+    "logsumexp": (_normalized.logsumexp, _arguments.logsumexp),
+    "cross_entropy": (_losses.cross_entropy, partial(_arguments.cross_entropy, "cross_entropy")),
+    "cross_entropy_value_and_grad": (
+        _losses.cross_entropy_value_and_grad,
+        partial(_arguments.cross_entropy, "cross_entropy_value_and_grad"),
+    ),
+    "cross_entropy_grad_hess": (_losses.cross_entropy_grad_hess, _arguments.cross_entropy_grad_hess),
+    "softmax_vjp": (_normalized.softmax_vjp, partial(_arguments.vjp, "softmax_vjp", ("p", "dp"))),
+    "log_softmax_vjp": (_normalized.log_softmax_vjp, partial(_arguments.vjp, "log_softmax_vjp", ("log_p", "dlog_p"))),
+    "merge_logsumexp": (_normalized.merge_logsumexp, _arguments.merge_logsumexp),
+}
+
+
+def _operation(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    if not isinstance(name, str) or name not in _CHECKS:
+        raise ValueError(f"op: {name!r} is not allowed; allowed are {', '.join(map(repr, _CHECKS))}")
+    return _CHECKS[name]
+
+
+def backends() -> tuple[BackendInfo, ...]:
+    """List the backends in the order in which they are tried.
+
+    Returns
+    -------
+    tuple of BackendInfo
+        Named tuples ``(name, available, reason, families)``: whether the backend can be used here, what it is or what
+        it lacks, and the kinds of arrays it takes.
+
+    Examples
+    --------
+    >>> import logitx as lx
+    >>> [info.name for info in lx.backends()]
+    ['numba', 'jax', 'generic']
+    """
+    return _dispatch.backends()
+
+
+def which(op: str, /, *args: Any, **options: Any) -> Choice:
+    """Say which backend a call would run on, and why.
+
+    Parameters
+    ----------
+    op : str
+        The name of a function, such as "softmax".
+    *args, **options
+        What the function would be called with; it is checked, but not run.
+
+    Returns
+    -------
+    Choice
+        Named tuple ``(backend, reason, declined)``; `declined` holds a pair ``(backend, reason)`` for every other
+        backend. ``backend`` is empty where `use_backend` is in force with one that cannot serve the call.
+
+    Raises
+    ------
+    ValueError
+        For a function that does not exist, and as the function itself.
+    TypeError
+        As the function itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> lx.which("softmax", np.zeros((2, 3)), axis=0).backend
+    'numba'
+    """
+    function, check = _operation(op)
+    bound = inspect.signature(function).bind(*args, **options)
+    bound.apply_defaults()
+    return _dispatch.which(*check(*bound.arguments.values()))
+
+
+class use_backend:
+    """Run on the named backend from here on, or within a ``with`` statement.
+
+    The setting holds for the current thread and context (a context variable). A call that the backend cannot serve
+    raises ValueError with the reason and the alternatives; nothing falls back silently.
+
+    Parameters
+    ----------
+    name : {"numba", "jax", "generic"} or None
+        None for the automatic choice.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not allowed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> with lx.use_backend("generic"):
+    ...     print(lx.which("softmax", np.zeros(3)).backend)
+    generic
+    """
+
+    def __init__(self, name: str | None) -> None:
+        self._before = _dispatch.force(name)
+
+    def __enter__(self) -> use_backend:
+        """Keep the backend in force."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put what was in force before back."""
+        _dispatch.force(self._before)
+
+
+def set_num_threads(n: int) -> None:
+    """Limit the number of threads that the kernels on the CPU use.
+
+    Results do not depend on it.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to the number of threads Numba was started with (the cores, or ``NUMBA_NUM_THREADS``).
+
+    Raises
+    ------
+    TypeError
+        For what is not an int.
+    ValueError
+        For a number that is not allowed.
+
+    Examples
+    --------
+    >>> import logitx as lx
+    >>> lx.set_num_threads(1)
+    """
+    _dispatch.set_num_threads(n)
+
+
+def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] = ("float32",)) -> None:
+    """Compile ahead what NumPy arrays and PyTorch tensors on the CPU will run, so that no first call has to wait.
+
+    Parameters
+    ----------
+    ops : str or iterable of str, optional
+        Names of functions; all of them by default.
+    dtypes : iterable of str, default ("float32",)
+        Names of floating-point dtypes of logits.
+
+    Raises
+    ------
+    ValueError
+        For a function or dtype that does not exist.
+
+    Examples
+    --------
+    >>> import logitx as lx
+    >>> lx.warmup("softmax")
+    """
+    names = list(_CHECKS) if ops is None else [ops] if isinstance(ops, str) else list(ops)
+    functions = [_operation(name)[0] for name in names]
+    for dtype in dtypes:
+        if dtype not in FLOATS:
+            raise ValueError(f"dtypes: {dtype!r} is not allowed; allowed are {', '.join(FLOATS)}")
+        # A row at a time, a matrix large enough for all threads, and a class axis that is not the last
+        for shape, axis in (((2, 3), -1), ((256, 512), -1), ((256, 512), 0)):
+            x = np.zeros(shape, dtype=namespace_dtype(np, dtype))
+            ids = np.zeros(shape[0] if axis else shape[1], dtype=np.int64)
+            for function in functions:
+                _call(function, x, ids, axis)
+
+
+def _call(function: Callable[..., Any], x: Any, ids: Any, axis: int) -> None:
+    parameters = inspect.signature(function).parameters
+    if "targets" in parameters:
+        function(x, ids, axis)
+    elif len([p for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]) == 2:
+        function(x, x, *((axis,) if "axis" in parameters else ()))
+    else:
+        function(x, axis)

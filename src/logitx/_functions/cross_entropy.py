@@ -1,0 +1,261 @@
+"""Cross-entropy and its gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logitx import _arguments, _dispatch
+from logitx._typing import Array, Axis, Empty, Reduction, Scalar
+
+
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    class_weight: Array | None = None,
+    sample_weight: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: Scalar = 0.0,
+    z_loss: Scalar = 0.0,
+    softcap: Scalar | None = None,
+    temperature: Scalar = 1.0,
+    where: Array | None = None,
+    reduction: Reduction = "mean",
+    empty: Empty = "nan",
+    dtype: Any = None,
+    return_parts: bool = False,
+) -> Any:
+    r"""Cross-entropy of logits against class ids or probabilities.
+
+    With :math:`u` the logits after softcap and temperature (see `softmax`), :math:`K` the number of unmasked classes
+    of the row, :math:`t` the target (one-hot for a class id), :math:`q = (1 - \epsilon) t + \epsilon / K` on those
+    classes, :math:`s` the sample weight, :math:`w` the class weights and :math:`c = \sum_j w_j t_j` (1 without class
+    weights):
+
+    .. math:: \ell_i = s_i \Bigl[\sum_j w_j q_{ij} (\log Z_i - u_{ij}) + z \, c_i (\log Z_i)^2\Bigr], \qquad
+              \log Z_i = \log \sum_j \exp u_{ij}
+
+    Parameters
+    ----------
+    logits : array
+        Unnormalized log-probabilities, in nats, of any shape and of any array type.
+    targets : array
+        Integer class ids, of the shape of `logits` without `axis`; or floating probabilities, of exactly the shape of
+        `logits`, which need not sum to 1. The dtype decides. With several class axes, ids are flat C-order indices
+        over them in the order given.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    class_weight : array, optional
+        One weight a class.
+    sample_weight : array, optional
+        One weight a row: of the shape of `logits` without `axis`, or what broadcasts to it.
+    ignore_index : int or None, default -100
+        A class id whose rows do not count: loss and gradient are 0. It may be a valid id.
+    label_smoothing : float, default 0.0
+        :math:`\epsilon`, from 0 to 1: this share of the target is spread over the unmasked classes.
+    z_loss : float, default 0.0
+        Factor of the squared log-normalizer.
+    softcap, temperature : float or array, optional
+        As in `softmax`.
+    where : array of bool, optional
+        Classes that take part; broadcasts to `logits`. A masked label is a label with a logit of -inf. Rows are masked
+        by `sample_weight` or `ignore_index`.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides the sum by the sum of :math:`s_i c_i` over the rows that count.
+    empty : {"nan", "zero"}, default "nan"
+        The loss of a row in which every unmasked logit is -inf, and the mean over no row.
+    dtype : dtype or str, optional
+        float32 or float64: the dtype of the loss.
+    return_parts : bool, default False
+        Also return the named tuple ``(z_loss, log_normalizer)``.
+
+    Returns
+    -------
+    array, or a pair of an array and a named tuple
+        The loss in nats: of the shape of `logits` without `axis` for "none", else a scalar. At least float32. The part
+        ``z_loss`` is reduced like the loss, ``log_normalizer`` (:math:`\log Z`) is not reduced.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed; for boolean targets.
+    ValueError
+        For a value or shape that is not allowed. For a class id outside ``[0, n)`` that is not `ignore_index`, with
+        its position, where the data is concrete and on the CPU; elsewhere the loss of that row is NaN.
+
+    Notes
+    -----
+    A row with NaN or +inf gives NaN. A label whose logit is -inf gives +inf; where its weight is 0, 0. Ignored rows,
+    fully masked rows and rows with :math:`s_i c_i = 0` give exactly 0, even with NaN in them. Ignored and fully masked
+    rows are not counted. Unlike in PyTorch, the mean of weighted probabilities has the same denominator as that of
+    class ids, and float16 and bfloat16 logits give a float32 loss.
+
+    References
+    ----------
+    C. Szegedy et al., "Rethinking the Inception architecture for computer vision", arXiv:1512.00567 (2015), for label
+    smoothing; A. Chowdhery et al., "PaLM", arXiv:2204.02311 (2022), for the z-loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> logits = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+    >>> print(lx.cross_entropy(logits, np.array([0, 1])).round(4))
+    0.2513
+    >>> print(lx.cross_entropy(logits, [0, -100], label_smoothing=0.1, reduction="none").round(4))
+    [0.5076 0.    ]
+    """
+    return _dispatch.run(
+        *_arguments.cross_entropy(
+            "cross_entropy", logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss,
+            softcap, temperature, where, reduction, empty, dtype, return_parts,
+        )
+    )  # fmt: skip
+
+
+def cross_entropy_value_and_grad(
+    logits: Array,
+    targets: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    class_weight: Array | None = None,
+    sample_weight: Array | None = None,
+    ignore_index: int | None = -100,
+    label_smoothing: Scalar = 0.0,
+    z_loss: Scalar = 0.0,
+    softcap: Scalar | None = None,
+    temperature: Scalar = 1.0,
+    where: Array | None = None,
+    reduction: Reduction = "mean",
+    empty: Empty = "nan",
+    dtype: Any = None,
+    return_parts: bool = False,
+) -> Any:
+    r"""Cross-entropy and its gradient by the logits, in one pass, for every array type.
+
+    With the quantities of `cross_entropy` and :math:`A_i = \sum_j w_j q_{ij}`, the gradient of the summed loss is
+
+    .. math:: \frac{\partial \ell_i}{\partial x_{ij}} = s_i \bigl[A_i p_{ij} - w_j q_{ij}
+              + 2 z \, c_i \log Z_i \, p_{ij}\bigr] \frac{d u_{ij}}{d x_{ij}}
+
+    divided by the denominator of the mean where the reduction is "mean".
+
+    Parameters
+    ----------
+    logits, targets, axis
+        As in `cross_entropy`.
+    class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, where
+        As in `cross_entropy`.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        As in `cross_entropy`; for "none" the gradient is that of the sum.
+    empty, dtype, return_parts
+        As in `cross_entropy`; `dtype` is that of the loss alone.
+
+    Returns
+    -------
+    loss : array
+        As from `cross_entropy`, in nats.
+    dlogits : array
+        The gradient, of the shape and dtype of `logits` (integers: of the default floating-point dtype).
+    parts : named tuple
+        Only with `return_parts`: as from `cross_entropy`.
+
+    Raises
+    ------
+    TypeError
+        As `cross_entropy`.
+    ValueError
+        As `cross_entropy`.
+
+    Notes
+    -----
+    The gradient is exactly 0 at masked entries and those of -inf, and in rows that are ignored, have no weight or hold
+    only -inf. Rows with NaN or +inf have NaN elsewhere. Where a label's logit is -inf the gradient is :math:`p` at the
+    other classes.
+
+    References
+    ----------
+    As for `cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> loss, dlogits = lx.cross_entropy_value_and_grad(np.array([[2.0, 1.0, 0.0]]), np.array([0]))
+    >>> print(loss.round(4), dlogits.round(4))
+    0.4076 [[-0.3348  0.2447  0.09  ]]
+    """
+    return _dispatch.run(
+        *_arguments.cross_entropy(
+            "cross_entropy_value_and_grad", logits, targets, axis, class_weight, sample_weight, ignore_index,
+            label_smoothing, z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
+        )
+    )  # fmt: skip
+
+
+def cross_entropy_grad_hess(
+    logits: Array,
+    targets: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    class_weight: Array | None = None,
+    sample_weight: Array | None = None,
+) -> tuple[Array, Array]:
+    r"""Gradient and diagonal of the Hessian of the summed cross-entropy, as boosting objectives want them.
+
+    With :math:`A_i = s_i \sum_j w_j t_{ij}` and :math:`p` the softmax of the logits:
+
+    .. math:: g_{ij} = A_i p_{ij} - s_i w_j t_{ij}, \qquad h_{ij} = A_i p_{ij} (1 - p_{ij})
+
+    without the factor :math:`K / (K - 1)` and without the floor that some boosting libraries apply.
+
+    Parameters
+    ----------
+    logits : array
+        Raw scores, in nats, of any shape and of any array type.
+    targets : array
+        Class ids or probabilities, as in `cross_entropy`.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    class_weight : array, optional
+        One weight a class.
+    sample_weight : array, optional
+        One weight a row.
+
+    Returns
+    -------
+    gradient, hessian : array
+        Of the shape and dtype of `logits`.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed; for boolean targets.
+    ValueError
+        For a value or shape that is not allowed, and for a class id out of range, as in `cross_entropy`.
+
+    Notes
+    -----
+    Both are 0 at -inf and in rows without weight or of only -inf; rows with NaN or +inf are NaN elsewhere.
+
+    References
+    ----------
+    J. Friedman, "Greedy function approximation: a gradient boosting machine", Annals of Statistics 29 (2001),
+    doi:10.1214/aos/1013203451.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> gradient, hessian = lx.cross_entropy_grad_hess(np.zeros((1, 2)), np.array([1]))
+    >>> print(gradient, hessian)
+    [[ 0.5 -0.5]] [[0.25 0.25]]
+    """
+    gradient, hessian = _dispatch.run(
+        *_arguments.cross_entropy_grad_hess(logits, targets, axis, class_weight, sample_weight)
+    )
+    return gradient, hessian

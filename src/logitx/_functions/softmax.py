@@ -1,0 +1,355 @@
+"""Softmax, log-softmax, log-sum-exp, and what goes with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logitx import _arguments, _dispatch
+from logitx._typing import Array, Axis, Empty, Scalar
+
+
+def softmax(
+    x: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Array | None = None,
+    temperature: Scalar = 1.0,
+    softcap: Scalar | None = None,
+    empty: Empty = "nan",
+    dtype: Any = None,
+    out: Array | None = None,
+) -> Array:
+    r"""Probabilities of the classes along an axis.
+
+    .. math:: p_i = \frac{\exp(u_i - \max u)}{\sum_j \exp(u_j - \max u)}, \qquad
+              u = \frac{c \tanh(x / c)}{T}
+
+    with the temperature :math:`T` and the softcap :math:`c`; without a softcap, :math:`u = x / T`.
+
+    Parameters
+    ----------
+    x : array
+        Logits, in nats, of any shape and of any array type; integers and booleans become the library's default
+        floating-point dtype first. A list or a number is a NumPy array.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    where : array of bool, optional
+        Classes that take part; broadcasts to `x`. What is masked never leaks into a result.
+    temperature : float or array, default 1.0
+        Divides the logits. Finite and > 0; an array holds one number, or one a row (length 1 along `axis`).
+    softcap : float or array, optional
+        Bounds the logits smoothly to ``(-softcap, softcap)``, before the temperature. Shaped as `temperature`.
+    empty : {"nan", "zero"}, default "nan"
+        The result for a row in which every unmasked logit is -inf.
+    dtype : dtype or str, optional
+        float16, bfloat16, float32 or float64: the dtype of the result. `x` is not rounded to it first.
+    out : array, optional
+        Where to write the result: of exactly its shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    array
+        Of the shape and, unless `dtype` is given, the dtype of `x`. float16 and bfloat16 are computed in float32 and
+        rounded once.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed, and for `out` with immutable arrays.
+    ValueError
+        For a value or shape that is not allowed. Nothing has been written then.
+
+    Notes
+    -----
+    Special values are judged on `x` and over unmasked entries: a row with NaN or +inf is NaN; -inf gives 0; a row of
+    only -inf gives NaN or 0 (`empty`); masked entries give 0, also where all are; an axis of length 0 gives an empty
+    result.
+
+    References
+    ----------
+    P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA
+    Journal of Numerical Analysis 41 (2021), doi:10.1093/imanum/draa038. The division is their recommended form.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.softmax(np.array([1.0, 2.0, 3.0])).round(4))
+    [0.09   0.2447 0.6652]
+    >>> print(lx.softmax(np.array([1.0, 2.0, np.nan]), where=np.array([True, True, False])).round(4))
+    [0.2689 0.7311 0.    ]
+    """
+    return _dispatch.run_into(*_arguments.over_axis("softmax", x, axis, where, temperature, softcap, empty, dtype, out))
+
+
+def log_softmax(
+    x: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Array | None = None,
+    temperature: Scalar = 1.0,
+    softcap: Scalar | None = None,
+    empty: Empty = "nan",
+    dtype: Any = None,
+    out: Array | None = None,
+) -> Array:
+    r"""Logarithms of the probabilities of the classes along an axis.
+
+    .. math:: \log p_i = (u_i - \max u) - \log \sum_j \exp(u_j - \max u)
+
+    with :math:`u` as in `softmax`. Where the maximum dominates it is left out of the sum and log1p is used, so that
+    its log-probability keeps full precision where ``log(softmax(x))`` is 0.
+
+    Parameters
+    ----------
+    x : array
+        Logits, in nats, of any shape and of any array type; integers and booleans become the library's default
+        floating-point dtype first.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    where : array of bool, optional
+        Classes that take part; broadcasts to `x`.
+    temperature, softcap : float or array, optional
+        As in `softmax`.
+    empty : {"nan", "zero"}, default "nan"
+        The result for a row in which every unmasked logit is -inf: NaN, or the logarithm of zero, -inf.
+    dtype : dtype or str, optional
+        float16, bfloat16, float32 or float64: the dtype of the result.
+    out : array, optional
+        Where to write the result: of exactly its shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    array
+        Log-probabilities in nats, of the shape and, unless `dtype` is given, the dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed, and for `out` with immutable arrays.
+    ValueError
+        For a value or shape that is not allowed. Nothing has been written then.
+
+    Notes
+    -----
+    A row with NaN or +inf is NaN; -inf gives -inf; a row of only -inf gives NaN or -inf (`empty`); masked entries give
+    -inf, also where all are; an axis of length 0 gives an empty result.
+
+    References
+    ----------
+    P. Blanchard, D. J. Higham and N. J. Higham, IMA Journal of Numerical Analysis 41 (2021),
+    doi:10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.log_softmax(np.array([1.0, 2.0, 3.0])).round(4))
+    [-2.4076 -1.4076 -0.4076]
+    >>> print(lx.log_softmax(np.array([40.0, 0.0])))
+    [-4.24835426e-18 -4.00000000e+01]
+    """
+    return _dispatch.run_into(
+        *_arguments.over_axis("log_softmax", x, axis, where, temperature, softcap, empty, dtype, out)
+    )
+
+
+def logsumexp(
+    x: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    b: Array | None = None,
+    where: Array | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    dtype: Any = None,
+    out: Array | None = None,
+) -> Any:
+    r"""Logarithm of the sum of exponentials along an axis.
+
+    .. math:: \log \Bigl| \sum_j b_j \exp(x_j) \Bigr|
+              = \max x + \log \Bigl| \sum_j b_j \exp(x_j - \max x) \Bigr|
+
+    Parameters
+    ----------
+    x : array
+        Exponents, in nats, of any shape and of any array type; integers and booleans become the library's default
+        floating-point dtype first.
+    axis : int, tuple of int or None, default -1
+        The axis or axes that are summed over; None for all.
+    b : array, optional
+        Real factors, also negative ones; broadcasts to `x` and never promotes it. Entries where `b` is 0 do not
+        count, even where `x` is NaN.
+    where : array of bool, optional
+        Entries that take part; broadcasts to `x`.
+    keepdims : bool, default False
+        Keep the summed axes with length 1.
+    return_sign : bool, default False
+        Return the pair (value, sign of the sum). Without it, a negative sum is NaN.
+    dtype : dtype or str, optional
+        float16, bfloat16, float32 or float64: the dtype of the result.
+    out : array, optional
+        Where to write the value: of exactly its shape and dtype.
+
+    Returns
+    -------
+    array, or a pair of arrays
+        Of the dtype of `x` unless `dtype` is given. NumPy returns scalars where nothing is left of the shape.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed, and for `out` with immutable arrays.
+    ValueError
+        For a value or shape that is not allowed.
+
+    Notes
+    -----
+    NaN gives NaN; +inf without NaN gives +inf; entries of -inf count for nothing; where nothing counts (only -inf, all
+    masked, `b` only 0, an axis of length 0) the result is -inf and the sign 0.
+
+    References
+    ----------
+    P. Blanchard, D. J. Higham and N. J. Higham, IMA Journal of Numerical Analysis 41 (2021),
+    doi:10.1093/imanum/draa038. The arguments follow ``scipy.special.logsumexp``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.logsumexp(np.array([1000.0, 1000.0])).round(4))
+    1000.6931
+    >>> value, sign = lx.logsumexp(np.array([1.0, 2.0]), b=np.array([1.0, -1.0]), return_sign=True)
+    >>> print(value.round(4), sign)
+    1.5413 -1.0
+    """
+    return _dispatch.run_reduction_into(*_arguments.logsumexp(x, axis, b, where, keepdims, return_sign, dtype, out))
+
+
+def softmax_vjp(p: Array, dp: Array, /, axis: Axis = -1) -> Array:
+    r"""Gradient by the logits, from the gradient by their softmax.
+
+    .. math:: dx_i = p_i \Bigl(dp_i - \sum_j p_j \, dp_j\Bigr)
+
+    Parameters
+    ----------
+    p : array
+        Probabilities: what `softmax` returned, at temperature 1 and without softcap.
+    dp : array
+        The gradient by `p`, of the same shape.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes of `p`.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `p`. Exactly 0 where `p` is 0; `dp` does not count there, even where it is NaN.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed.
+    ValueError
+        For a shape that is not allowed.
+
+    Notes
+    -----
+    The Jacobian ``diag(p) - p p^T`` is symmetric: this is also the derivative of softmax in the direction `dp`.
+
+    References
+    ----------
+    I. Goodfellow, Y. Bengio and A. Courville, "Deep Learning" (2016), section 6.2.2.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.softmax_vjp(np.array([0.25, 0.75]), np.array([1.0, 0.0])))
+    [ 0.1875 -0.1875]
+    """
+    return _dispatch.run(*_arguments.vjp("softmax_vjp", ("p", "dp"), p, dp, axis))
+
+
+def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
+    r"""Gradient by the logits, from the gradient by their log-softmax.
+
+    .. math:: dx_i = d\log p_i - \exp(\log p_i) \sum_j d\log p_j
+
+    Parameters
+    ----------
+    log_p : array
+        Log-probabilities: what `log_softmax` returned, at temperature 1 and without softcap.
+    dlog_p : array
+        The gradient by `log_p`, of the same shape.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes of `log_p`.
+
+    Returns
+    -------
+    array
+        Of the shape and dtype of `log_p`. Exactly 0 where `log_p` is -inf; `dlog_p` does not count there.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed.
+    ValueError
+        For a shape that is not allowed.
+
+    References
+    ----------
+    I. Goodfellow, Y. Bengio and A. Courville, "Deep Learning" (2016), section 6.2.2.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.log_softmax_vjp(np.log([0.25, 0.75]), np.array([1.0, 0.0])).round(4))
+    [ 0.75 -0.75]
+    """
+    return _dispatch.run(*_arguments.vjp("log_softmax_vjp", ("log_p", "dlog_p"), log_p, dlog_p, axis))
+
+
+def merge_logsumexp(a: Array, b: Array, /) -> Array:
+    r"""Merge partial log-normalizers, of a stream, of chunks or of shards.
+
+    .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
+
+    Parameters
+    ----------
+    a, b : array
+        Values of `logsumexp` over disjoint parts, in nats; they broadcast.
+
+    Returns
+    -------
+    array
+        `logsumexp` over both parts, of their wider dtype (float32 for float16 with bfloat16). A plain number takes
+        the dtype of the other argument.
+
+    Raises
+    ------
+    TypeError
+        For an array type or a dtype that is not allowed, or two arrays of different libraries.
+    ValueError
+        For shapes that do not broadcast.
+
+    Notes
+    -----
+    -inf, the value of an empty part, is neutral; +inf without NaN gives +inf; NaN gives NaN.
+
+    References
+    ----------
+    M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax", arXiv:1805.02867 (2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> x = np.arange(10.0)
+    >>> print(lx.merge_logsumexp(lx.logsumexp(x[:3]), lx.logsumexp(x[3:])).round(6), lx.logsumexp(x).round(6))
+    9.458629 9.458629
+    """
+    return _dispatch.run(*_arguments.merge_logsumexp(a, b))

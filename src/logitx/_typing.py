@@ -1,0 +1,155 @@
+"""The vocabulary of the library: what is passed between its layers, and what a backend must offer.
+
+Layers hand each other three things: a `Plan` (static facts, hashable), *operands* (arrays and numbers, in the order of
+the operation's signature, ``None`` where absent), and results. This module imports no framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+Array = Any  # any array type; the concrete type comes back as it went in
+Scalar = Any  # a Python number, or a 0-d array of the logits' family
+Axis = int | tuple[int, ...] | None
+Reduction = Literal["none", "sum", "mean"]
+Empty = Literal["nan", "zero"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an array with any class axes is seen as an array with exactly one.
+
+    Several class axes are moved together, in the order given, and folded into one; a single class axis stays where it
+    is. No class axis at all (a 0-d array, or ``axis=()``) makes every element a row of one class.
+    """
+
+    given: tuple[int, ...]  # shape of the array as the user passed it
+    axes: tuple[int, ...]  # class axes of that shape, all >= 0, in the order given
+    folds: bool  # whether `shape` differs from `given`: most arrays are used as they are
+    permutation: tuple[int, ...] | None  # applied first; None where the axes already lie next to each other in order
+    inverse: tuple[int, ...] | None  # undoes the permutation
+    permuted: tuple[int, ...]  # shape after the permutation
+    shape: tuple[int, ...]  # shape a backend sees: one class axis
+    axis: int  # the class axis of that shape, >= 0
+    outer: int  # product of the lengths before the class axis
+    n: int  # number of classes
+    inner: int  # product of the lengths after it
+    rows: tuple[int, ...]  # the given shape without the class axes: one entry a row
+    kept: tuple[int, ...]  # the given shape with the class axes of length 1
+    column: tuple[int, ...]  # `shape` with a class axis of length 1: how a per-row array broadcasts against logits
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The static facts of one call: no array, no number that a framework may trace. Hashable, made once a signature."""
+
+    op: str  # name of the operation: a method of `Backend`
+    family: str  # row of `_arrays.FAMILIES` that the logits belong to
+    layout: Layout
+    dtype: str  # of the first array as given: "float16", "bfloat16", "float32", "float64", "int64", "bool", ...
+    compute: str  # "float32" or "float64": every sum and exponential happens in it
+    result: str  # dtype of results: of the shape of logits, or of logsumexp
+    loss: str  # dtype of losses and of log_normalizer: "float32" or "float64"
+    reduction: Reduction = "none"
+    empty: Empty = "nan"
+    hard: bool = False  # the targets are class ids, not probabilities
+    ignore_index: int | None = None
+    return_parts: bool = False
+    return_sign: bool = False
+    keepdims: bool = False
+    scalar: bool = False  # a Python or NumPy scalar went in: a 0-d result goes back as a scalar
+
+
+class LossParts(NamedTuple):
+    """What ``return_parts=True`` adds to a cross-entropy."""
+
+    z_loss: Array  # the part of the loss that the z-loss made, reduced like the loss
+    log_normalizer: Array  # log of the sum of exponentials of every row, after softcap and temperature; never reduced
+
+
+class LabelError(ValueError):
+    """A class id outside ``[0, n)`` that is not ``ignore_index``."""
+
+    def __init__(self, plan: Plan, position: int, label: int) -> None:
+        """Name the label at flat C-order `position` of the targets."""
+        n, index = plan.layout.n, []
+        for length in reversed(plan.layout.rows):
+            position, last = divmod(position, length)
+            index.append(last)
+        where = f" at position {tuple(reversed(index))}" if index else ""
+        ignored = "ignore_index is None" if plan.ignore_index is None else f"ignore_index is {plan.ignore_index}"
+        super().__init__(f"targets: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
+
+    def __reduce__(self) -> tuple[type[ValueError], tuple[str]]:
+        """Pickle as a plain ValueError: the plan that made the message need not travel."""
+        return ValueError, (str(self),)
+
+
+class Backend(Protocol):
+    """What a backend module defines. Each operation gets its plan and every operand, in this order; none is optional.
+
+    Arrays of the shape of logits arrive folded to ``plan.layout.shape``, with the classes on ``plan.layout.axis``, and
+    go back in that shape. Class ids, ``sample_weight`` and results without the class axis have ``plan.layout.rows``.
+    ``where`` is boolean and, like ``b``, already has the shape of logits. ``temperature`` and ``softcap`` are numbers,
+    0-d arrays or arrays of ``plan.layout.column``; ``label_smoothing`` and ``z_loss`` numbers or 0-d arrays. What is
+    absent or has no effect (a temperature of 1, a smoothing of 0) is None.
+    """
+
+    def accepts(self, plan: Plan, operands: tuple[Any, ...]) -> str | None:
+        """Return None where this backend can serve the call, else the reason why not."""
+
+    def softmax(self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+        """Return probabilities; written to `out` where it is not None and the backend can write."""
+
+    def log_softmax(
+        self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array
+    ) -> Array:
+        """Return log-probabilities; `out` as in softmax."""
+
+    def logsumexp(self, plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+        """Return (value, sign), both of shape rows; the sign may be None unless ``plan.return_sign``."""
+
+    def cross_entropy(
+        self,
+        plan: Plan,
+        logits: Array,
+        targets: Array,
+        class_weight: Array,
+        sample_weight: Array,
+        label_smoothing: Scalar,
+        z_loss: Scalar,
+        softcap: Scalar,
+        temperature: Scalar,
+        where: Array,
+    ) -> tuple[Array, Array, Array]:
+        """Return (loss, z_loss, log_normalizer); the last two may be None unless ``plan.return_parts``."""
+
+    def cross_entropy_value_and_grad(
+        self,
+        plan: Plan,
+        logits: Array,
+        targets: Array,
+        class_weight: Array,
+        sample_weight: Array,
+        label_smoothing: Scalar,
+        z_loss: Scalar,
+        softcap: Scalar,
+        temperature: Scalar,
+        where: Array,
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return (loss, dlogits, z_loss, log_normalizer), the last two as in cross_entropy."""
+
+    def cross_entropy_grad_hess(
+        self, plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
+    ) -> tuple[Array, Array]:
+        """Return the gradient and the diagonal of the Hessian of the summed loss."""
+
+    def softmax_vjp(self, plan: Plan, p: Array, dp: Array) -> Array:
+        """Return the gradient by the logits, from the probabilities and the gradient by them."""
+
+    def log_softmax_vjp(self, plan: Plan, log_p: Array, dlog_p: Array) -> Array:
+        """Return the gradient by the logits, from the log-probabilities and the gradient by them."""
+
+    def merge_logsumexp(self, plan: Plan, a: Array, b: Array) -> Array:
+        """Return log(exp(a) + exp(b)), elementwise."""

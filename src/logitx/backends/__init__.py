@@ -1,0 +1,41 @@
+"""The registry of backends: one row each, in the order in which they are tried. Imports none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRow:
+    """One backend: where it is, and for which array families it is tried."""
+
+    name: str
+    module: str  # imported on first use
+    families: tuple[str, ...]  # rows of `_arrays.FAMILIES`
+    requires: str | None  # the top-level package that must be importable
+    summary: str
+
+
+BACKENDS: tuple[BackendRow, ...] = (
+    BackendRow(
+        name="numba",
+        module="logitx.backends.numba",
+        families=("numpy", "torch"),
+        requires="numba",
+        summary="fused Numba kernels on the CPU",
+    ),
+    BackendRow(
+        name="jax",
+        module="logitx.backends.jax",
+        families=("jax",),
+        requires="jax",
+        summary="jitted JAX with custom derivatives, on every device",
+    ),
+    BackendRow(
+        name="generic",
+        module="logitx.backends.generic",
+        families=("numpy", "torch", "jax", "array_api"),
+        requires=None,
+        summary="the Array API standard, on any array and device",
+    ),
+)

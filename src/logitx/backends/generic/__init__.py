@@ -1,0 +1,43 @@
+"""Every operation on the Array API standard: the reference reading of each formula.
+
+A row of logits reduces to its maximum and the sum of ``exp(x - max)``; everything else follows from that pair. The
+formulas are differentiable wherever the array library differentiates: what must not be differentiated (masked entries,
+rows without a defined result, the choice of the maximum) is replaced by constants before it enters a formula.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logitx._typing import Plan
+from logitx.backends.generic.cross_entropy import (
+    cross_entropy,
+    cross_entropy_grad_hess,
+    cross_entropy_value_and_grad,
+)
+from logitx.backends.generic.softmax import (
+    log_softmax,
+    log_softmax_vjp,
+    logsumexp,
+    merge_logsumexp,
+    softmax,
+    softmax_vjp,
+)
+
+__all__ = [
+    "accepts",
+    "cross_entropy",
+    "cross_entropy_grad_hess",
+    "cross_entropy_value_and_grad",
+    "log_softmax",
+    "log_softmax_vjp",
+    "logsumexp",
+    "merge_logsumexp",
+    "softmax",
+    "softmax_vjp",
+]
+
+
+def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Accept every Array API array, everywhere."""
+    return None

@@ -1,0 +1,96 @@
+"""A row of logits, reduced to its maximum and the sum of ``exp(x - max)``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from logitx._arrays import FAMILIES, namespace_dtype
+from logitx._typing import Array, Plan, Scalar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def quiet(operation: F) -> F:
+    """Keep NumPy, which may stand behind any namespace, from warning of the infinities that a formula is built on."""
+
+    @functools.wraps(operation)
+    def quiet(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return operation(*args)
+
+    return quiet  # type: ignore[return-value]
+
+
+class Rows(NamedTuple):
+    """Rows of logits reduced to (max, sum of exp(x - max)). Per-row entries keep a class axis of length 1."""
+
+    xp: Any
+    axis: int
+    detach: Any  # makes an array constant to differentiation
+    valid: Array  # not masked; None: all
+    gate: Array  # entries that count: not masked, not -inf, and of a row whose result is a number
+    peak: Array  # largest logit that counts, constant to differentiation; 0 where there is none
+    scaled: Array  # (x - peak) / temperature, <= 0; 0 outside the gate
+    e: Array  # exp(scaled); 0 outside the gate
+    top: Array  # entries equal to the maximum
+    rest: Array  # sum of e without one maximum
+    total: Array  # 1 + rest
+    log_total: Array
+    poison: Array  # rows with a NaN or +inf
+    worst: Array  # the largest logit as found: NaN, +inf, and -inf where nothing counts
+    nothing: Array  # rows in which nothing counts
+
+
+def real(plan: Plan, x: Array) -> Array:
+    """Return an array in the dtype that the plan computes in."""
+    xp = FAMILIES[plan.family].namespace(x)
+    return xp.astype(x, namespace_dtype(xp, plan.compute), copy=False)
+
+
+def operand(plan: Plan, value: Scalar) -> Scalar:
+    """Return a number as it is, an array in the dtype that the plan computes in."""
+    return value if value is None or isinstance(value, float) else real(plan, value)
+
+
+def reduce_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Rows:
+    """Reduce rows of logits, after softcap and temperature."""
+    family = FAMILIES[plan.family]
+    xp, axis, detach = family.namespace(x), plan.layout.axis, family.detach
+    x, temperature, softcap = real(plan, x), operand(plan, temperature), operand(plan, softcap)
+    live = x != -xp.inf
+    if where is not None:
+        live = live & where
+    x = xp.where(live, x, 0.0)  # from here on what is masked or -inf is a constant
+    if softcap is not None:
+        finite = x != xp.inf
+        x = xp.where(finite, softcap * xp.tanh(xp.where(finite, x, 0.0) / softcap), x)
+    worst = detach(xp.max(xp.where(live, x, -xp.inf), axis=axis, keepdims=True))
+    nothing = worst == -xp.inf
+    poison = xp.isnan(worst) | (worst == xp.inf)
+    peak = xp.where(nothing | poison, 0.0, worst)
+    gate = live & ~poison
+    scaled = xp.where(gate, x, peak) - peak
+    if temperature is not None:  # after the subtraction: a small temperature cannot overflow the maximum
+        scaled = scaled / temperature
+    e = xp.where(gate, xp.exp(scaled), 0.0)
+    top = gate & (detach(scaled) == 0.0)
+    tops = xp.sum(real(plan, top), axis=axis, keepdims=True)
+    rest = xp.sum(xp.where(top, 0.0, detach(e)), axis=axis, keepdims=True) + xp.where(tops > 0.0, tops - 1.0, 0.0)
+    total = xp.where(nothing | poison, 1.0, xp.sum(e, axis=axis, keepdims=True))
+    # The value of log1p(rest), which keeps what a dominating maximum leaves; the derivative of log(total), which is
+    # exact at ties.
+    log_total = xp.log(total)
+    log_total = log_total + (xp.log1p(rest) - detach(log_total))
+    return Rows(xp, axis, detach, where, gate, peak, scaled, e, top, rest, total, log_total, poison, worst, nothing)
+
+
+def finish(plan: Plan, x: Array, masked: float, valid: Array) -> Array:
+    """Put the value of masked entries in place and round once, to the dtype of the result."""
+    xp = FAMILIES[plan.family].namespace(x)
+    if valid is not None:
+        x = xp.where(valid, x, masked)
+    return xp.astype(x, namespace_dtype(xp, plan.result), copy=False)

@@ -1,0 +1,218 @@
+"""Every operation jitted, on every device, under every transformation: the generic formulas with custom derivatives.
+
+The formulas stand once, in `generic`; XLA fuses them. What is added here are derivatives in closed form: of softmax,
+log-softmax and log-sum-exp by way of the probabilities, of the cross-entropy by way of its fused gradient. Every rule
+is made of functions that have derivatives themselves, so that they hold to every order, forward and in reverse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from logitx._arrays import FAMILIES
+from logitx._typing import Array, Plan, Scalar
+from logitx.backends import generic
+from logitx.backends.generic.cross_entropy import refuse, sort_out
+
+_jit = functools.partial(jax.jit, static_argnums=0)
+_custom = functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+
+
+def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Accept every JAX array and tracer."""
+    return None
+
+
+# -- softmax, log-softmax, log-sum-exp --------------------------------------------------------------------------------
+
+
+def _direction(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Array:
+    """Return the tangent of (u - max u) / temperature; 0 where a logit is masked or -inf."""
+    x, where, temperature, softcap = primals
+    live = x != -jnp.inf if where is None else (x != -jnp.inf) & where
+    axis, compute = plan.layout.axis, plan.compute
+
+    def scaled(x: Array, temperature: Scalar, softcap: Scalar) -> Array:
+        u = jnp.where(live, x.astype(compute), 0.0)
+        u = u if softcap is None else softcap * jnp.tanh(u / softcap)
+        # The shift changes no probability; without it a common offset would swamp the derivative by temperature.
+        top = jax.lax.stop_gradient(jnp.max(jnp.where(live, u, -jnp.inf), axis=axis, keepdims=True))
+        u = u - jnp.where(jnp.isfinite(top), top, 0.0)
+        return u if temperature is None else u / temperature
+
+    dx, _, dtemperature, dsoftcap = tangents
+    _, direction = jax.jvp(scaled, (x, temperature, softcap), (dx, dtemperature, dsoftcap))
+    return jnp.where(live, direction, 0.0)
+
+
+@_custom
+def _softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    return generic.softmax(plan, x, where, temperature, softcap, None)
+
+
+@_softmax.defjvp
+def _softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    p = _softmax(plan, *primals)
+    # The Jacobian diag(p) - p p^T is symmetric: its product with a tangent is the one with a cotangent.
+    return p, generic.softmax_vjp(plan, p, _direction(plan, primals, tangents))
+
+
+@_custom
+def _log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    return generic.log_softmax(plan, x, where, temperature, softcap, None)
+
+
+@_log_softmax.defjvp
+def _log_softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    log_p = _log_softmax(plan, *primals)
+    direction = _direction(plan, primals, tangents)
+    p = jnp.exp(log_p.astype(plan.compute))
+    mean = jnp.sum(jnp.where(p == 0.0, 0.0, p * direction), axis=plan.layout.axis, keepdims=True)
+    return log_p, jnp.where(log_p == -jnp.inf, 0.0, direction - mean).astype(log_p.dtype)
+
+
+@_custom
+def _logsumexp(plan: Plan, x: Array, where: Array) -> Array:
+    return generic.logsumexp(plan, x, None, where)
+
+
+@_logsumexp.defjvp
+def _logsumexp_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    value, sign = _logsumexp(plan, *primals)
+    p = _softmax(_with_zeros(plan), *primals, None, None).astype(plan.compute)
+    direction = _direction(plan, (*primals, None, None), (*tangents, None, None))
+    tangent = jnp.sum(p * direction, axis=plan.layout.axis)
+    return (value, sign), (tangent.astype(value.dtype), jnp.zeros_like(sign))
+
+
+@functools.lru_cache(maxsize=1024)
+def _with_zeros(plan: Plan) -> Plan:
+    return dataclasses.replace(plan, op="softmax", empty="zero")
+
+
+@_jit
+def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """exp(x - max) / sum of exp(x - max)."""
+    return _softmax(plan, x, where, temperature, softcap) if plan.layout.n else x.astype(plan.result)
+
+
+@_jit
+def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """(x - max) - log(sum of exp(x - max))."""
+    return _log_softmax(plan, x, where, temperature, softcap) if plan.layout.n else x.astype(plan.result)
+
+
+@_jit
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+    """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    if b is None and plan.layout.n:
+        result: tuple[Array, Array] = _logsumexp(plan, x, where)
+        return result
+    return generic.logsumexp(plan, x, b, where)
+
+
+# -- cross-entropy ----------------------------------------------------------------------------------------------------
+
+
+@_custom
+def _loss(plan: Plan, logits: Array, *operands: Any) -> Array:
+    return generic.cross_entropy(plan, logits, *operands)[0]
+
+
+@functools.partial(_loss.defjvp, symbolic_zeros=True)
+def _loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    zero = jax.custom_derivatives.SymbolicZero
+    by_logits, *others = (jax.tree.leaves(tangent) for tangent in tangents)
+    if not isinstance(by_logits[0], zero) and all(isinstance(leaf, zero) for leaves in others for leaf in leaves):
+        # By the logits alone: the loss is linear in their tangent, with the fused gradient for factors.
+        loss, dlogits, _, _ = generic.cross_entropy_value_and_grad(plan, *primals)
+        terms = dlogits.astype(plan.compute) * tangents[0].astype(plan.compute)
+        axes = plan.layout.axis if plan.reduction == "none" else None
+        return loss, jnp.sum(terms, axis=axes).astype(loss.dtype)
+    dense = jax.tree.map(
+        lambda tangent: jnp.zeros(tangent.shape, tangent.dtype) if isinstance(tangent, zero) else tangent,
+        tangents,
+        is_leaf=lambda tangent: isinstance(tangent, zero),
+    )
+    loss, tangent = jax.jvp(lambda *values: generic.cross_entropy(plan, *values)[0], primals, dense)
+    return loss, tangent
+
+
+@_jit
+def _cross_entropy(plan: Plan, *operands: Any) -> tuple[Array, Array, Array]:
+    if plan.return_parts:
+        return generic.cross_entropy(plan, *operands)
+    return _loss(plan, *operands), None, None
+
+
+_value_and_grad = _jit(generic.cross_entropy_value_and_grad)
+_grad_hess = _jit(generic.cross_entropy_grad_hess)
+
+
+def _checked(plan: Plan, targets: Array) -> None:
+    """Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere."""
+    if plan.hard and FAMILIES[plan.family].readable(targets):
+        ids = np.asarray(targets)  # no copy on the CPU
+        refuse(plan, np, ids, sort_out(plan, ids.astype(np.int64))[1])
+
+
+def cross_entropy(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Array, Array, Array]:
+    """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
+    _checked(plan, targets)
+    result: tuple[Array, Array, Array] = _cross_entropy(
+        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
+    )
+    return result
+
+
+def cross_entropy_value_and_grad(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """The loss and its gradient by the logits."""
+    _checked(plan, targets)
+    result: tuple[Array, Array, Array, Array] = _value_and_grad(
+        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
+    )
+    return result
+
+
+def cross_entropy_grad_hess(
+    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
+) -> tuple[Array, Array]:
+    """The gradient and the diagonal of the Hessian of the summed loss."""
+    _checked(plan, targets)
+    result: tuple[Array, Array] = _grad_hess(plan, logits, targets, class_weight, sample_weight)
+    return result
+
+
+# -- gradients of probabilities, and merging --------------------------------------------------------------------------
+
+softmax_vjp = _jit(generic.softmax_vjp)
+log_softmax_vjp = _jit(generic.log_softmax_vjp)
+merge_logsumexp = _jit(generic.merge_logsumexp)
