@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from typing import Any
@@ -36,7 +35,6 @@ def _class_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(axes)
 
 
-@functools.lru_cache(maxsize=4096, typed=True)
 def layout(shape: tuple[int, ...], axis: Any) -> Layout:
     """Say how an array of this shape is seen as one with a single class axis."""
     ndim = len(shape)

@@ -17,7 +17,7 @@ def is_integer(name: str) -> bool:
 
 
 def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
-    """Return an operand as an array of the family of `x`, on its device; NumPy data may come to any array on the CPU."""
+    """Return an operand as an array of the family of `x`, on its device; NumPy data may come to arrays on the CPU."""
     found = family_of(value)
     if found is None:
         raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known()}")
@@ -51,6 +51,18 @@ def first(name: str, x: Any) -> tuple[Family, Array]:
     if family.name == "numpy" and not isinstance(x, np.ndarray):
         x = np.asarray(x)
     return family, x
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether a value is a Python number or list, which follows the arrays it goes with."""
+    return isinstance(value, int | float | list | tuple) and not isinstance(value, np.generic)
+
+
+def dtype_of(name: str, value: Any) -> str:
+    """Return the name of the dtype of an operand that may still be a list."""
+    if hasattr(value, "dtype"):
+        return dtype_name(value.dtype)
+    return dtype_name(first(name, value)[1].dtype)
 
 
 def real(name: str, value: Array, kinds: str) -> str:
@@ -134,7 +146,7 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
     if family.readable(value):
         # The extremes decide; a single number becomes a constant where that cuts no derivative.
         if family.to_numpy is not None and not getattr(value, "requires_grad", False) and value.ndim == 0:
-            number = _number(name, family.to_numpy(value), allowed, low, high)
+            number = _number(name, value, allowed, low, high)
             return None if number == neutral else number
         if math.prod(value.shape):
             xp = family.namespace(value)

@@ -299,6 +299,10 @@ def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
     ValueError
         For a shape that is not allowed.
 
+    Notes
+    -----
+    Where a whole row of `log_p` is -inf the gradient is 0; NaN in a row gives NaN.
+
     References
     ----------
     I. Goodfellow, Y. Bengio and A. Courville, "Deep Learning" (2016), section 6.2.2.3.
@@ -350,6 +354,6 @@ def merge_logsumexp(a: Array, b: Array, /) -> Array:
     >>> import logitx as lx
     >>> x = np.arange(10.0)
     >>> print(lx.merge_logsumexp(lx.logsumexp(x[:3]), lx.logsumexp(x[3:])).round(6), lx.logsumexp(x).round(6))
-    9.458629 9.458629
+    9.45863 9.45863
     """
     return _dispatch.run(*_arguments.merge_logsumexp(a, b))
