@@ -30,9 +30,10 @@ def _per_row(plan: Plan, x: Array) -> Array:
     return FAMILIES[plan.family].namespace(x).reshape(x, plan.layout.column)
 
 
-def sort_out(plan: Plan, ids: Array) -> tuple[Array, Array]:
+def sort_out(plan: Plan, xp: Any, ids: Array) -> tuple[Array, Array]:
     """Return (which ids are to be ignored, which are out of range): the one rule for labels."""
-    ignored = (ids == plan.ignore_index) if plan.ignore_index is not None else ids != ids
+    index, held = plan.ignore_index, xp.iinfo(ids.dtype)  # JAX may hold no 64 bits
+    ignored = ids == index if index is not None and held.min <= index <= held.max else xp.zeros_like(ids, dtype=xp.bool)
     return ignored, ((ids < 0) | (ids >= plan.layout.n)) & ~ignored
 
 
@@ -41,7 +42,7 @@ def _one_hot(plan: Plan, rows: Rows, ids: Array) -> tuple[Array, Array, Array]:
     xp = rows.xp
     kind = namespace_dtype(xp, "int64")
     ids = _per_row(plan, xp.astype(ids, kind, copy=False))
-    ignored, bad = sort_out(plan, ids)
+    ignored, bad = sort_out(plan, xp, ids)
     device = FAMILIES[plan.family].device(ids)
     classes = xp.arange(plan.layout.n, dtype=kind, **({} if device is None else {"device": device}))
     return (_per_class(plan, classes) == ids) & ~ignored, ignored, bad

@@ -64,20 +64,24 @@ def reduce_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     live = x != -xp.inf
     if where is not None:
         live = live & where
-    x = xp.where(live, x, 0.0)  # from here on what is masked or -inf is a constant
-    if softcap is not None:
-        finite = x != xp.inf
-        x = xp.where(finite, softcap * xp.tanh(xp.where(finite, x, 0.0) / softcap), x)
     worst = detach(xp.max(xp.where(live, x, -xp.inf), axis=axis, keepdims=True))
+    nan = xp.any(live & xp.isnan(x), axis=axis, keepdims=True)  # XLA's maximum on the CPU may lose a NaN
+    worst = xp.where(nan, xp.nan, worst)
     nothing = worst == -xp.inf
-    poison = xp.isnan(worst) | (worst == xp.inf)
-    peak = xp.where(nothing | poison, 0.0, worst)
+    poison = nan | (worst == xp.inf)
     gate = live & ~poison
-    scaled = xp.where(gate, x, peak) - peak
+    # The maximum is found among the logits as given: a compiler may compute what is derived from them twice, rounding
+    # differently (XLA does), and then nothing equals its own maximum.
+    top = gate & (detach(x) == worst)
+    x, peak = xp.where(gate, x, 0.0), xp.where(nothing | poison, 0.0, worst)  # what does not count is a constant
+    if softcap is not None:
+        x, peak = (softcap * xp.tanh(u / softcap) for u in (x, peak))
+    peak = detach(peak)
+    scaled = xp.where(gate, x - peak, 0.0)
     if temperature is not None:  # after the subtraction: a small temperature cannot overflow the maximum
         scaled = scaled / temperature
+    scaled = scaled - detach(xp.where(top, scaled, 0.0))
     e = xp.where(gate, xp.exp(scaled), 0.0)
-    top = gate & (detach(scaled) == 0.0)
     tops = xp.sum(real(plan, top), axis=axis, keepdims=True)
     rest = xp.sum(xp.where(top, 0.0, detach(e)), axis=axis, keepdims=True) + xp.where(tops > 0.0, tops - 1.0, 0.0)
     total = xp.where(nothing | poison, 1.0, xp.sum(e, axis=axis, keepdims=True))

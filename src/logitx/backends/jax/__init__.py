@@ -159,7 +159,7 @@ def _checked(plan: Plan, targets: Array) -> None:
     """Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere."""
     if plan.hard and FAMILIES[plan.family].readable(targets):
         ids = np.asarray(targets)  # no copy on the CPU
-        refuse(plan, np, ids, sort_out(plan, ids.astype(np.int64))[1])
+        refuse(plan, np, ids, sort_out(plan, np, ids.astype(np.int64))[1])
 
 
 def cross_entropy(
