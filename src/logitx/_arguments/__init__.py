@@ -141,6 +141,19 @@ def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     raise ValueError(f"targets: shape {shape} is not allowed; allowed for {what} ({dtype}) is exactly {allowed}{fix}")
 
 
+def num_threads(n: Any) -> int:
+    """Check a number of threads."""
+    try:
+        if isinstance(n, bool):
+            raise TypeError
+        number = operator.index(n)
+    except TypeError:
+        raise TypeError(f"n: {n!r} is not allowed; allowed are integers of 1 or more") from None
+    if number < 1:
+        raise ValueError(f"n: {number} is not allowed; allowed are integers of 1 or more")
+    return number
+
+
 def _ignored_id(ignore_index: Any, hard: bool) -> int | None:
     if ignore_index is None:
         return None

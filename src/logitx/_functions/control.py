@@ -140,7 +140,7 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        From 1 to the number of threads Numba was started with (the cores, or ``NUMBA_NUM_THREADS``).
+        1 or more, the calling thread included. The default is ``NUMBA_NUM_THREADS``, or the number of cores.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def set_num_threads(n: int) -> None:
     >>> import logitx as lx
     >>> lx.set_num_threads(1)
     """
-    _dispatch.set_num_threads(n)
+    _dispatch.set_num_threads(_arguments.num_threads(n))
 
 
 def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] = ("float32",)) -> None:
