@@ -60,7 +60,10 @@ def namespace_dtype(xp: Any, name: str) -> Any:
         return np.dtype(name)
     if name == "int64" and "jax" in sys.modules and xp is sys.modules.get("jax.numpy"):
         return sys.modules["jax"].dtypes.canonicalize_dtype("int64")  # int32 unless x64 is on, without a warning
-    return getattr(xp, name)
+    dtype = getattr(xp, name, None)
+    if dtype is None:
+        raise TypeError(f"dtype: {name} does not exist in {xp.__name__}; allowed are dtypes of that library")
+    return dtype
 
 
 def constant(value: Any) -> TypeGuard[bool | int | float]:
