@@ -62,7 +62,7 @@ def namespace_dtype(xp: Any, name: str) -> Any:
         return sys.modules["jax"].dtypes.canonicalize_dtype("int64")  # int32 unless x64 is on, without a warning
     dtype = getattr(xp, name, None)
     if dtype is None:
-        raise TypeError(f"dtype: {name} does not exist in {xp.__name__}; allowed are dtypes of that library")
+        raise TypeError(f"dtype: {name} is not allowed; {xp.__name__} does not have it")
     return dtype
 
 
