@@ -1,0 +1,113 @@
+"""Write the generated tables of README and docs, or with --check say which are out of date."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import logitx as lx
+from logitx.backends import BACKENDS
+from logitx.testing import OPS
+
+ROOT = Path(__file__).resolve().parent.parent
+FAMILIES = {
+    "numpy": "NumPy arrays, lists, numbers",
+    "torch": "PyTorch tensors",
+    "jax": "JAX arrays",
+    "array_api": "whatever has `__array_namespace__`",
+}
+
+
+def summary(name: str) -> str:
+    """Return the first line of a docstring."""
+    return str(inspect.getdoc(getattr(lx, name))).partition("\n")[0].rstrip(".").replace("``", "`")
+
+
+def in_order() -> list[str]:
+    """Return the public functions: operations as the table of the tests has them, then what asks and sets."""
+    operations = [op.name for op in OPS]
+    return operations + [name for name in lx.__all__ if name not in operations]
+
+
+def functions() -> Iterator[str]:
+    """Yield the table of functions, one line each."""
+    yield "| function | what it gives |"
+    yield "|---|---|"
+    for name in in_order():
+        yield f"| `{name}` | {summary(name)} |"
+
+
+def signatures() -> Iterator[str]:
+    """Yield every function with its signature."""
+    for name in in_order():
+        parameters = inspect.signature(getattr(lx, name)).parameters.values()
+        bare = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
+        yield f"### {name}\n\n{summary(name)}.\n\n```text"
+        yield from textwrap.wrap(f"{name}{bare}", width=100, subsequent_indent=" " * (len(name) + 1))
+        yield "```\n"
+
+
+def backends() -> Iterator[str]:
+    """Yield the table of backends."""
+    yield "| backend | takes | what it is | needs |"
+    yield "|---|---|---|---|"
+    for row in BACKENDS:
+        families = "; ".join(FAMILIES[family] for family in row.families)
+        yield f"| `{row.name}` | {families} | {row.summary} | {row.requires or 'nothing'} |"
+
+
+def matrix() -> Iterator[str]:
+    """Yield the table of operations by backends: a refusal is shown with its reason."""
+    modules = {row.name: importlib.import_module(row.module) for row in BACKENDS}
+    yield f"| function | {' | '.join(f'`{name}`' for name in modules)} |"
+    yield "|---" * (len(modules) + 1) + "|"
+    for op in OPS:
+        cells = (getattr(module, "DECLINES", {}).get(op.name, "yes") for module in modules.values())
+        yield f"| `{op.name}` | {' | '.join(cells)} |"
+
+
+BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
+    "functions": functions,
+    "signatures": signatures,
+    "backends": backends,
+    "matrix": matrix,
+}
+
+
+def filled(text: str) -> str:
+    """Return a page with every generated block anew."""
+    for name, lines in BLOCKS.items():
+        block = re.compile(rf"(<!-- begin {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        if block.search(text):
+            body = "\n".join(lines()) + "\n"
+            text = block.sub(lambda found, body=body: found[1] + body + found[2], text)
+    return text
+
+
+def main() -> None:
+    """Fill, or check, README and every page of docs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
+    check = parser.parse_args().check
+    stale = False
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        before = path.read_text(encoding="utf-8")
+        after = filled(before)
+        if before != after:
+            stale = True
+            name = str(path.relative_to(ROOT))
+            print("\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, lineterm="")))
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    if check and stale:
+        raise SystemExit("tables are out of date: run `nox -s docs`")
+
+
+if __name__ == "__main__":
+    main()

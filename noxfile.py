@@ -1,0 +1,124 @@
+"""Every check of the project, each a session: `nox -s tests`, `nox -l` lists them.
+
+What a session installs is a dependency group of pyproject.toml; nothing is listed twice. Environments are made by
+virtualenv and pip, and are reused with `nox -r`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import nox
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+VERSIONS = ["3.11", "3.12", "3.13"]  # what tests_lite runs on, where present
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "doctests"]
+
+
+def show_all_of_pyenv() -> None:
+    """Let pyenv, where it manages the Pythons, offer every version it has rather than the selected one only."""
+    if shutil.which("pyenv"):
+        bare = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout
+        chosen = [name for name in bare.split() if name.rpartition(".")[0] in VERSIONS]
+        running = "{}.{}.{}".format(*sys.version_info[:3])
+        if chosen:
+            os.environ["PYENV_VERSION"] = ":".join(sorted(chosen, key=lambda name: name != running))
+
+
+def is_present(version: str) -> bool:
+    """Whether `pythonX.Y` really runs and is that version: the name may be an empty shell of a version manager."""
+    code = "import sys; print('{}.{}'.format(*sys.version_info))"
+    command = shutil.which(f"python{version}")
+    if command is None:
+        return False
+    ran = subprocess.run([command, "-c", code], capture_output=True, text=True, check=False)
+    return ran.returncode == 0 and ran.stdout.strip() == version
+
+
+show_all_of_pyenv()
+PRESENT = [version for version in VERSIONS if is_present(version)]
+
+
+def install(session: nox.Session, *groups: str, package: tuple[str, ...] = ("-e", ".")) -> None:
+    """Install dependency groups and the package in one go, so that pip resolves them together."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, *groups), *package)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and formatting."""
+    install(session, "lint", package=())
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict, on the package."""
+    install(session, "types", package=())
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite on every backend."""
+    install(session, "test-all")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=PRESENT or None)
+def tests_lite(session: nox.Session) -> None:
+    """The suite with NumPy and Numba only, against the built wheel, on every supported Python that is present."""
+    for version in VERSIONS:
+        if version not in PRESENT:
+            session.log(f"Python {version} is not on this machine: skipped")
+    install(session, "test", package=(".",))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def doctests(session: nox.Session) -> None:
+    """Run the example of every docstring and every code block of README and docs; check the generated tables."""
+    install(session, "test-all")
+    session.run("python", "docs/generate.py", "--check")
+    session.run(
+        "python", "-m", "pytest", "tests/test_docs.py", "--pyargs", "logitx",
+        "--doctest-modules", "-o", "python_files=test_docs.py", *session.posargs,
+    )  # fmt: skip
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the generated tables of README and docs anew."""
+    install(session, "test-all")
+    session.run("python", "docs/generate.py", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train on real images with NumPy, JAX and PyTorch arrays, and draw what came out: build/digits.png."""
+    install(session, "demo")
+    session.run("python", "docs/examples/digits.py", *session.posargs)
+
+
+TABLE = ("--benchmark-columns=min,median,iqr,rounds", "--benchmark-sort=min", "--benchmark-name=short")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time every operation against its competitors, interleaved by shape, results checked first."""
+    install(session, "bench")
+    session.run("python", "-m", "pytest", "benchmarks", *TABLE, *session.posargs)
+
+
+@nox.session
+def bench_smoke(session: nox.Session) -> None:
+    """Every benchmark, on small shapes and a few rounds: it shows that they run, not how fast anything is."""
+    install(session, "bench")
+    session.run("python", "-m", "pytest", "benchmarks", "--smoke", *TABLE, *session.posargs)
