@@ -1,0 +1,250 @@
+"""What a case must give: the oracle applied to every row of its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from logitx.testing import oracle, oracle_loss
+from logitx.testing.cases import Case, Data, NDArray, from_rows, row_shape, to_rows
+from logitx.testing.oracle import Near, mpf
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """One array of a result.
+
+    Attributes
+    ----------
+    name : str
+        What it is, for messages.
+    high, low : ndarray
+        The value as an unevaluated sum of two float64 numbers: exact to 106 bits.
+    slack : ndarray
+        See `logitx.testing.oracle`.
+    kind : str
+        "result" or "loss": which dtype rule holds.
+    elementwise : bool
+        It has the shape of the logits; else it is the result of a reduction.
+    by_row : ndarray
+        Flat index of the row of logits that each entry belongs to; empty where it belongs to none.
+    """
+
+    name: str
+    high: NDArray
+    low: NDArray
+    slack: NDArray
+    kind: str
+    elementwise: bool
+    by_row: NDArray
+
+
+def _split(entries: Iterable[Near], shape: tuple[int, ...]) -> tuple[NDArray, NDArray, NDArray]:
+    high, low, slack = [], [], []
+    for value, moved in entries:
+        first = float(value)
+        high.append(first)
+        low.append(float(value - mpf(first)) if np.isfinite(first) else 0.0)
+        slack.append(float(moved))
+    arrays = [np.asarray(column, dtype=np.float64).reshape(shape) for column in (high, low, slack)]
+    return arrays[0], arrays[1], arrays[2]
+
+
+def _like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: Any) -> Expected:
+    matrix = to_rows(x, axis).shape
+    high, low, slack = (from_rows(part, x.shape, axis) for part in _split((one for row in rows for one in row), matrix))
+    numbers = np.broadcast_to(np.arange(matrix[0])[:, None], matrix)
+    return Expected(name, high, low, slack, "result", True, from_rows(numbers, x.shape, axis))
+
+
+def _one_a_row(name: str, entries: Sequence[Near], shape: tuple[int, ...], kind: str) -> Expected:
+    return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
+
+
+def _scalar(name: str, entry: Near) -> Expected:
+    return Expected(name, *_split([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
+
+
+def _values(option: Any) -> Any:
+    return option.values if isinstance(option, Data) else option
+
+
+def _spread(option: Any, x: NDArray, axis: Any, default: Any) -> NDArray:
+    """Return an option that broadcasts against the logits as rows."""
+    value = default if option is None else _values(option)
+    return to_rows(np.broadcast_to(np.asarray(value), x.shape), axis)
+
+
+def _each_row(option: Any, x: NDArray, axis: Any, default: Any) -> list[Any]:
+    """Return an option that is constant along the classes: one number a row."""
+    if option is None:
+        option = default
+    count = int(np.prod(row_shape(x.shape, axis), dtype=np.int64))
+    if option is None:
+        return [None] * count
+    kept = np.broadcast_to(np.asarray(_values(option)), row_shape(x.shape, axis, keepdims=True))
+    return list(kept.reshape(-1).tolist())
+
+
+def _reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
+    x, options = case.args[0].values, case.options
+    axis = options.get("axis", -1)
+    rows = [
+        oracle.reduce_row(*row)
+        for row in zip(
+            to_rows(x, axis),
+            _spread(options.get("where"), x, axis, True),
+            _each_row(options.get("temperature"), x, axis, 1.0),
+            _each_row(options.get("softcap"), x, axis, None),
+            strict=True,
+        )
+    ]
+    return x, axis, rows
+
+
+def softmax(case: Case) -> list[Expected]:
+    """Return what softmax must give."""
+    x, axis, rows = _reduced_rows(case)
+    empty = case.options.get("empty", "nan")
+    return [_like_logits("probabilities", [oracle.softmax_row(row, empty) for row in rows], x, axis)]
+
+
+def log_softmax(case: Case) -> list[Expected]:
+    """Return what log_softmax must give."""
+    x, axis, rows = _reduced_rows(case)
+    empty = case.options.get("empty", "nan")
+    return [_like_logits("log-probabilities", [oracle.log_softmax_row(row, empty) for row in rows], x, axis)]
+
+
+def logsumexp(case: Case) -> list[Expected]:
+    """Return what logsumexp must give: the value, and the sign where it is asked for."""
+    options = case.options
+    if options.get("b") is not None:
+        x, axis = case.args[0].values, options.get("axis", -1)
+        pairs = [
+            oracle.signed_logsumexp_row(*row)
+            for row in zip(
+                to_rows(x, axis),
+                _spread(options["b"], x, axis, 1.0),
+                _spread(options.get("where"), x, axis, True),
+                strict=True,
+            )
+        ]
+    else:
+        x, axis, rows = _reduced_rows(case)
+        values = [oracle.log_normalizer(row) for row in rows]
+        pairs = [(v, Near(v.value if v.value != v.value else mpf(v.value != -oracle.INF))) for v in values]
+    signed = bool(options.get("return_sign"))
+    if not signed:  # the logarithm of a negative sum
+        pairs = [(Near(oracle.NAN), s) if s.value < 0 else (v, s) for v, s in pairs]
+    shape = row_shape(x.shape, axis, bool(options.get("keepdims")))
+    value = _one_a_row("logsumexp", [v for v, _ in pairs], shape, "result")
+    return [value, _one_a_row("sign", [s for _, s in pairs], shape, "result")] if signed else [value]
+
+
+def _row_losses(case: Case, gradient: bool) -> tuple[NDArray, Any, list[oracle_loss.RowLoss]]:
+    x, options = case.args[0].values, case.options
+    axis = options.get("axis", -1)
+    weight = options.get("class_weight")
+    settings = oracle_loss.Settings(
+        class_weight=None if weight is None else weight.values,
+        ignore_index=options.get("ignore_index", -100),
+        label_smoothing=np.asarray(_values(options.get("label_smoothing", 0.0))).item(),
+        z_loss=np.asarray(_values(options.get("z_loss", 0.0))).item(),
+        empty=options.get("empty", "nan"),
+    )
+    rows = [
+        oracle_loss.cross_entropy_row(row, valid, target, s, t, cap, settings, gradient)
+        for row, valid, target, s, t, cap in zip(
+            to_rows(x, axis),
+            _spread(options.get("where"), x, axis, True),
+            _targets(case),
+            _sample_weights(case, x, axis),
+            _each_row(options.get("temperature"), x, axis, 1.0),
+            _each_row(options.get("softcap"), x, axis, None),
+            strict=True,
+        )
+    ]
+    return x, axis, rows
+
+
+def _targets(case: Case) -> list[Any]:
+    targets = case.args[1]
+    if targets.values.dtype == np.int64:
+        return list(targets.values.reshape(-1))
+    return list(to_rows(targets.values, case.options.get("axis", -1)))
+
+
+def _sample_weights(case: Case, x: NDArray, axis: Any) -> list[Any]:
+    weight = case.options.get("sample_weight")
+    values = np.broadcast_to(1.0 if weight is None else weight.values, row_shape(x.shape, axis))
+    return list(values.reshape(-1).astype(np.float64).tolist())
+
+
+def _loss_parts(case: Case, gradient: bool) -> list[Expected]:
+    x, axis, rows = _row_losses(case, gradient)
+    reduction, empty = case.options.get("reduction", "mean"), case.options.get("empty", "nan")
+    losses, parts, gradients = oracle_loss.reduced(rows, reduction, empty)
+    shape = row_shape(x.shape, axis)
+
+    def per_call(name: str, entries: Sequence[Near]) -> Expected:
+        return _one_a_row(name, entries, shape, "loss") if reduction == "none" else _scalar(name, entries[0])
+
+    expected = [per_call("loss", losses)]
+    if gradient:
+        expected.append(_like_logits("gradient", gradients, x, axis))
+    if case.options.get("return_parts"):
+        expected.append(per_call("z_loss", parts))
+        expected.append(_one_a_row("log_normalizer", [row.log_normalizer for row in rows], shape, "loss"))
+    return expected
+
+
+def cross_entropy(case: Case) -> list[Expected]:
+    """Return what cross_entropy must give: the loss, and its parts where they are asked for."""
+    return _loss_parts(case, gradient=False)
+
+
+def cross_entropy_value_and_grad(case: Case) -> list[Expected]:
+    """Return what cross_entropy_value_and_grad must give: the loss, the gradient, and the parts if asked for."""
+    return _loss_parts(case, gradient=True)
+
+
+def cross_entropy_grad_hess(case: Case) -> list[Expected]:
+    """Return what cross_entropy_grad_hess must give: the gradient and the diagonal of the Hessian."""
+    x, axis = case.args[0].values, case.options.get("axis", -1)
+    weight = _values(case.options.get("class_weight"))
+    pairs = [
+        oracle_loss.grad_hess_row(row, target, weight, s)
+        for row, target, s in zip(to_rows(x, axis), _targets(case), _sample_weights(case, x, axis), strict=True)
+    ]
+    return [
+        _like_logits("gradient", [g for g, _ in pairs], x, axis),
+        _like_logits("hessian", [h for _, h in pairs], x, axis),
+    ]
+
+
+def softmax_vjp(case: Case) -> list[Expected]:
+    """Return what softmax_vjp must give."""
+    return _vjp(case, oracle.softmax_vjp_row)
+
+
+def log_softmax_vjp(case: Case) -> list[Expected]:
+    """Return what log_softmax_vjp must give."""
+    return _vjp(case, oracle.log_softmax_vjp_row)
+
+
+def _vjp(case: Case, of_row: Any) -> list[Expected]:
+    (p, dp), axis = (one.values for one in case.args), case.options.get("axis", -1)
+    rows = [of_row(*row) for row in zip(to_rows(p, axis), to_rows(dp, axis), strict=True)]
+    return [_like_logits("gradient", rows, p, axis)]
+
+
+def merge_logsumexp(case: Case) -> list[Expected]:
+    """Return what merge_logsumexp must give."""
+    a, b = np.broadcast_arrays(*(one.values for one in case.args))
+    entries = [oracle.merge(one, two) for one, two in zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)]
+    high, low, slack = _split(entries, a.shape)
+    return [Expected("merged", high, low, slack, "result", False, np.arange(a.size).reshape(a.shape))]

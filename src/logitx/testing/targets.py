@@ -1,0 +1,349 @@
+"""TARGETS: one row for every kind of array, backend and style of call that the suite runs on.
+
+A row says how an array of that kind is made of exact values and read back exactly, and how a function is called with
+it. To prove another backend or array type, write a row of your own and give it to `logitx.testing.check`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from logitx.testing.cases import NDArray
+
+Exact = tuple[NDArray, str]  # values in float64, int64 or bool, and the name of the dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One kind of array, and how functions are called with it.
+
+    Attributes
+    ----------
+    name : str
+        As in the ids of the tests.
+    requires : tuple of str
+        Modules that must be importable.
+    backend : str or None
+        The backend forced by ``logitx.use_backend``; None leaves the choice to the library.
+    make : callable
+        ``make(values, dtype, memory)``: an array of these exact values, of the dtype of that name.
+    read : callable
+        ``read(array)``: the exact values, and the name of the dtype.
+    dtype : callable
+        ``dtype(name)``: the library's own object for the dtype of that name.
+    default_float : callable
+        ``default_float(x64)``: name of the dtype that integers become.
+    problem : callable
+        ``problem(array, elementwise)``: None, or why this is not the kind of array that a call must return.
+    call : callable
+        ``call(function, args, options)``: the result. Options that are arrays are those with ``is_array``.
+    is_array : callable
+        Tell whether an option is an array of this kind.
+    session : callable
+        ``session(x64)``: a context in which arrays are made and functions are called; `x64` says that the case holds
+        a float64.
+    declines : tuple of str
+        What the backend may give as a reason not to run a case; the case then goes to the automatic choice.
+    missing : mapping of str to str
+        Columns of the table of cells that do not exist here, each with the reason.
+    writable : bool
+        Arrays can be written: ``out=`` is tested.
+    stride : int
+        Runs every case with special values, and of those with pairs of options every so manieth. More than 1 is for a
+        target that runs the same compiled code as one that runs all.
+    serial_sums : bool
+        The namespace may add terms one by one, as NumPy does along all axes but the last: the error of a sum grows
+        with its length, and so does what is allowed from 64 classes on.
+    """
+
+    name: str
+    requires: tuple[str, ...]
+    backend: str | None
+    make: Callable[[NDArray, str, str], Any]
+    read: Callable[[Any], Exact]
+    dtype: Callable[[str], Any]
+    default_float: Callable[[bool], str]
+    problem: Callable[[Any, bool], str | None]
+    is_array: Callable[[Any], bool]
+    call: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] = lambda function, args, options: (
+        function(*args, **options)
+    )
+    session: Callable[[bool], AbstractContextManager[Any]] = lambda x64: contextlib.nullcontext()
+    declines: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    writable: bool = True
+    stride: int = 1
+    serial_sums: bool = False
+
+    def absent(self, dtype: str | None = None) -> str | None:
+        """Return why this target, or a column of it, cannot run here; None where it can."""
+        for module in self.requires:
+            if importlib.util.find_spec(module) is None:
+                return f"{module} is not installed"
+        if dtype == "bfloat16" and "bfloat16" not in self.missing and importlib.util.find_spec("ml_dtypes") is None:
+            return "ml_dtypes, by which NumPy has bfloat16, is not installed"
+        return self.missing.get(dtype) if dtype is not None else None
+
+
+# -- NumPy ------------------------------------------------------------------------------------------------------------
+
+
+def _numpy_dtype(name: str) -> Any:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def _numpy_make(values: NDArray, dtype: str, memory: str) -> NDArray:
+    array = np.array(values, dtype=_numpy_dtype(dtype), order="F" if memory == "F" else "C")
+    if memory == "strided" and array.ndim:
+        wide = np.empty((*array.shape[:-1], 2 * array.shape[-1]), dtype=array.dtype)
+        wide[..., ::2] = array
+        array = wide[..., ::2]
+    elif memory == "reversed" and array.ndim:
+        array = np.flip(np.flip(array).copy())
+    elif memory == "readonly":
+        array.flags.writeable = False
+    elif memory == "swapped":
+        array = array.astype(array.dtype.newbyteorder())
+    return array
+
+
+def _numpy_read(array: Any) -> Exact:
+    array = np.asarray(array)
+    if array.dtype.kind == "b":
+        return array.copy(), "bool"
+    exact = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
+    return exact, array.dtype.name
+
+
+def _numpy_problem(array: Any, elementwise: bool) -> str | None:
+    if type(array) is np.ndarray and (elementwise or array.ndim):
+        return None if array.dtype.isnative else f"byte order of {array.dtype} is foreign"
+    if not elementwise and isinstance(array, np.generic):
+        return None
+    return f"type is {type(array).__name__}; expected is an ndarray, or a NumPy scalar for a 0-d reduction"
+
+
+# The kernels take one temperature and one softcap a call.
+_ONE_A_CALL = ("temperature is one number a row", "softcap is one number a row")
+
+
+def _numpy(name: str, backend: str) -> Target:
+    return Target(
+        name=name,
+        requires=("numba",) if backend == "numba" else (),
+        backend=backend,
+        make=_numpy_make,
+        read=_numpy_read,
+        dtype=_numpy_dtype,
+        default_float=lambda x64: "float64",
+        problem=_numpy_problem,
+        is_array=lambda x: isinstance(x, np.ndarray),
+        serial_sums=backend == "generic",
+        declines=_ONE_A_CALL if backend == "numba" else (),
+    )
+
+
+# -- JAX --------------------------------------------------------------------------------------------------------------
+
+
+def _jax_make(values: NDArray, dtype: str, memory: str) -> Any:
+    import jax.numpy
+
+    return jax.numpy.asarray(_numpy_make(values, dtype, "C"))
+
+
+def _jax_dtype(name: str) -> Any:
+    import jax.numpy
+
+    return getattr(jax.numpy, name)
+
+
+def _jax_problem(array: Any, elementwise: bool) -> str | None:
+    import jax
+
+    if not isinstance(array, jax.Array):
+        return f"type is {type(array).__name__}; expected is a jax.Array"
+    if array.devices() != {jax.devices()[0]}:
+        return f"devices are {array.devices()}; expected is the device of the input"
+    return None
+
+
+def _is_jax(x: Any) -> bool:
+    import jax
+
+    return isinstance(x, jax.Array)
+
+
+@contextlib.contextmanager
+def _jax_session(x64: bool) -> Iterator[None]:
+    import jax
+
+    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")  # where it came from
+    with home.enable_x64(x64):
+        yield
+
+
+def _jax_jit(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Trace every array; Python numbers and words are static."""
+    import jax
+
+    traced = {name: value for name, value in options.items() if _is_jax(value)}
+    static = {name: value for name, value in options.items() if name not in traced}
+    return jax.jit(lambda args, traced: function(*args, **traced, **static))(args, traced)
+
+
+def _jax(name: str, call: Callable[..., Any], stride: int) -> Target:
+    return Target(
+        name=name,
+        requires=("jax",),
+        backend="jax",
+        make=_jax_make,
+        read=_numpy_read,
+        dtype=_jax_dtype,
+        default_float=lambda x64: "float64" if x64 else "float32",
+        problem=_jax_problem,
+        is_array=_is_jax,
+        call=call,
+        session=_jax_session,
+        writable=False,
+        stride=stride,
+    )
+
+
+# -- PyTorch ----------------------------------------------------------------------------------------------------------
+
+
+def _torch_dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, name)
+
+
+def _torch_make(values: NDArray, dtype: str, memory: str) -> Any:
+    import torch
+
+    tensor = torch.from_numpy(np.array(values)).to(_torch_dtype(dtype))
+    if memory == "F" and tensor.ndim:
+        order = tuple(reversed(range(tensor.ndim)))
+        tensor = tensor.permute(order).contiguous().permute(order)
+    elif memory == "strided" and tensor.ndim:
+        tensor = torch.stack((tensor, tensor), dim=-1)[..., 0]
+    return tensor
+
+
+def _torch_read(tensor: Any) -> Exact:
+    import torch
+
+    name = str(tensor.dtype).removeprefix("torch.")
+    kind = torch.bool if name == "bool" else torch.float64 if tensor.dtype.is_floating_point else torch.int64
+    return np.array(tensor.detach().to(kind).numpy()), name
+
+
+def _torch_problem(tensor: Any, elementwise: bool) -> str | None:
+    import torch
+
+    if type(tensor) is not torch.Tensor:
+        return f"type is {type(tensor).__name__}; expected is a torch.Tensor"
+    return None if tensor.device.type == "cpu" else f"device is {tensor.device}; expected is cpu"
+
+
+def _is_torch(x: Any) -> bool:
+    import torch
+
+    return isinstance(x, torch.Tensor)
+
+
+def _torch(name: str, backend: str) -> Target:
+    return Target(
+        name=name,
+        requires=("torch", "numba") if backend == "numba" else ("torch",),
+        backend=backend,
+        make=_torch_make,
+        read=_torch_read,
+        dtype=_torch_dtype,
+        default_float=lambda x64: "float32",
+        problem=_torch_problem,
+        is_array=_is_torch,
+        declines=_ONE_A_CALL if backend == "numba" else (),
+    )
+
+
+# -- array-api-strict: nothing outside the standard -------------------------------------------------------------------
+
+
+def _strict_dtype(name: str) -> Any:
+    import array_api_strict
+
+    return getattr(array_api_strict, name)
+
+
+def _strict_make(values: NDArray, dtype: str, memory: str) -> Any:
+    import array_api_strict
+
+    return array_api_strict.asarray(_numpy_make(values, dtype, "C" if memory == "swapped" else memory))
+
+
+def _strict_read(array: Any) -> Exact:
+    exact, _ = _numpy_read(np.from_dlpack(array))
+    return exact, str(array.dtype).rpartition(".")[2]
+
+
+def _strict_problem(array: Any, elementwise: bool) -> str | None:
+    import array_api_strict
+
+    if not hasattr(array, "__array_namespace__") or array.__array_namespace__() is not array_api_strict:
+        return f"type is {type(array).__name__}; expected is an array of array_api_strict"
+    if array.device != array_api_strict.Device("CPU_DEVICE"):
+        return f"device is {array.device}; expected is the device of the input"
+    return None
+
+
+@contextlib.contextmanager
+def _strict_session(x64: bool) -> Iterator[None]:
+    import array_api_strict
+
+    # The version stays at the newest stable one of the standard that array-api-strict knows (its default), and what is
+    # optional goes: extensions, and results whose shape depends on data, which compiled and lazy libraries lack.
+    with array_api_strict.ArrayAPIStrictFlags(
+        boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+    ):
+        yield
+
+
+_NO_HALVES = "the Array API standard, and so array-api-strict, has no half precision"
+
+TARGETS: tuple[Target, ...] = (
+    _numpy("numpy-numba", "numba"),
+    _numpy("numpy-generic", "generic"),
+    # Eager calls run the same jitted operations, with concrete arguments; compiling is what takes the time here.
+    _jax("jax-eager", lambda function, args, options: function(*args, **options), stride=2),
+    _jax("jax-jit", _jax_jit, stride=1),
+    _torch("torch-cpu", "numba"),
+    _torch("torch-generic", "generic"),
+    Target(
+        name="array-api-strict",
+        requires=("array_api_strict",),
+        backend="generic",
+        make=_strict_make,
+        read=_strict_read,
+        dtype=_strict_dtype,
+        default_float=lambda x64: "float64",
+        problem=_strict_problem,
+        is_array=lambda x: hasattr(x, "__array_namespace__") and not isinstance(x, np.ndarray),
+        session=_strict_session,
+        missing={"float16": _NO_HALVES, "bfloat16": _NO_HALVES},
+        serial_sums=True,
+    ),
+)

@@ -1,0 +1,209 @@
+"""Gradients as users take them: by jax.grad and by autograd, against the oracle and against finite differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import logitx as lx
+from logitx.testing import TARGETS, Case, Data, assert_matches
+from logitx.testing.cases import NDArray, to_rows
+from logitx.testing.ops import expected, op
+from logitx.testing.oracle import log_softmax_vjp_row, softmax_vjp_row
+from logitx.testing.special import softmax_rows
+
+BY_NAME = {target.name: target for target in TARGETS}
+LOSS = op("cross_entropy_value_and_grad")
+SPECIAL = ("rows", "rows, smoothed, empty=zero", "rows, scaled", "rows, weighted z-loss", "masked rows",
+           "masked rows, smoothed", "soft rows", "soft rows, weighted")  # fmt: skip
+MEANS = ("mean", "mean with ignored rows", "mean with class weights", "sample weight 0 on a NaN row",
+         "all ignored, empty=nan", "all weights 0, empty=zero", "mean with a masked row",
+         "mean with an all -inf row")  # fmt: skip
+NAMES = [(name, "float32") for name in (*SPECIAL, *MEANS)] + [("rows", "float16"), ("soft rows, weighted", "bfloat16")]
+VJPS = {"softmax": softmax_vjp_row, "log_softmax": log_softmax_vjp_row}
+
+
+def _inputs(target: Any, case: Case) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def make(one: Any) -> Any:
+        return target.make(one.values, one.dtype, one.memory) if isinstance(one, Data) else one
+
+    options = {name: make(one) for name, one in case.options.items() if name != "return_parts"}
+    return tuple(make(one) for one in case.args), options
+
+
+def _agrees(case: Case, gradient: NDArray, dtype: str) -> None:
+    """Compare with the oracle, with three times the budget of the fused gradient."""
+    truth = expected(LOSS, case)[1]
+    assert_matches(gradient.astype(np.float64), dtype, truth, ulps=3 * LOSS.ulps, compute="float32", result=case.dtype,
+                   rows=case.rows)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "dtype"), NAMES)
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+def test_jax_grad_of_the_loss(name: str, dtype: str, jit: bool) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    case, target = LOSS.case(name, dtype), BY_NAME["jax-eager"]
+    with target.session(False):
+        (x, targets), options = _inputs(target, case)
+
+        def loss(x: Any) -> Any:
+            return lx.cross_entropy(x, targets, **options).sum()
+
+        gradient = (jax.jit(jax.grad(loss)) if jit else jax.grad(loss))(x)
+        _agrees(case, *target.read(gradient))
+
+
+@pytest.mark.parametrize(("name", "dtype"), NAMES)
+def test_torch_autograd_of_the_loss(name: str, dtype: str) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    case, target = LOSS.case(name, dtype), BY_NAME["torch-cpu"]
+    (x, targets), options = _inputs(target, case)
+    lx.cross_entropy(x.requires_grad_(), targets, **options).sum().backward()
+    _agrees(case, *target.read(x.grad))
+
+
+def _special() -> tuple[NDArray, NDArray, tuple[str, ...]]:
+    rows = {name: row for name, row in softmax_rows("float32").items() if "largest" not in name}
+    x = np.array(list(rows.values()), dtype=np.float32)
+    return x, np.random.default_rng(0).standard_normal(x.shape).astype(np.float32), tuple(rows)
+
+
+def _check_vjp(name: str, empty: str, gradient: NDArray) -> None:
+    """Where the result is a number, the gradient is the exact one; it is 0 at -inf and in rows of nothing else."""
+    x, dy, names = _special()
+    for row, (values, cotangent, found) in enumerate(zip(x, dy, gradient, strict=True)):
+        if np.isnan(values).any() or np.isposinf(values).any():
+            assert np.isnan(found[np.isfinite(values)]).all(), names[row]
+            continue
+        if np.isneginf(values).all():
+            assert (found == 0).all(), names[row]
+            continue
+        with np.errstate(all="ignore"):
+            shifted = (values - values.max()).astype(np.float64)
+            log_p = shifted - np.log(np.exp(shifted).sum())
+        first = np.exp(log_p) if name == "softmax" else log_p
+        truth = np.array([float(g.value) for g in VJPS[name](first, cotangent.astype(np.float64))])
+        np.testing.assert_allclose(found, truth, rtol=2e-5, atol=1e-6, err_msg=names[row])
+        assert (found[np.isneginf(values)] == 0).all(), names[row]
+
+
+@pytest.mark.parametrize("empty", ["nan", "zero"])
+@pytest.mark.parametrize("name", VJPS)
+def test_jax_vjp(name: str, empty: str) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    x, dy, _ = _special()
+    with BY_NAME["jax-eager"].session(False):
+        _, pull = jax.vjp(lambda x: getattr(lx, name)(x, empty=empty), jax.numpy.asarray(x))
+        _check_vjp(name, empty, np.asarray(pull(jax.numpy.asarray(dy))[0]))
+
+
+@pytest.mark.parametrize("empty", ["nan", "zero"])
+@pytest.mark.parametrize("name", VJPS)
+def test_torch_vjp(name: str, empty: str) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    x, dy, _ = _special()
+    tensor = torch.tensor(x, requires_grad=True)
+    getattr(lx, name)(tensor, empty=empty).backward(torch.tensor(dy))
+    _check_vjp(name, empty, tensor.grad.numpy())
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (2, 0), None])
+def test_gradient_of_logsumexp_is_softmax(axis: Any) -> None:
+    x = np.random.default_rng(1).standard_normal((2, 3, 4)) * 3
+    x[0, 0, 0] = -np.inf
+    truth = np.asarray(lx.softmax(x, axis))
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    tensor = torch.tensor(x, requires_grad=True)
+    lx.logsumexp(tensor, axis).sum().backward()
+    np.testing.assert_allclose(tensor.grad.numpy(), truth, rtol=1e-13)
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    with BY_NAME["jax-eager"].session(True):
+        gradient = jax.grad(lambda x: lx.logsumexp(x, axis).sum())(jax.numpy.asarray(x))
+        np.testing.assert_allclose(np.asarray(gradient), truth, rtol=1e-13)
+
+
+# -- by everything that may be differentiated -------------------------------------------------------------------------
+
+RNG = np.random.default_rng(2)
+FINITE = {
+    "x": RNG.standard_normal((3, 4)) * 2,
+    "targets": np.array([3, -100, 0]),
+    "temperature": np.array(0.7),
+    "softcap": np.array(5.0),
+    "label_smoothing": np.array(0.1),
+    "z_loss": np.array(0.05),
+    "class_weight": RNG.random(4) + 0.5,
+    "sample_weight": RNG.random(3) + 0.5,
+}
+SCALARS = ("temperature", "softcap", "label_smoothing", "z_loss")
+DIFFERENTIABLE = ("x", *SCALARS, "class_weight", "sample_weight")
+
+
+def _finite_loss(values: dict[str, Any]) -> Any:
+    options = {name: value for name, value in values.items() if name not in ("x", "targets")}
+    return lx.cross_entropy(values["x"], values["targets"], **options)
+
+
+def _difference(name: str) -> NDArray:
+    """Differentiate numerically, on NumPy arrays."""
+    base, step = np.asarray(FINITE[name], dtype=np.float64), 1e-6
+    result = np.empty(base.size)
+    for i in range(base.size):
+        ends = []
+        for sign in (1, -1):
+            moved = base.copy()
+            moved.reshape(-1)[i] += sign * step
+            ends.append(float(_finite_loss(FINITE | {name: moved})))
+        result[i] = (ends[0] - ends[1]) / (2 * step)
+    return result.reshape(base.shape)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_jax_grad_by_every_operand(name: str) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    with BY_NAME["jax-eager"].session(True):
+        values = {key: jax.numpy.asarray(value) for key, value in FINITE.items()}
+        gradient = jax.grad(lambda one: _finite_loss(values | {name: one}))(values[name])
+        np.testing.assert_allclose(np.asarray(gradient), _difference(name), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_torch_grad_by_every_operand(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    values = {key: torch.tensor(value) for key, value in FINITE.items()}
+    values[name].requires_grad_()
+    _finite_loss(values).backward()
+    np.testing.assert_allclose(values[name].grad.numpy(), _difference(name), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_second_derivatives(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    x, weight = RNG.standard_normal(4), RNG.standard_normal(4)
+
+    def by_hand(x: NDArray) -> NDArray:
+        p = np.asarray(lx.softmax(x))
+        jacobian = np.diag(p) - np.outer(p, p)
+        if name == "softmax":
+            return jacobian @ weight
+        return weight - p * weight.sum() if name == "log_softmax" else p * weight.sum()
+
+    step = 1e-6
+    truth = np.array([(by_hand(x + step * e) - by_hand(x - step * e)) / (2 * step) for e in np.eye(4)]).T
+    tensor = torch.tensor(weight)
+    hessian = torch.autograd.functional.hessian(lambda x: (getattr(lx, name)(x) * tensor).sum(), torch.tensor(x))
+    np.testing.assert_allclose(hessian.numpy(), truth, rtol=1e-6, atol=1e-8)
+    with BY_NAME["jax-eager"].session(True):
+        vector = jax.numpy.asarray(weight)
+        hessian = jax.hessian(lambda x: (getattr(lx, name)(x) * vector).sum())(jax.numpy.asarray(x))
+        np.testing.assert_allclose(np.asarray(hessian), truth, rtol=1e-6, atol=1e-8)
+
+
+def test_rows_of_the_special_cases_are_rows() -> None:
+    """The names of rows that messages use stand for rows of the arrays."""
+    for case in LOSS.cases():
+        if case.rows:
+            assert to_rows(case.args[0].values, case.options.get("axis", -1)).shape[0] == len(case.rows)
