@@ -1,0 +1,169 @@
+"""NumPy arrays and CPU tensors of PyTorch, by Numba kernels: views, a kernel, the result.
+
+To read: `_rows` (what kernels are made of), `_softmax` (the plainest kernel), `_blocks` (how memory is cut up).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from logitx._arrays import FAMILIES, dtype_name
+from logitx._typing import Array, Plan, Scalar
+from logitx.backends.numba import _kernels, _losses, _threads
+from logitx.backends.numba._accepts import accepts
+from logitx.backends.numba._losses import Wanted
+from logitx.backends.numba._threads import set_num_threads
+from logitx.backends.numba._views import (
+    HELD,
+    NO_ENTRIES,
+    NO_ROWS,
+    blank,
+    entries,
+    given_back,
+    output,
+    per_row,
+    rounded,
+    stored,
+    widened,
+)
+
+__all__ = [
+    "accepts",
+    "cross_entropy",
+    "cross_entropy_grad_hess",
+    "cross_entropy_value_and_grad",
+    "log_softmax",
+    "log_softmax_vjp",
+    "logsumexp",
+    "merge_logsumexp",
+    "set_num_threads",
+    "softmax",
+    "softmax_vjp",
+]
+
+
+def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """exp(x - max) / sum of exp(x - max)."""
+    return _normalized(plan, x, where, temperature, softcap, out, False)
+
+
+def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """(x - max) - log(sum of exp(x - max))."""
+    return _normalized(plan, x, where, temperature, softcap, out, True)
+
+
+def _normalized(
+    plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array, log: bool
+) -> Array:
+    compute, result, held = plan.compute, plan.result, stored(plan.dtype, plan.compute)
+    view = entries(plan, x, plan.dtype, held)
+    mask = NO_ENTRIES["bool"] if where is None else entries(plan, where, "bool", "bool")
+    written = None if out is None else output(plan, out, result)
+    direct = written is not None
+    if written is None:
+        written = blank(plan, result)
+    undefined = np.nan if plan.empty == "nan" else 0.0
+    heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
+    kernel = _kernels.normalize(held, compute, result)
+    _threads.run(kernel, (view, mask, written, log, heat, cap, undefined), _threads.parts_for(view.nbytes))
+    return out if direct else given_back(plan, written, result, plan.layout.shape)
+
+
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+    """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    compute, held, layout = plan.compute, stored(plan.dtype, plan.compute), plan.layout
+    view = entries(plan, x, plan.dtype, held)
+    mask = NO_ENTRIES["bool"] if where is None else entries(plan, where, "bool", "bool")
+    factor = NO_ENTRIES[compute] if b is None else entries(plan, b, dtype_name(b.dtype), compute)
+    value = np.empty(layout.outer * layout.inner, HELD[plan.result])
+    sign = np.empty_like(value) if plan.return_sign else NO_ROWS[plan.result]
+    kernel = _kernels.reduce(held, compute, plan.result)
+    arguments = (view, factor, mask, value, sign, NO_ROWS[compute])
+    _threads.run(kernel, arguments, _threads.parts_for(view.nbytes))
+    found = given_back(plan, value, plan.result, layout.rows)
+    return found, given_back(plan, sign, plan.result, layout.rows) if plan.return_sign else None
+
+
+def cross_entropy(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Array, Array, Array]:
+    """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
+    written = _losses.loss(
+        plan, Wanted(False, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
+        temperature, where,
+    )  # fmt: skip
+    return _losses.result(plan, written)
+
+
+def cross_entropy_value_and_grad(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
+    written = _losses.loss(
+        plan, Wanted(True, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
+        temperature, where,
+    )  # fmt: skip
+    value, z_part, log_normalizer = _losses.result(plan, written)
+    gradient = given_back(plan, written.gradient, plan.result, plan.layout.shape)
+    return value, gradient, z_part, log_normalizer
+
+
+def cross_entropy_grad_hess(
+    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
+) -> tuple[Array, Array]:
+    """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
+    written = _losses.loss(
+        plan, Wanted(True, True), logits, targets, class_weight, sample_weight, None, None, None, None, None
+    )
+    shape = plan.layout.shape
+    gradient = given_back(plan, written.gradient, plan.result, shape)
+    return gradient, given_back(plan, written.hessian, plan.result, shape)
+
+
+def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
+    """p (dp - sum of p dp)."""
+    return _pulled_back(plan, p, dp, False)
+
+
+def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
+    """dlog_p - p sum of dlog_p."""
+    return _pulled_back(plan, log_p, dlog_p, True)
+
+
+def _pulled_back(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array:
+    compute, held = plan.compute, stored(plan.dtype, plan.compute)
+    dtype = dtype_name(cotangent.dtype)
+    other = stored(dtype, compute)
+    view = entries(plan, value, plan.dtype, held)
+    written = blank(plan, plan.result)
+    kernel = _kernels.pull_back(held, other, compute, plan.result)
+    arguments = (view, entries(plan, cotangent, dtype, other), written, log, NO_ROWS[compute])
+    _threads.run(kernel, arguments, _threads.parts_for(view.nbytes))
+    return given_back(plan, written, plan.result, plan.layout.shape)
+
+
+def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
+    """max + log1p(exp(-|a - b|)); small, so NumPy's own function will do."""
+    view = FAMILIES[plan.family].to_numpy
+    with np.errstate(all="ignore"):
+        one, two = (widened(view(x), dtype_name(x.dtype)).astype(plan.compute) for x in (a, b))  # type: ignore[misc]
+        merged = np.logaddexp(one, two)
+    return given_back(plan, rounded(merged, plan.result), plan.result, merged.shape)

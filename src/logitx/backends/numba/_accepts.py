@@ -1,0 +1,39 @@
+"""Which calls this backend can serve: memory on the CPU that no framework watches."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from logitx._arrays import FAMILIES
+from logitx._typing import Plan
+
+
+def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Return None where the kernels can serve the call, else the reason why not."""
+    if plan.family == "numpy":
+        return None
+    if FAMILIES[plan.family].to_numpy is None:
+        return f"arrays of {plan.family} are not NumPy arrays in memory"
+    return _watched(plan, operands)
+
+
+def _watched(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Return why a call on tensors of PyTorch needs PyTorch's own operations."""
+    torch = sys.modules["torch"]
+    if torch._C._len_torch_dispatch_stack() > 0 or torch.jit.is_tracing():
+        return "PyTorch is tracing"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation is on"
+    recording = torch.is_grad_enabled()
+    readable = FAMILIES[plan.family].readable
+    for operand in operands:
+        if not isinstance(operand, torch.Tensor):
+            continue
+        if recording and operand.requires_grad:
+            return "a tensor requires grad"
+        if not readable(operand):
+            return "a tensor is not plain memory on the CPU"
+        if operand.layout is not torch.strided or operand.is_neg():
+            return "a tensor is not strided memory"
+    return None

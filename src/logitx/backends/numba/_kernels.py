@@ -1,0 +1,67 @@
+"""The compiled kernels: one for each combination of dtypes, made when it is first needed, whatever the layout."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from numba.core.types import boolean, float64, int64
+
+from logitx.backends.numba import _cross_entropy, _logsumexp, _soft_targets, _softmax, _vjp
+from logitx.backends.numba._compile import kernel, scalar, source, target
+
+Kernel = Callable[..., Any]
+_MASK = source("bool", 3)
+_ROWS = source("float64", 1)
+_REPORTS = target("float64", 2)
+
+
+@functools.cache
+def normalize(held: str, compute: str, result: str) -> Kernel:
+    """Return the kernel of softmax and log_softmax."""
+    signature = (
+        source(held, 3), _MASK, target(result, 3), boolean, _ROWS, source(compute, 1),
+        float64, int64, int64,
+    )  # fmt: skip
+    return kernel(_softmax.normalize, signature)
+
+
+@functools.cache
+def reduce(held: str, compute: str, result: str) -> Kernel:
+    """Return the kernel of logsumexp."""
+    rows = target(result, 1)
+    signature = (source(held, 3), source(compute, 3), _MASK, rows, rows, source(compute, 1), int64, int64)
+    return kernel(_logsumexp.reduce, signature)
+
+
+@functools.cache
+def hard(held: str, compute: str, result: str, loss: str) -> Kernel:
+    """Return the kernel of cross-entropy with class ids."""
+    weights, rows = source(compute, 1), target(loss, 1)
+    signature = (
+        source(held, 3), source("int64", 1), weights, weights, _MASK, target(result, 3), rows, rows, rows,
+        boolean, int64, float64, source(compute, 1), _ROWS, float64, int64, _REPORTS, int64, int64,
+    )  # fmt: skip
+    return kernel(_cross_entropy.hard, signature)
+
+
+@functools.cache
+def soft(held: str, targets: str, compute: str, result: str, loss: str) -> Kernel:
+    """Return the kernel of cross-entropy with probabilities or smoothed class ids, and of its Hessian."""
+    weights, rows, gradient = source(compute, 1), target(loss, 1), target(result, 3)
+    signature = (
+        source(held, 3), source(targets, 3), source("int64", 1), weights, weights, _MASK, gradient, gradient,
+        rows, rows, rows, boolean, int64, scalar(compute), float64, source(compute, 1), _ROWS, float64, int64,
+        _REPORTS, int64, int64,
+    )  # fmt: skip
+    return kernel(_soft_targets.soft, signature)
+
+
+@functools.cache
+def pull_back(held: str, cotangent: str, compute: str, result: str) -> Kernel:
+    """Return the kernel of softmax_vjp and log_softmax_vjp."""
+    signature = (
+        source(held, 3), source(cotangent, 3), target(result, 3), boolean, source(compute, 1), int64, int64,
+    )  # fmt: skip
+    return kernel(_vjp.pull_back, signature)

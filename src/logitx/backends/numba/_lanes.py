@@ -1,0 +1,301 @@
+"""Lanes: a vector of numbers as one value of a kernel.
+
+Kernels are written on vectors, not on loops that a compiler may or may not vectorize. A `Lanes` value holds 32 float32
+or 16 float64 numbers (128 bytes) on every machine, whatever its registers: LLVM splits it into as many registers as it
+takes. So element j always meets the same lane, sums have one order, and results are the same bits on any processor.
+
+`a + b`, `a - b`, `a * b`, `a / b`, `a < b`, `a == b` work lane by lane; a comparison gives a mask for `select`. The
+functions below are the rest of the vocabulary. No operation carries a fast-math flag.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import lower_builtin, models, register_model, type_callable
+
+from logitx.backends.numba._compile import intrinsic
+
+LANES = {"float32": 32, "float64": 16}  # 128 bytes: two 512-bit registers keep both multipliers busy
+WIDTH = {types.float32: LANES["float32"], types.float64: LANES["float64"]}
+
+
+class Lanes(types.Type):
+    """The type of a vector; `dtype` is float32, float64, or boolean for a mask."""
+
+    def __init__(self, dtype: Any, width: int) -> None:
+        """Name the type by its element type and width, which is what Numba compares types by."""
+        self.dtype, self.width = dtype, width
+        super().__init__(name=f"Lanes({dtype}, {width})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Lanes) -> None:
+        element = ir.IntType(1) if fe_type.dtype is types.boolean else dmm.lookup(fe_type.dtype).get_value_type()
+        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.width))
+
+
+def lanes_of(dtype: Any) -> Lanes:
+    """Return the vector type of a compute dtype."""
+    return Lanes(dtype, WIDTH[dtype])
+
+
+def constant(like: Any, value: float | int) -> Any:
+    """Return an LLVM constant of a scalar or vector LLVM type."""
+    if isinstance(like, ir.VectorType):
+        return ir.Constant(like, [value] * like.count)
+    return ir.Constant(like, value)
+
+
+def with_element(like: Any, element: Any) -> Any:
+    """Return an LLVM type of the same width with another element type."""
+    return ir.VectorType(element, like.count) if isinstance(like, ir.VectorType) else element
+
+
+def call(builder: Any, name: str, *operands: Any) -> Any:
+    """Call an LLVM intrinsic whose operands and result share one type."""
+    kind = operands[0].type
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    bits = "f32" if isinstance(element, ir.FloatType) else "f64"
+    suffix = f"v{kind.count}{bits}" if isinstance(kind, ir.VectorType) else bits
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * len(operands)), f"llvm.{name}.{suffix}"
+    )
+    return builder.call(function, operands)
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def _define(op: Any, method: str) -> None:
+    @type_callable(op)
+    def typing(_context: Any) -> Any:
+        return lambda a, b: a if isinstance(a, Lanes) and a == b else None
+
+    @lower_builtin(op, Lanes, Lanes)
+    def lower(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return getattr(builder, method)(*operands)
+
+
+def _define_comparison(op: Any, predicate: str) -> None:
+    @type_callable(op)
+    def typing(_context: Any) -> Any:
+        return lambda a, b: Lanes(types.boolean, a.width) if isinstance(a, Lanes) and a == b else None
+
+    @lower_builtin(op, Lanes, Lanes)
+    def lower(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.fcmp_ordered(predicate, *operands)
+
+
+for _op, _method in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _define(_op, _method)
+for _op, _predicate in ((operator.lt, "<"), (operator.gt, ">"), (operator.eq, "==")):
+    _define_comparison(_op, _predicate)
+
+
+@type_callable(operator.or_)
+def _type_or(_context: Any) -> Any:
+    return lambda a, b: a if isinstance(a, Lanes) and a == b and a.dtype is types.boolean else None
+
+
+@lower_builtin(operator.or_, Lanes, Lanes)
+def _lower_or(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+    return builder.or_(*operands)
+
+
+@intrinsic
+def select(_context: Any, mask: Any, yes: Any, no: Any) -> Any:
+    """Take `yes` where the mask holds, else `no`."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.select(*operands)
+
+    return yes(mask, yes, no), emit
+
+
+@intrinsic
+def fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c, rounded once."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return call(builder, "fma", *operands)
+
+    return a(a, b, c), emit
+
+
+@intrinsic
+def maximum(_context: Any, new: Any, old: Any) -> Any:
+    """Return the larger one; `old` where `new` is NaN."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *operands), *operands)
+
+    return new(new, old), emit
+
+
+@intrinsic
+def spread(_context: Any, tile: Any, value: Any) -> Any:
+    """Return lanes that all hold `value`, of the dtype of a tile or of other lanes."""
+    kind = lanes_of(tile.dtype)
+
+    def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        single = context.cast(builder, operands[1], signature.args[1], kind.dtype)
+        vector = ir.VectorType(single.type, kind.width)
+        first = builder.insert_element(ir.Constant(vector, ir.Undefined), single, ir.IntType(32)(0))
+        pattern = ir.Constant(ir.VectorType(ir.IntType(32), kind.width), [0] * kind.width)
+        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), pattern)
+
+    return kind(tile, value), emit
+
+
+@intrinsic
+def lane(_context: Any, value: Any, index: Any) -> Any:
+    """Return one lane."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.extract_element(*operands)
+
+    return value.dtype(value, types.int64), emit
+
+
+def _fold(builder: Any, value: Any, combine: Any) -> Any:
+    """Combine halves until one element is left: one fixed tree, the same on every machine."""
+    while value.type.count > 1:
+        half = value.type.count // 2
+        undefined = ir.Constant(value.type, ir.Undefined)
+        index = ir.VectorType(ir.IntType(32), half)
+        low = builder.shuffle_vector(value, undefined, ir.Constant(index, list(range(half))))
+        high = builder.shuffle_vector(value, undefined, ir.Constant(index, list(range(half, 2 * half))))
+        value = combine(low, high)
+    return builder.extract_element(value, ir.IntType(32)(0))
+
+
+@intrinsic
+def fold_maximum(_context: Any, value: Any) -> Any:
+    """Return the largest of all lanes, which must not be NaN."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return _fold(builder, operands[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+    return value.dtype(value), emit
+
+
+@intrinsic
+def any_of(_context: Any, mask: Any) -> Any:
+    """Return whether a mask holds in any lane."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        bits = ir.IntType(mask.width)
+        return builder.icmp_unsigned("!=", builder.bitcast(operands[0], bits), bits(0))
+
+    return types.boolean(mask), emit
+
+
+@intrinsic
+def fold_sum(_context: Any, value: Any, residue: Any) -> Any:
+    """Return the sum of all lanes and of their residues, in float64."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        double = ir.VectorType(ir.DoubleType(), value.width)
+        high, low = (v if v.type == double else builder.fpext(v, double) for v in operands)
+        return _fold(builder, builder.fadd(high, low), builder.fadd)
+
+    return types.float64(value, residue), emit
+
+
+@intrinsic
+def least(_context: Any, a: Any, b: Any) -> Any:
+    """Return the smaller of two counts; Numba's own `min` takes ten times as long to compile."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.select(builder.icmp_signed("<", *operands), *operands)
+
+    return types.int64(types.int64, types.int64), emit
+
+
+# --- tiles: aligned scratch memory of the compute dtype ---------------------------------------------------------------
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _element(like: Any) -> Any:
+    return like if isinstance(like, types.Float) else like.dtype
+
+
+@intrinsic
+def cast(_context: Any, value: Any, like: Any) -> Any:
+    """Convert a number to the dtype of a tile or number."""
+
+    def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        return context.cast(builder, operands[0], signature.args[0], signature.return_type)
+
+    return _element(like)(value, like), emit
+
+
+@intrinsic
+def biggest(_context: Any, like: Any) -> Any:
+    """Return the largest finite number of a dtype, as float64."""
+    value = 3.4028234663852886e38 if _element(like) is types.float32 else 1.7976931348623157e308
+
+    def emit(context: Any, _builder: Any, signature: Any, _operands: Any) -> Any:
+        return context.get_constant(signature.return_type, value)
+
+    return types.float64(like), emit
+
+
+@intrinsic
+def width(_context: Any, tile: Any) -> Any:
+    """Return the number of lanes for the dtype of a tile or number."""
+    lanes = WIDTH[_element(tile)]
+
+    def emit(_context: Any, _builder: Any, _signature: Any, _operands: Any) -> Any:
+        return ir.IntType(64)(lanes)
+
+    return types.int64(tile), emit
+
+
+@intrinsic
+def load(_context: Any, tile: Any, index: Any) -> Any:
+    """Read lanes from a tile, at an index that is a multiple of the width."""
+    kind = lanes_of(tile.dtype)
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        place = builder.gep(_pointer(context, builder, tile, operands[0]), [operands[1]])
+        vector = context.get_value_type(kind)
+        return builder.load(builder.bitcast(place, vector.as_pointer()), align=64, typ=vector)
+
+    return kind(tile, types.int64), emit
+
+
+@intrinsic
+def store(_context: Any, tile: Any, index: Any, value: Any) -> Any:
+    """Write lanes to a tile, at an index that is a multiple of the width."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        place = builder.gep(_pointer(context, builder, tile, operands[0]), [operands[1]])
+        builder.store(operands[2], builder.bitcast(place, operands[2].type.as_pointer()), align=64)
+        return context.get_dummy_value()
+
+    return types.void(tile, types.int64, value), emit
+
+
+@intrinsic
+def misalignment(_context: Any, tile: Any) -> Any:
+    """Return by how many bytes the start of an array misses a multiple of 64."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        address = builder.ptrtoint(_pointer(context, builder, tile, operands[0]), ir.IntType(64))
+        return builder.and_(address, ir.IntType(64)(63))
+
+    return types.int64(tile), emit

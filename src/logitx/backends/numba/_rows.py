@@ -1,0 +1,249 @@
+"""Row primitives: what kernels are made of. Each works on one panel of a tile, ``tile[base : base + steps * width]``.
+
+A row of logits reduces to the pair (max, rest), where rest is the sum of exp(x - max) without one maximum; what is
+masked or -inf is -inf in a tile and counts for nothing by itself. Sums add up 8 steps in the compute dtype, then these
+blocks with the error of every addition carried along, so a row of a million entries is summed as well as one of a
+thousand, in an order fixed by n and the dtype alone.
+
+Rows that have no plain answer need no branch. A NaN or +inf makes rest NaN; where nothing counts, rest is -1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from logitx.backends.numba._compile import primitive
+from logitx.backends.numba._lanes import (
+    any_of,
+    biggest,
+    cast,
+    fma,
+    fold_maximum,
+    fold_sum,
+    lane,
+    least,
+    load,
+    maximum,
+    select,
+    spread,
+    store,
+    width,
+)
+from logitx.backends.numba._simd import difference, exp, expm1
+from logitx.backends.numba._storage import write
+
+SPAN = 8  # steps that are added up without a correction
+
+
+class Scale(NamedTuple):
+    """1 / temperature of each row, in two parts: exp magnifies the rounding of its argument."""
+
+    used: bool
+    high: Any
+    low: Any
+
+
+@primitive
+def scale_at(temperature: Any, row: int, count: int, room: Any, across: bool) -> Any:
+    """Return 1 / temperature of the rows of a panel; there is no temperature, one for all, or one a row."""
+    if temperature.size == 0:
+        return Scale(False, spread(room, 1.0), spread(room, 0.0))
+    if temperature.size == 1 or across:
+        high, low = _inverse(temperature[row if temperature.size > 1 else 0], room)
+        return Scale(True, spread(room, high), spread(room, low))
+    for i in range(width(room)):
+        room[i], room[width(room) + i] = _inverse(temperature[row + least(i, count - 1)], room)
+    return Scale(True, load(room, 0), load(room, width(room)))
+
+
+@primitive
+def _inverse(temperature: float, like: Any) -> Any:
+    """Return 1 / temperature to twice the precision of the dtype of `like`."""
+    inverse = 1.0 / temperature
+    if inverse > biggest(like):  # then every difference that is not 0 is beyond the range of exp
+        return cast(biggest(like), like), cast(0.0, like)
+    high = cast(inverse, like)
+    return high, cast((inverse - high) + fma(-temperature, inverse, 1.0) * inverse, like)
+
+
+@primitive
+def limit_at(softcap: Any, row: int, count: int, room: Any, across: bool) -> Any:
+    """Return the softcap of the rows of a panel; there is one for all, or one a row."""
+    if softcap.size == 1 or across:
+        return spread(room, softcap[row if softcap.size > 1 else 0])
+    for i in range(width(room)):
+        room[i] = softcap[row + least(i, count - 1)]
+    return load(room, 0)
+
+
+@primitive
+def add(high: Any, low: Any, x: Any) -> Any:
+    """Add x to a sum in two parts (Knuth's 2Sum)."""
+    total = high + x
+    from_x = total - high
+    from_high = total - from_x
+    return total, low + ((high - from_high) + (x - from_x))
+
+
+@primitive
+def folded(tile: Any, high: Any, low: Any, across: bool) -> Any:
+    """Return a sum in two parts as one: of every lane, or of all of them."""
+    low = select(low == low, low, spread(tile, 0.0))  # an infinite sum loses NaN, which says nothing
+    if across:
+        return spread(tile, fold_sum(high, low))
+    return high + low
+
+
+@primitive
+def peak(tile: Any, base: int, steps: int, across: bool) -> Any:
+    """Return the maximum of what is not NaN; 0 where nothing counts."""
+    lowest = spread(tile, -np.inf)
+    top = lowest
+    for at in range(base, base + steps * width(tile), width(tile)):
+        top = maximum(load(tile, at), top)
+    if across:
+        top = spread(tile, fold_maximum(top))
+    return select(top == lowest, spread(tile, 0.0), top)
+
+
+@primitive
+def exponent(x: Any, top: Any, scale: Any) -> Any:
+    """Return (x - top) / temperature, rounded, and what the rounding lost."""
+    d, lost = difference(x, top)
+    if scale.used:
+        v = d * scale.high
+        return v, fma(d, scale.low, fma(lost, scale.high, fma(d, scale.high, spread(d, 0.0) - v)))
+    return d, lost
+
+
+@primitive
+def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, keep: bool, across: bool) -> Any:
+    """Return the sum of exp((x - top) / temperature) without one maximum; `keep` leaves the terms in the tile."""
+    zero, one = spread(tile, 0.0), spread(tile, 1.0)
+    high, low, tops = zero, zero, zero
+    end = base + steps * width(tile)
+    for start in range(base, end, SPAN * width(tile)):
+        part = zero
+        for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
+            v, lost = exponent(load(tile, at), top, scale)
+            e = exp(v, lost)
+            if keep:
+                store(tile, at, e)
+            is_top = v == zero
+            part = part + select(is_top, zero, e)
+            tops = tops + select(is_top, one, zero)
+        high, low = add(high, low, part)
+    if across:
+        return spread(tile, (fold_sum(tops, zero) - 1.0) + fold_sum(high, low))
+    return (tops - one) + (high + low)
+
+
+@primitive
+def sum_of(tile: Any, base: int, steps: int, across: bool) -> Any:
+    """Return the sum of the entries."""
+    high, low = spread(tile, 0.0), spread(tile, 0.0)
+    end = base + steps * width(tile)
+    for start in range(base, end, SPAN * width(tile)):
+        part = spread(tile, 0.0)
+        for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
+            part = part + load(tile, at)
+        high, low = add(high, low, part)
+    return folded(tile, high, low, across)
+
+
+@primitive
+def dot(tile: Any, other: Any, base: int, steps: int, across: bool) -> Any:
+    """Return the sum of products with another tile; where `tile` is 0, the other has no say."""
+    zero = spread(tile, 0.0)
+    high, low = zero, zero
+    end = base + steps * width(tile)
+    for start in range(base, end, SPAN * width(tile)):
+        part = zero
+        for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
+            x = load(tile, at)
+            part = part + select(x == zero, zero, x * load(other, at))
+        high, low = add(high, low, part)
+    return folded(tile, high, low, across)
+
+
+@primitive
+def nans_beside_infinity(tile: Any, base: int, steps: int, top: Any, across: bool) -> Any:
+    """Return how many entries are NaN, where the maximum is +inf; such rows are rare, so others are not counted."""
+    zero, one = spread(tile, 0.0), spread(tile, 1.0)
+    count = zero
+    if any_of(top == spread(tile, np.inf)):
+        for at in range(base, base + steps * width(tile), width(tile)):
+            x = load(tile, at)
+            count = count + select(x == x, zero, one)
+    return folded(tile, count, zero, across)
+
+
+@primitive
+def normalizer(top: Any, rest: Any, nans: Any, value: Any) -> Any:
+    """Return `value`, the logarithm of the normalizer, put right where a row has no plain one."""
+    infinity, nan = spread(top, np.inf), spread(top, np.nan)
+    value = select(rest < spread(top, 0.0), spread(top, -np.inf), value)
+    return select(top == infinity, select(nans == spread(top, 0.0), infinity, nan), value)
+
+
+@primitive
+def emit(target: Any, first: int, count: int, value: Any) -> None:
+    """Write one number a row to an array of rows, if the caller wants that array."""
+    if target.size > 0:
+        if count == width(value):
+            write(target, first * target.itemsize, value)
+        else:
+            for i in range(count):
+                write(target, (first + i) * target.itemsize, lane(value, i))
+
+
+@primitive
+def reciprocal(total: Any) -> Any:
+    """Return 1 / total in two parts, so that a product with it is rounded once."""
+    one = spread(total, 1.0)
+    high = one / total
+    return high, fma(spread(total, 0.0) - total, high, one) * high
+
+
+@primitive
+def scale_by(tile: Any, base: int, steps: int, high: Any, low: Any) -> None:
+    """Multiply a panel by a factor in two parts."""
+    for at in range(base, base + steps * width(tile), width(tile)):
+        x = load(tile, at)
+        store(tile, at, fma(x, high, x * low))
+
+
+@primitive
+def multiply(tile: Any, factor: Any, size: int) -> None:
+    """Multiply a tile by another."""
+    for at in range(0, size, width(tile)):
+        store(tile, at, load(tile, at) * load(factor, at))
+
+
+@primitive
+def hide(tile: Any, mask: Any, size: int, value: float) -> None:
+    """Put `value` where the mask is 0."""
+    hidden, zero = spread(tile, value), spread(tile, 0.0)
+    for at in range(0, size, width(tile)):
+        store(tile, at, select(load(mask, at) == zero, hidden, load(tile, at)))
+
+
+@primitive
+def cap(tile: Any, slope: Any, base: int, steps: int, limit: Any) -> None:
+    """Replace x by limit * tanh(x / limit), infinities excepted; keep the derivative in `slope` if it has room."""
+    zero, one, two = spread(tile, 0.0), spread(tile, 1.0), spread(tile, 2.0)
+    infinity = spread(tile, np.inf)
+    for at in range(base, base + steps * width(tile), width(tile)):
+        x = load(tile, at)
+        negative = x < zero
+        magnitude = select(negative, zero - x, x)
+        twice = zero - two * (magnitude / limit)
+        grown = expm1(twice)
+        u = limit * (zero - grown / (two + grown))
+        store(tile, at, select(magnitude == infinity, x, select(negative, zero - u, u)))
+        if slope.size > 0:
+            e = exp(twice, zero)
+            derivative = (spread(tile, 4.0) * e) / ((one + e) * (one + e))
+            store(slope, at, select(x == x, derivative, zero))
