@@ -22,10 +22,10 @@ from numba.extending import overload
 from numba.np.numpy_support import as_dtype
 
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import least, load, misalignment, store, width
+from logitx.backends.numba._lanes import least, load, misalignment, spread, store, width
 from logitx.backends.numba._storage import read_lanes, read_one, write
 
-FEW = 64  # up to so many classes, turning rows into columns costs less than folding each row
+FEW = 6  # up to so many vectors of classes, turning rows into columns costs less than folding each row
 TILE_BYTES = 1 << 18  # a fraction of the second-level cache of any processor of the last decade
 MOST_PANELS = 16
 
@@ -51,7 +51,7 @@ def geometry(outer: int, n: int, inner: int, lanes: int) -> Any:
     """Choose how to fill lanes and the size of blocks: from the shape and the compute dtype alone."""
     if outer * n * inner == 0:
         return Geometry(True, outer, n, inner, 0, 0, 0, 1, 1, 0, 0)
-    if inner == 1 and n > FEW:
+    if inner == 1 and n > FEW * lanes:
         steps = (n + lanes - 1) // lanes
         return Geometry(True, outer, n, 1, steps, steps * lanes, steps * lanes, 1, outer, outer, outer)
     stretch = inner if inner >= lanes else outer * inner
@@ -120,17 +120,19 @@ def load_block(source: Any, g: Any, first: int, rows: int, tile: Any, pad: float
 
 @primitive
 def _load_row(source: Any, g: Any, row: int, tile: Any, pad: float) -> None:
+    lanes = width(tile)
     stride = source.strides[1]
     start = row * source.strides[0]
-    done = 0
+    store(tile, g.size - lanes, spread(tile, pad))
     if stride == source.itemsize:
-        done = g.n - g.n % width(tile)
-        for j in range(0, done, width(tile)):
-            store(tile, j, read_lanes(source, start + j * source.itemsize, tile))
-    for j in range(done, g.n):
-        tile[j] = read_one(source, start + j * stride, tile)
-    for j in range(g.n, g.size):
-        tile[j] = pad
+        for j in range(0, g.n - lanes + 1, lanes):
+            store(tile, j, read_lanes(source, start + j * stride, tile))
+        if g.n < g.size:  # the last vector overlaps its neighbor
+            last = g.n - lanes
+            write(tile, last * tile.itemsize, read_lanes(source, start + last * stride, tile))
+    else:
+        for j in range(g.n):
+            tile[j] = read_one(source, start + j * stride, tile)
 
 
 @primitive
@@ -170,15 +172,18 @@ def store_block(tile: Any, target: Any, g: Any, first: int, rows: int) -> None:
 
 @primitive
 def _store_row(tile: Any, target: Any, g: Any, row: int) -> None:
+    lanes = width(tile)
     stride = target.strides[1]
     start = row * target.strides[0]
-    done = 0
     if stride == target.itemsize:
-        done = g.n - g.n % width(tile)
-        for j in range(0, done, width(tile)):
-            write(target, start + j * target.itemsize, load(tile, j))
-    for j in range(done, g.n):
-        write(target, start + j * stride, tile[j])
+        for j in range(0, g.n - lanes + 1, lanes):
+            write(target, start + j * stride, load(tile, j))
+        if g.n < g.size:
+            last = g.n - lanes
+            write(target, start + last * stride, read_lanes(tile, last * tile.itemsize, tile))
+    else:
+        for j in range(g.n):
+            write(target, start + j * stride, tile[j])
 
 
 @primitive

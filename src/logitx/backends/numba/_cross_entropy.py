@@ -9,7 +9,18 @@ import numpy as np
 from logitx.backends.numba._blocks import geometry_of, load_block, place, scratch, store_block, used
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._lanes import fma, least, load, select, spread, store, width
-from logitx.backends.numba._loss import BAD, MEAN, Row, all_masked, finish, label_of, log_z_of, settle_all, zero_dead
+from logitx.backends.numba._loss import (
+    ALL,
+    BAD,
+    MEAN,
+    Row,
+    all_masked,
+    finish,
+    label_of,
+    log_z_of,
+    settle_all,
+    zero_dead,
+)
 from logitx.backends.numba._rows import (
     cap,
     emit,
@@ -38,24 +49,29 @@ def hard(
     """Write losses, or their sum or mean, and what else has an array that is not of size 0; return a bad row or -1.
 
     For a mean the gradient is divided by the sum of shares, which then has to be known first.
-    Parts share `reports`; a call with part == parts only adds them up.
+    Parts share `reports`: a call with part == -1 comes before them, and one with part == parts adds them up.
     """
     g = geometry_of(x, softcap)
-    factor = 1.0
-    if reduction == MEAN and grad.size > 0 and part < parts:
-        share, bad = _shares(g, labels, class_weight, sample_weight, where, ignoring, ignored, softcap)
+    if reports.size == 0:
+        reports = np.zeros((g.blocks + 1, 4))
+    if part < 0 or parts == 1:
+        share, bad = 1.0, -1
+        if reduction == MEAN and grad.size > 0:
+            share, bad = _shares(g, labels, class_weight, sample_weight, where, ignoring, ignored, softcap)
         if bad >= 0:
             return bad
+        reports[g.blocks, ALL] = share
+    if 0 <= part < parts:
+        share = reports[g.blocks, ALL]
         factor = 1.0 / share if share != 0.0 else 0.0
-    if reports.size == 0:
-        reports = np.zeros((g.blocks, 4))
-    if part < parts:
         _blocks(
             x, labels, class_weight, sample_weight, where, grad, loss, z_part, log_normalizer, ignoring, ignored,
             z_loss, softcap, temperature, undefined, factor, reduction, reports,
             g.blocks * part // parts, g.blocks * (part + 1) // parts,
         )  # fmt: skip
-    return settle_all(reports, g.blocks, loss, z_part, reduction, undefined)
+    if part == parts or parts == 1:
+        return settle_all(reports, g.blocks, loss, z_part, reduction, undefined)
+    return -1
 
 
 @primitive

@@ -44,11 +44,18 @@ def lanes_of(dtype: Any) -> Lanes:
     return Lanes(dtype, WIDTH[dtype])
 
 
-def constant(like: Any, value: float | int) -> Any:
-    """Return an LLVM constant of a scalar or vector LLVM type."""
-    if isinstance(like, ir.VectorType):
-        return ir.Constant(like, [value] * like.count)
-    return ir.Constant(like, value)
+def constant(builder: Any, like: Any, value: float | int) -> Any:
+    """Return a constant of a scalar or vector LLVM type."""
+    if not isinstance(like, ir.VectorType):
+        return ir.Constant(like, value)
+    return _splat(builder, ir.Constant(like.element, value), like)
+
+
+def _splat(builder: Any, value: Any, kind: Any) -> Any:
+    """Return a vector of one value; LLVM folds it, and its text is short, which matters when compiling."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
 
 
 def with_element(like: Any, element: Any) -> Any:
@@ -149,10 +156,7 @@ def spread(_context: Any, tile: Any, value: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
         single = context.cast(builder, operands[1], signature.args[1], kind.dtype)
-        vector = ir.VectorType(single.type, kind.width)
-        first = builder.insert_element(ir.Constant(vector, ir.Undefined), single, ir.IntType(32)(0))
-        pattern = ir.Constant(ir.VectorType(ir.IntType(32), kind.width), [0] * kind.width)
-        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), pattern)
+        return _splat(builder, single, ir.VectorType(single.type, kind.width))
 
     return kind(tile, value), emit
 

@@ -13,6 +13,7 @@ from logitx.backends.numba._storage import read_one, write
 
 NONE, SUM, MEAN = range(3)
 LOSS, Z_LOSS, SHARE, BAD = range(4)  # columns of what a block reports; BAD is the row of a bad label plus 1
+ALL = SHARE  # the last report holds the sum of shares, where the gradient needs it first
 
 
 class Row(NamedTuple):
@@ -53,8 +54,9 @@ def all_masked(where: Any, g: Any, row: int, tile: Any) -> bool:
 
 @primitive
 def settle(value: Any, share: Any, rest: Any, undefined: float) -> Any:
-    """Put the loss of special rows in place; that of a NaN or +inf is NaN by itself."""
+    """Put the loss of special rows in place: with a NaN or +inf, with nothing that counts, with no weight."""
     zero = spread(value, 0.0)
+    value = select(rest == rest, value, rest)
     value = select(rest < zero, spread(value, undefined), value)
     return select(share == zero, zero, value)
 

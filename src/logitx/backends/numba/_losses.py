@@ -115,9 +115,11 @@ def _run(plan: Plan, kernel: _kernels.Kernel, arguments: tuple[Any, ...], x: NdA
     else:
         layout = plan.layout
         cut = geometry.py_func(layout.outer, layout.n, layout.inner, LANES[plan.compute])  # type: ignore[attr-defined]
-        reports = np.zeros((cut.blocks, 4))
-        _threads.run(kernel, (*arguments, reports), parts)
-        bad = kernel(*arguments, reports, parts, parts)
+        reports = np.zeros((cut.blocks + 1, 4))
+        bad = kernel(*arguments, reports, -1, parts)
+        if bad < 0:
+            _threads.run(kernel, (*arguments, reports), parts)
+            bad = kernel(*arguments, reports, parts, parts)
     if bad >= 0:
         ids: NdArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
         raise LabelError(plan, bad, int(ids.flat[bad]))

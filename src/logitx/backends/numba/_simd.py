@@ -84,20 +84,20 @@ _FORMATS = {
 
 
 def _horner(builder: Any, coefficients: tuple[float, ...], x: Any) -> Any:
-    value = constant(x.type, coefficients[-1])
+    value = constant(builder, x.type, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
-        value = call(builder, "fma", value, x, constant(x.type, coefficient))
+        value = call(builder, "fma", value, x, constant(builder, x.type, coefficient))
     return value
 
 
 def _reduce(builder: Any, form: _Format, x: Any, residue: Any) -> tuple[Any, Any, Any]:
     """Return (bits, r, p): the low bits hold k, x + residue = k ln(2) + r, and p = exp(r) - 1."""
     kind = x.type
-    magic = constant(kind, form.magic)
-    rounded = call(builder, "fma", x, constant(kind, _LOG2_E), magic)
+    magic = constant(builder, kind, form.magic)
+    rounded = call(builder, "fma", x, constant(builder, kind, _LOG2_E), magic)
     k = builder.fneg(builder.fsub(rounded, magic))
-    high = call(builder, "fma", k, constant(kind, form.ln2[0]), x)
-    low = call(builder, "fma", k, constant(kind, form.ln2[1]), residue)
+    high = call(builder, "fma", k, constant(builder, kind, form.ln2[0]), x)
+    low = call(builder, "fma", k, constant(builder, kind, form.ln2[1]), residue)
     r = builder.fadd(high, low)
     square = builder.fmul(r, r)
     tail = call(builder, "fma", square, _horner(builder, form.exp, r), low)  # what r lost of `low` is not missed
@@ -108,7 +108,8 @@ def _reduce(builder: Any, form: _Format, x: Any, residue: Any) -> tuple[Any, Any
 def _power(builder: Any, form: _Format, k: Any, shift: int, kind: Any) -> Any:
     """Return 2**(k + shift)."""
     biased = builder.add(
-        builder.shl(k, constant(k.type, form.mantissa)), constant(k.type, (form.bias + shift) << form.mantissa)
+        builder.shl(k, constant(builder, k.type, form.mantissa)),
+        constant(builder, k.type, (form.bias + shift) << form.mantissa),
     )
     return builder.bitcast(biased, kind)
 
@@ -127,9 +128,9 @@ def exp(_context: Any, x: Any, residue: Any) -> Any:
         kind = value.type
         bits, _, p = _reduce(builder, form, value, low)
         scale = _power(builder, form, bits, form.shift, kind)
-        result = builder.fmul(call(builder, "fma", scale, p, scale), constant(kind, 2.0**-form.shift))
-        vanishes = builder.fcmp_ordered("<", value, constant(kind, form.lowest))
-        return builder.select(vanishes, constant(kind, 0.0), result)
+        result = builder.fmul(call(builder, "fma", scale, p, scale), constant(builder, kind, 2.0**-form.shift))
+        vanishes = builder.fcmp_ordered("<", value, constant(builder, kind, form.lowest))
+        return builder.select(vanishes, constant(builder, kind, 0.0), result)
 
     return x(x, residue), emit
 
@@ -142,18 +143,18 @@ def exp_any(_context: Any, x: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         (value,) = operands
         kind = value.type
-        bits, _, p = _reduce(builder, form, value, constant(kind, 0.0))
+        bits, _, p = _reduce(builder, form, value, constant(builder, kind, 0.0))
         integers = bits.type
-        magic = builder.bitcast(constant(kind, form.magic), integers)
+        magic = builder.bitcast(constant(builder, kind, form.magic), integers)
         k = builder.sub(bits, magic)
-        half = builder.ashr(k, constant(integers, 1))
+        half = builder.ashr(k, constant(builder, integers, 1))
         first = _power(builder, form, half, 0, kind)
         second = _power(builder, form, builder.sub(k, half), 0, kind)
         result = builder.fmul(call(builder, "fma", first, p, first), second)
-        vanishes = builder.fcmp_ordered("<", value, constant(kind, form.lowest))
-        result = builder.select(vanishes, constant(kind, 0.0), result)
-        overflows = builder.fcmp_ordered(">", value, constant(kind, form.highest))
-        return builder.select(overflows, constant(kind, float("inf")), result)
+        vanishes = builder.fcmp_ordered("<", value, constant(builder, kind, form.lowest))
+        result = builder.select(vanishes, constant(builder, kind, 0.0), result)
+        overflows = builder.fcmp_ordered(">", value, constant(builder, kind, form.highest))
+        return builder.select(overflows, constant(builder, kind, float("inf")), result)
 
     return x(x), emit
 
@@ -166,11 +167,11 @@ def expm1(_context: Any, x: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         (value,) = operands
         kind = value.type
-        bits, _, p = _reduce(builder, form, value, constant(kind, 0.0))
+        bits, _, p = _reduce(builder, form, value, constant(builder, kind, 0.0))
         scale = _power(builder, form, bits, 0, kind)
-        result = call(builder, "fma", scale, p, builder.fsub(scale, constant(kind, 1.0)))
-        vanishes = builder.fcmp_ordered("<", value, constant(kind, -(form.mantissa + 3) / _LOG2_E))
-        return builder.select(vanishes, constant(kind, -1.0), result)
+        result = call(builder, "fma", scale, p, builder.fsub(scale, constant(builder, kind, 1.0)))
+        vanishes = builder.fcmp_ordered("<", value, constant(builder, kind, -(form.mantissa + 3) / _LOG2_E))
+        return builder.select(vanishes, constant(builder, kind, -1.0), result)
 
     return x(x), emit
 
@@ -184,31 +185,31 @@ def log1p(_context: Any, x: Any) -> Any:
         (value,) = operands
         kind = value.type
         integers = with_element(kind, form.integer)
-        one, half = constant(kind, 1.0), constant(kind, 0.5)
+        one, half = constant(builder, kind, 1.0), constant(builder, kind, 0.5)
         total = builder.fadd(one, value)
         # 2Sum of 1 and x, so that nothing of a small x is lost
         from_value = builder.fsub(total, one)
         from_one = builder.fsub(total, from_value)
         lost = builder.fadd(builder.fsub(one, from_one), builder.fsub(value, from_value))
         # total = 2**k * fraction with the fraction between sqrt(1/2) and sqrt(2)
-        root_bits = builder.bitcast(constant(kind, 0.5**0.5), integers)
+        root_bits = builder.bitcast(constant(builder, kind, 0.5**0.5), integers)
         bits = builder.sub(builder.bitcast(total, integers), root_bits)
-        exponent = builder.ashr(bits, constant(integers, form.mantissa))
+        exponent = builder.ashr(bits, constant(builder, integers, form.mantissa))
         fraction_bits = builder.sub(
-            builder.bitcast(total, integers), builder.shl(exponent, constant(integers, form.mantissa))
+            builder.bitcast(total, integers), builder.shl(exponent, constant(builder, integers, form.mantissa))
         )
         k = builder.sitofp(exponent, kind)
         f = builder.fsub(builder.bitcast(fraction_bits, kind), one)
         correction = builder.fdiv(lost, total)
-        s = builder.fdiv(f, builder.fadd(f, constant(kind, 2.0)))
+        s = builder.fdiv(f, builder.fadd(f, constant(builder, kind, 2.0)))
         square = builder.fmul(s, s)
         r = builder.fmul(square, _horner(builder, form.log, square))
         half_square = builder.fmul(builder.fmul(half, f), f)
-        low = call(builder, "fma", k, constant(kind, form.ln2[1]), correction)
+        low = call(builder, "fma", k, constant(builder, kind, form.ln2[1]), correction)
         inner = call(builder, "fma", s, builder.fadd(half_square, r), low)
         near_one = builder.fsub(f, builder.fsub(half_square, inner))
-        result = call(builder, "fma", k, constant(kind, form.ln2[0]), near_one)
-        infinite = builder.fcmp_ordered("==", value, constant(kind, float("inf")))
+        result = call(builder, "fma", k, constant(builder, kind, form.ln2[0]), near_one)
+        infinite = builder.fcmp_ordered("==", value, constant(builder, kind, float("inf")))
         return builder.select(infinite, value, result)
 
     return x(x), emit
