@@ -1,52 +1,94 @@
-"""What is timed: shapes, each with its reason, and for every operation the ways to do it.
-
-A new shape or competitor is one row here. A way is a function that gets NumPy inputs, converts them to what its library
-takes, and returns a callable without arguments; so only the computing is timed, not the conversion.
-"""
+"""What is timed: shapes, each with its reason, and who competes. A new shape or competitor is one row here."""
 
 from __future__ import annotations
 
-import importlib
+import functools
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-import logitx as lx
+import peers
 
-Call = Callable[[], Any]
+OPS = ("softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_value_and_grad")
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Logits of one shape, and the axis of the classes."""
+    """Logits of one shape, the axis of the classes, and why it is here."""
 
-    name: str
     shape: tuple[int, ...]
     axis: int
     why: str
+    all_dtypes: bool = False  # float32 everywhere, the other dtypes on a third of the shapes
 
     def small(self) -> Shape:
         """Return the same regime in small: for smoke runs, which show that everything works."""
-        return Shape(self.name, tuple(min(length, 70) for length in self.shape), self.axis, self.why)
+        return Shape(tuple(min(length, 70) for length in self.shape), self.axis, self.why, self.all_dtypes)
 
     @property
     def size(self) -> int:
         """Number of logits."""
         return int(np.prod(self.shape))
 
+    @property
+    def name(self) -> str:
+        """The shape as it stands in ids and tables, with the axis where it is not the last."""
+        text = "x".join(map(str, self.shape))
+        return text if self.axis == -1 else f"{text}@{self.axis}"
 
-SHAPES = [
-    Shape("tiny", (1, 10), -1, "the cost of a call: checks, plan, choice, wrap"),
-    Shape("few_classes", (1_000_000, 3), -1, "rows far shorter than a vector register row; segmentation, three-way"),
-    Shape("ten_classes", (100_000, 10), -1, "small classifiers; many rows at once pay"),
-    Shape("imagenet", (4096, 1000), -1, "the classic classifier: rows that fit the first cache"),
-    Shape("attention", (8 * 512, 512), -1, "attention scores: square, no targets, in the second cache"),
-    Shape("segmentation", (4, 21, 256, 256), 1, "classes on an inner axis, as PyTorch lays images out"),
-    Shape("vocabulary", (1024, 32_000), -1, "a language model's batch: memory decides"),
-    Shape("long_rows", (64, 128_256), -1, "rows beyond half of the second cache: blocks and merges"),
-]
+
+SHAPES = (
+    Shape((1, 10), -1, "the cost of a call: checks, plan, choice, wrap", all_dtypes=True),
+    Shape((32, 10), -1, "a batch of a small classifier"),
+    Shape((128, 1000), -1, "a batch of an image classifier"),
+    Shape((4096, 1000), -1, "rows that fit the first cache, a result beyond the second", all_dtypes=True),
+    Shape((1024, 32_000), -1, "a language model's batch: memory decides", all_dtypes=True),
+    Shape((256, 128_256), -1, "the widest vocabulary in use: a row is half a megabyte"),
+    Shape((100_000, 10), -1, "many rows of few classes: many rows at once pay", all_dtypes=True),
+    Shape((1_000_000, 3), -1, "rows far shorter than a vector"),
+    Shape((1, 1_000_000), -1, "a single row: it must be split to use all cores"),
+    Shape((1000, 4096), 0, "classes on the first axis, columns that fit the second cache"),
+    Shape((1024, 32_000), 0, "classes on the first axis, columns beyond any cache"),
+    Shape((8, 21, 512, 512), 1, "segmentation: classes between batch and image"),
+    Shape((32, 81, 8732), 1, "detection: a class axis of odd length before anchors"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to time: a function on a shape in a dtype, into fresh memory or into `out=`."""
+
+    op: str
+    shape: Shape
+    dtype: str
+    into: bool = False
+
+    @property
+    def id(self) -> str:
+        """The id of the test."""
+        return f"{self.op}{'_out' if self.into else ''}-{self.shape.name}-{self.dtype}"
+
+
+def cells() -> list[Cell]:
+    """Return everything that is timed."""
+    every = []
+    for op in OPS:
+        for shape in SHAPES:
+            for dtype in DTYPES if shape.all_dtypes else ("float32",):
+                every.append(Cell(op, shape, dtype))
+                if op in ("softmax", "log_softmax"):
+                    every.append(Cell(op, shape, dtype, into=True))
+    return every
 
 
 @dataclass(frozen=True)
@@ -58,140 +100,60 @@ class Inputs:
     axis: int
 
 
-def make(shape: Shape) -> Inputs:
+@functools.lru_cache(maxsize=1)
+def make(shape: Shape, dtype: str) -> Inputs:
     """Make inputs such as a half-trained model gives: most mass on few classes."""
     rng = np.random.default_rng(shape.size)
-    logits = rng.normal(0, 3, shape.shape).astype(np.float32)
+    logits = (3 * rng.standard_normal(shape.shape, dtype=np.float32)).astype(DTYPES[dtype])
     rows = np.delete(shape.shape, shape.axis)
     return Inputs(logits, rng.integers(0, shape.shape[shape.axis], rows), shape.axis)
 
 
-# -- the truth: the textbook, in float64 ------------------------------------------------------------------------------
-
-
-def _log_softmax(inputs: Inputs) -> np.ndarray:
-    shifted = inputs.logits - inputs.logits.max(inputs.axis, keepdims=True).astype(np.float64)
-    return shifted - np.log(np.exp(shifted).sum(inputs.axis, keepdims=True))
-
-
-def _loss(inputs: Inputs) -> np.ndarray:
-    return -np.take_along_axis(_log_softmax(inputs), np.expand_dims(inputs.labels, inputs.axis), inputs.axis).mean()
-
-
-def _loss_and_grad(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
-    gradient = np.exp(_log_softmax(inputs))
-    index = np.expand_dims(inputs.labels, inputs.axis)
-    picked = np.take_along_axis(gradient, index, inputs.axis)
-    np.put_along_axis(gradient, index, picked - 1, inputs.axis)
-    return _loss(inputs), gradient / inputs.labels.size
-
-
-TRUTH: dict[str, Callable[[Inputs], Any]] = {
-    "softmax": lambda inputs: np.exp(_log_softmax(inputs)),
-    "log_softmax": _log_softmax,
-    "logsumexp": lambda inputs: np.logaddexp.reduce(inputs.logits.astype(np.float64), axis=inputs.axis),
-    "cross_entropy": _loss,
-    "cross_entropy_value_and_grad": _loss_and_grad,
-}
-
-# -- ways to do it ----------------------------------------------------------------------------------------------------
-
-
-def _arguments(op: str, inputs: Inputs, convert: Callable[[np.ndarray], Any]) -> tuple[Any, ...]:
-    arrays = (inputs.logits, inputs.labels) if op.startswith("cross_entropy") else (inputs.logits,)
-    return *map(convert, arrays), inputs.axis
-
-
-def _logitx_numpy(op: str, inputs: Inputs) -> Call:
-    function, arguments = getattr(lx, op), _arguments(op, inputs, np.asarray)
-    return lambda: function(*arguments)
-
-
-def _logitx_torch(op: str, inputs: Inputs) -> Call:
-    import torch
-
-    function, arguments = getattr(lx, op), _arguments(op, inputs, torch.from_numpy)
-    return lambda: function(*arguments)
-
-
-def _logitx_jax(op: str, inputs: Inputs) -> Call:
-    import jax
-
-    *arrays, axis = _arguments(op, inputs, jax.numpy.asarray)
-    function = jax.jit(lambda *arrays: getattr(lx, op)(*arrays, axis))
-    return lambda: jax.block_until_ready(function(*arrays))
-
-
-def _scipy(op: str, inputs: Inputs) -> Call:
-    import scipy.special
-
-    function = getattr(scipy.special, op)
-    return lambda: function(inputs.logits, axis=inputs.axis)
-
-
-def _torch(op: str, inputs: Inputs) -> Call:
-    import torch
-
-    logits, labels = torch.from_numpy(inputs.logits), torch.from_numpy(inputs.labels)
-    if not op.startswith("cross_entropy"):
-        function = getattr(torch, op)
-        return lambda: function(logits, inputs.axis)
-    moved = torch.movedim(logits, inputs.axis, 1)
+@functools.lru_cache(maxsize=1)
+def truth(op: str, shape: Shape, dtype: str) -> tuple[np.ndarray, ...]:
+    """Return what every competitor must give: the textbook, in float64."""
+    inputs = make(shape, dtype)
+    x, axis = inputs.logits.astype(np.float64), inputs.axis
+    top = x.max(axis, keepdims=True)
+    x -= top
+    log_sum = np.log(np.exp(x).sum(axis, keepdims=True))
+    if op == "logsumexp":
+        return (np.squeeze(top + log_sum, axis),)
+    x -= log_sum
+    if op == "log_softmax":
+        return (x,)
+    if op == "softmax":
+        return (np.exp(x),)
+    index = np.expand_dims(inputs.labels, axis)
+    loss = -np.take_along_axis(x, index, axis).mean()
     if op == "cross_entropy":
-        return lambda: torch.nn.functional.cross_entropy(moved, labels)
-
-    def loss_and_grad() -> tuple[Any, Any]:
-        leaf = logits.detach().requires_grad_()
-        loss = torch.nn.functional.cross_entropy(torch.movedim(leaf, inputs.axis, 1), labels)
-        loss.backward()
-        return loss.detach(), leaf.grad
-
-    return loss_and_grad
-
-
-def _jax(op: str, inputs: Inputs) -> Call:
-    import jax
-
-    logits, labels = jax.numpy.asarray(inputs.logits), jax.numpy.asarray(inputs.labels)
-
-    def loss(x: Any) -> Any:
-        index = jax.numpy.expand_dims(labels, inputs.axis)
-        return -jax.numpy.take_along_axis(jax.nn.log_softmax(x, inputs.axis), index, inputs.axis).mean()
-
-    function = {
-        "softmax": lambda x: jax.nn.softmax(x, inputs.axis),
-        "log_softmax": lambda x: jax.nn.log_softmax(x, inputs.axis),
-        "logsumexp": lambda x: jax.nn.logsumexp(x, inputs.axis),
-        "cross_entropy": loss,
-        "cross_entropy_value_and_grad": jax.value_and_grad(loss),
-    }[op]
-    jitted = jax.jit(function)
-    return lambda: jax.block_until_ready(jitted(logits))
+        return (loss,)
+    gradient = np.exp(x)
+    np.put_along_axis(gradient, index, np.take_along_axis(gradient, index, axis) - 1, axis)
+    return loss, gradient / inputs.labels.size
 
 
 @dataclass(frozen=True)
 class Competitor:
-    """A way to do operations: what it needs, and which operations it has."""
+    """A way to do operations: what it needs, and what it can do. `prepare` does all that is not to be timed."""
 
     name: str
-    requires: str
-    prepare: Callable[[str, Inputs], Call]
-    ops: tuple[str, ...] = tuple(TRUTH)
+    requires: tuple[str, ...]
+    prepare: Callable[[Cell, Inputs], Callable[[], Any]]
+    ops: tuple[str, ...] = OPS
+    dtypes: tuple[str, ...] = tuple(DTYPES)
+    into: bool = False  # has `out=`, so that it is timed with it too
 
-    def missing(self) -> str | None:
-        """Return why it cannot run here, or None."""
-        try:
-            importlib.import_module(self.requires)
-        except ImportError:
-            return f"{self.requires} is not installed"
-        return None
+    def enters(self, cell: Cell) -> bool:
+        """Tell whether it can do what is timed, here."""
+        able = cell.op in self.ops and cell.dtype in self.dtypes
+        return able and all(importlib.util.find_spec(name) is not None for name in self.requires)
 
 
-COMPETITORS = [
-    Competitor("logitx-numpy", "numpy", _logitx_numpy),
-    Competitor("logitx-torch", "torch", _logitx_torch),
-    Competitor("logitx-jax", "jax", _logitx_jax),
-    Competitor("scipy", "scipy", _scipy, ("softmax", "log_softmax", "logsumexp")),
-    Competitor("torch", "torch", _torch),
-    Competitor("jax", "jax", _jax),
-]
+OURS = Competitor("logitx", ("logitx",), peers.logitx_numpy, into=True)
+COMPETITORS = (
+    Competitor("SciPy", ("scipy",), peers.scipy, ops=OPS[:3], dtypes=("float32", "float64")),
+    Competitor("PyTorch", ("torch",), peers.torch),
+    Competitor("JAX", ("jax", "optax"), peers.jax, dtypes=("float32", "float16", "bfloat16")),
+    Competitor("ONNX Runtime", ("onnxruntime", "onnx"), peers.onnxruntime, ops=OPS[:3], dtypes=("float32", "float64")),
+)

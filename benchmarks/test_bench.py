@@ -1,51 +1,101 @@
-"""Every operation, on every shape, by every competitor: checked against the truth first, then timed."""
+"""Time every cell: all competitors checked against the truth first, then timed in turn, round by round.
+
+The machine's speed drifts; so one round times everybody once, each round begins with another competitor, and ratios are
+those of medians over the same rounds. pytest-benchmark times our call; the setup of each round times the others, and
+the limits of the memory, into the same record.
+"""
 
 from __future__ import annotations
 
-import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cases import COMPETITORS, SHAPES, TRUTH, make
+from cases import COMPETITORS, OURS, Cell, Inputs, Shape, cells, make, truth
 
-CELLS = [
-    pytest.param(op, shape, competitor, id=f"{op}-{shape.name}-{competitor.name}")
-    for op in TRUTH
-    for shape in SHAPES
-    for competitor in COMPETITORS
-    if op in competitor.ops
-]
-
-make_once = functools.lru_cache(maxsize=1)(make)
+SETTLE = 0.004  # seconds: the threads of the last competitor spin for some milliseconds before they sleep
+SECONDS = 4.0  # that a cell may take
+LEAST, MOST = 7, 40  # rounds
 
 
-@functools.lru_cache(maxsize=1)
-def truth_once(op, shape) -> tuple[np.ndarray, ...]:
-    truth = TRUTH[op](make_once(shape))
-    return truth if isinstance(truth, tuple) else (truth,)
+def numbers(result: Any) -> np.ndarray:
+    """Return a result of any library as a NumPy array of float64."""
+    if type(result).__module__.startswith("torch"):
+        result = result.double()
+    elif hasattr(result, "numpy"):
+        result = result.numpy()
+    return np.asarray(result).astype(np.float64)
 
 
-def check(results, truth: tuple[np.ndarray, ...]) -> None:
-    """Compare with a bound that the plain formula in float32 keeps: this guards against timing something else."""
+def check(results: Any, right: tuple[np.ndarray, ...], dtype: str) -> None:
+    """Compare with a bound that the plain formula keeps: this guards against timing something else."""
     results = results if isinstance(results, tuple | list) else (results,)
-    for result, right in zip(results, truth, strict=True):
-        scale = np.abs(right).max()
-        np.testing.assert_allclose(np.asarray(result), right, rtol=2e-4, atol=2e-6 * float(scale))
+    eps = {"float16": 2e-2, "bfloat16": 1e-1}.get(dtype, 2e-4)
+    for result, one in zip(results, right, strict=True):
+        np.testing.assert_allclose(numbers(result), one, rtol=eps, atol=eps / 100 * float(np.abs(one).max()))
 
 
-@pytest.mark.parametrize(("op", "shape", "competitor"), CELLS)
-def test_bench(benchmark, request, op, shape, competitor):
-    if reason := competitor.missing():
-        pytest.skip(reason)
+def once(call: Callable[[], Any], calls: int) -> float:
+    """Return the seconds that one call takes, over `calls` of them."""
+    begin = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - begin) / calls
+
+
+def limits(inputs: Inputs) -> dict[str, Callable[[], Any]]:
+    """Return what memory allows: a copy reads and writes, a sum reads."""
+    out = np.empty_like(inputs.logits)
+    words = inputs.logits.reshape(-1).view(np.uint8)
+    words = words[: words.size // 8 * 8].view(np.int64)
+    return {"copy": lambda: np.copyto(out, inputs.logits), "read": lambda: np.bitwise_or.reduce(words)}
+
+
+def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
+    """Return everybody's call, each checked."""
+    right = truth(cell.op, cell.shape, cell.dtype)
+    calls = {}
+    for competitor in (OURS, *COMPETITORS):
+        if competitor.enters(cell):
+            call = competitor.prepare(cell, inputs)
+            check(call(), right, cell.dtype)
+            calls[competitor.name] = call
+    return calls
+
+
+@pytest.mark.parametrize("cell", [pytest.param(cell, id=cell.id) for cell in cells()])
+def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> None:
     smoke = request.config.getoption("--smoke")
-    shape = shape.small() if smoke else shape
-    inputs = make_once(shape)
-    call = competitor.prepare(op, inputs)
-    check(call(), truth_once(op, shape))
-    benchmark.group = f"{op} {shape.name} {'x'.join(map(str, shape.shape))} axis {shape.axis}"
-    benchmark.extra_info.update(op=op, shape=shape.shape, axis=shape.axis, competitor=competitor.name, why=shape.why)
-    if smoke:
-        benchmark.pedantic(call, rounds=3, iterations=1)
-    else:
-        benchmark(call)
+    shape: Shape = cell.shape.small() if smoke else cell.shape
+    cell = Cell(cell.op, shape, cell.dtype, cell.into)
+    inputs = make(shape, cell.dtype)
+    others = contestants(cell, inputs)
+    ours = others.pop(OURS.name)
+    others |= limits(inputs)
+    single = {name: min(once(call, 1) for _ in range(2)) for name, call in {**others, OURS.name: ours}.items()}
+    calls = {name: max(1, min(1000, int(2e-4 / seconds))) for name, seconds in single.items()}  # 0.2 ms a sample
+    rounds = 3 if smoke else max(LEAST, min(MOST, int(SECONDS / (sum(single.values()) + SETTLE * len(single)))))
+    samples: dict[str, list[float]] = {name: [] for name in others}
+    turn = 0
+
+    def everybody_else() -> None:
+        nonlocal turn
+        names = list(others)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            time.sleep(SETTLE)
+            samples[name].append(once(others[name], calls[name]))
+        turn += 1
+        time.sleep(SETTLE)
+
+    benchmark.pedantic(lambda: once(ours, calls[OURS.name]), setup=everybody_else, rounds=rounds, iterations=1)
+    benchmark.group = cell.op
+    mine = statistics.median(benchmark.stats.stats.data) / calls[OURS.name]
+    medians = {OURS.name: mine, **{name: statistics.median(values) for name, values in samples.items()}}
+    benchmark.extra_info.update(
+        op=cell.op, shape=shape.name, axis=shape.axis, size=shape.size, dtype=cell.dtype, into=cell.into, why=shape.why,
+        seconds=medians,
+    )  # fmt: skip

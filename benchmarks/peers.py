@@ -1,0 +1,118 @@
+"""How each competitor does the operations: NumPy inputs become what its library takes, and then a call to time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from cases import Cell, Inputs
+
+Call = Callable[[], Any]
+
+
+def logitx_numpy(cell: Cell, inputs: Inputs) -> Call:
+    """NumPy arrays in, NumPy arrays out."""
+    import logitx
+
+    function = getattr(logitx, cell.op)
+    if cell.op.startswith("cross_entropy"):
+        return lambda: function(inputs.logits, inputs.labels, inputs.axis)
+    if cell.into:
+        out = np.empty_like(inputs.logits)
+        return lambda: function(inputs.logits, inputs.axis, out=out)
+    return lambda: function(inputs.logits, inputs.axis)
+
+
+def scipy(cell: Cell, inputs: Inputs) -> Call:
+    """scipy.special: what NumPy users have."""
+    import scipy.special
+
+    function = getattr(scipy.special, cell.op)
+    return lambda: function(inputs.logits, axis=inputs.axis)
+
+
+def _tensor(array: np.ndarray) -> Any:
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def torch(cell: Cell, inputs: Inputs) -> Call:
+    """PyTorch, eager, on all cores; `out=` where it has one."""
+    import torch
+
+    logits, labels, axis = _tensor(inputs.logits), torch.from_numpy(inputs.labels), inputs.axis
+    if cell.op == "softmax" and cell.into:
+        out = torch.empty_like(logits)
+        return lambda: torch.softmax(logits, axis, out=out)
+    if not cell.op.startswith("cross_entropy"):
+        function = getattr(torch, cell.op)
+        return lambda: function(logits, axis)
+    loss = torch.nn.functional.cross_entropy
+    if cell.op == "cross_entropy":
+        moved = torch.movedim(logits, axis, 1)
+        return lambda: loss(moved, labels)
+
+    def value_and_grad() -> tuple[Any, Any]:
+        leaf = logits.detach().requires_grad_()
+        value = loss(torch.movedim(leaf, axis, 1), labels)
+        value.backward()
+        return value.detach(), leaf.grad
+
+    return value_and_grad
+
+
+def jax(cell: Cell, inputs: Inputs) -> Call:
+    """jax.nn and optax, jitted."""
+    import jax
+    import optax
+
+    logits, labels, axis = jax.numpy.asarray(inputs.logits), jax.numpy.asarray(inputs.labels), inputs.axis
+
+    def loss(x: Any, labels: Any) -> Any:
+        return optax.softmax_cross_entropy_with_integer_labels(x, labels, axis=axis).mean()
+
+    if cell.op.startswith("cross_entropy"):
+        function = jax.jit(loss if cell.op == "cross_entropy" else jax.value_and_grad(loss))
+        return lambda: jax.block_until_ready(function(logits, labels))
+    normal = getattr(jax.nn, cell.op)
+    function = jax.jit(lambda x: normal(x, axis))
+    return lambda: jax.block_until_ready(function(logits))
+
+
+def onnxruntime(cell: Cell, inputs: Inputs) -> Call:
+    """ONNX Runtime, on all cores; its arena keeps the memory of results."""
+    import onnx
+    import onnxruntime
+
+    kind = onnx.helper.np_dtype_to_tensor_dtype(inputs.logits.dtype)
+    node = {
+        "softmax": lambda: onnx.helper.make_node("Softmax", ["x"], ["y"], axis=inputs.axis),
+        "log_softmax": lambda: onnx.helper.make_node("LogSoftmax", ["x"], ["y"], axis=inputs.axis),
+        "logsumexp": lambda: onnx.helper.make_node("ReduceLogSumExp", ["x", "axes"], ["y"], keepdims=0),
+    }[cell.op]()
+    axes = onnx.numpy_helper.from_array(np.array([inputs.axis], dtype=np.int64), "axes")
+    graph = onnx.helper.make_graph(
+        [node],
+        cell.op,
+        [onnx.helper.make_tensor_value_info("x", kind, inputs.logits.shape)],
+        [onnx.helper.make_tensor_value_info("y", kind, None)],
+        [axes] if cell.op == "logsumexp" else [],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(inputs.logits)
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", value)
+    binding.bind_output("y")
+
+    def run() -> Any:
+        session.run_with_iobinding(binding)
+        return binding.get_outputs()[0]
+
+    return run
