@@ -52,8 +52,9 @@ def cells(targets: Iterable[Target] = TARGETS, ops: Iterable[Op] = OPS) -> list[
 
 def cases_of(cell: Cell) -> list[Case]:
     """Return the cases of a cell: all special ones, and the target's share of those of the grid."""
+    share, of = cell.target.share
     cases = cell.op.cases(cell.dtype)
-    return [case for i, case in enumerate(cases) if case.special or i % cell.target.stride == 0]
+    return [case for i, case in enumerate(cases) if case.special or i % of == share]
 
 
 def check(cell: Cell, cases: Iterable[Case] | None = None) -> Report:
@@ -197,7 +198,7 @@ def _budget(op: Op, target: Target, case: Case) -> float:
     if not target.serial_sums or not op.reduces:
         return op.ulps
     x, axis = case.args[0].values, case.options.get("axis", -1)
-    return float(op.ulps * max(1.0, to_rows(x, axis).shape[1] / 64))
+    return float(op.ulps * max(1.0, to_rows(x, axis).shape[1] / 16))
 
 
 def _match(case: Case, one: Expected, values: NDArray, dtype: str, dtypes: dict[str, str], ulps: float) -> float:

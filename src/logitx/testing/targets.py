@@ -56,12 +56,12 @@ class Target:
         Columns of the table of cells that do not exist here, each with the reason.
     writable : bool
         Arrays can be written: ``out=`` is tested.
-    stride : int
-        Runs every case with special values, and of those with pairs of options every so manieth. More than 1 is for a
-        target that runs the same compiled code as one that runs all.
+    share : tuple of int
+        ``(k, m)``: of the cases with pairs of options, those numbered k modulo m are run. Less than all is for targets
+        that run the same compiled code and deal its cases out among themselves; all run every special value.
     serial_sums : bool
         The namespace may add terms one by one, as NumPy does along all axes but the last: the error of a sum grows
-        with its length, and so does what is allowed from 64 classes on.
+        with its length, and so does what is allowed from 16 classes on.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Target:
     declines: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     writable: bool = True
-    stride: int = 1
+    share: tuple[int, int] = (0, 1)
     serial_sums: bool = False
 
     def absent(self, dtype: str | None = None) -> str | None:
@@ -135,14 +135,10 @@ def _numpy_problem(array: Any, elementwise: bool) -> str | None:
     return f"type is {type(array).__name__}; expected is an ndarray, or a NumPy scalar for a 0-d reduction"
 
 
-# The kernels take one temperature and one softcap a call.
-_ONE_A_CALL = ("temperature is one number a row", "softcap is one number a row")
-
-
-def _numpy(name: str, backend: str) -> Target:
+def _numpy(name: str, backend: str, requires: tuple[str, ...] = (), serial_sums: bool = False) -> Target:
     return Target(
         name=name,
-        requires=("numba",) if backend == "numba" else (),
+        requires=requires,
         backend=backend,
         make=_numpy_make,
         read=_numpy_read,
@@ -150,8 +146,7 @@ def _numpy(name: str, backend: str) -> Target:
         default_float=lambda x64: "float64",
         problem=_numpy_problem,
         is_array=lambda x: isinstance(x, np.ndarray),
-        serial_sums=backend == "generic",
-        declines=_ONE_A_CALL if backend == "numba" else (),
+        serial_sums=serial_sums,
     )
 
 
@@ -204,7 +199,7 @@ def _jax_jit(function: Callable[..., Any], args: tuple[Any, ...], options: dict[
     return jax.jit(lambda args, traced: function(*args, **traced, **static))(args, traced)
 
 
-def _jax(name: str, call: Callable[..., Any], stride: int) -> Target:
+def _jax(name: str, call: Callable[..., Any], share: tuple[int, int]) -> Target:
     return Target(
         name=name,
         requires=("jax",),
@@ -218,7 +213,7 @@ def _jax(name: str, call: Callable[..., Any], stride: int) -> Target:
         call=call,
         session=_jax_session,
         writable=False,
-        stride=stride,
+        share=share,
     )
 
 
@@ -265,10 +260,10 @@ def _is_torch(x: Any) -> bool:
     return isinstance(x, torch.Tensor)
 
 
-def _torch(name: str, backend: str) -> Target:
+def _torch(name: str, backend: str, requires: tuple[str, ...] = ("torch",)) -> Target:
     return Target(
         name=name,
-        requires=("torch", "numba") if backend == "numba" else ("torch",),
+        requires=requires,
         backend=backend,
         make=_torch_make,
         read=_torch_read,
@@ -276,7 +271,6 @@ def _torch(name: str, backend: str) -> Target:
         default_float=lambda x64: "float32",
         problem=_torch_problem,
         is_array=_is_torch,
-        declines=_ONE_A_CALL if backend == "numba" else (),
     )
 
 
@@ -325,12 +319,12 @@ def _strict_session(x64: bool) -> Iterator[None]:
 _NO_HALVES = "the Array API standard, and so array-api-strict, has no half precision"
 
 TARGETS: tuple[Target, ...] = (
-    _numpy("numpy-numba", "numba"),
-    _numpy("numpy-generic", "generic"),
-    # Eager calls run the same jitted operations, with concrete arguments; compiling is what takes the time here.
-    _jax("jax-eager", lambda function, args, options: function(*args, **options), stride=2),
-    _jax("jax-jit", _jax_jit, stride=1),
-    _torch("torch-cpu", "numba"),
+    _numpy("numpy-numba", "numba", requires=("numba",)),
+    _numpy("numpy-generic", "generic", serial_sums=True),
+    # Both run the same jitted operations, and compiling them is what takes the time: they share the pairs of options.
+    _jax("jax-eager", lambda function, args, options: function(*args, **options), share=(0, 2)),
+    _jax("jax-jit", _jax_jit, share=(1, 2)),
+    _torch("torch-cpu", "numba", requires=("torch", "numba")),
     _torch("torch-generic", "generic"),
     Target(
         name="array-api-strict",
