@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nox
 
@@ -45,6 +46,10 @@ show_all_of_pyenv()
 PRESENT = [version for version in VERSIONS if is_present(version)]
 
 
+# Two cores are worth having; more processes than that cost more memory than they save time. `-- -n0` for a debugger.
+PARALLEL = ("-n2", "--dist=worksteal")
+
+
 def install(session: nox.Session, *groups: str, package: tuple[str, ...] = ("-e", ".")) -> None:
     """Install dependency groups and the package in one go, so that pip resolves them together."""
     session.install(*nox.project.dependency_groups(PYPROJECT, *groups), *package)
@@ -69,7 +74,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite on every backend."""
     install(session, "test-all")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=PRESENT or None)
@@ -79,7 +84,7 @@ def tests_lite(session: nox.Session) -> None:
         if version not in PRESENT:
             session.log(f"Python {version} is not on this machine: skipped")
     install(session, "test", package=(".",))
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -112,9 +117,12 @@ TABLE = ("--benchmark-columns=min,median,iqr,rounds", "--benchmark-sort=min", "-
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time every operation against its competitors, interleaved by shape, results checked first."""
+    """Time every operation against its competitors, results checked first; write benchmarks/results."""
     install(session, "bench")
-    session.run("python", "-m", "pytest", "benchmarks", *TABLE, *session.posargs)
+    record = Path("build", "bench.json")
+    record.parent.mkdir(exist_ok=True)
+    session.run("python", "-m", "pytest", "benchmarks", *TABLE, f"--benchmark-json={record}", *session.posargs)
+    session.run("python", "benchmarks/report.py", str(record))
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""Turn what pytest-benchmark recorded into results/: a short JSON, a Markdown table, a picture. Never edited by hand."""
+"""Turn what pytest-benchmark recorded into results/: a short JSON, a Markdown table, a picture; nothing by hand."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ def draw(found: list[Row], machine: str, path: Path) -> None:
             seconds = {name: row["seconds"][name] for name in COLORS if name in row["seconds"]}
             thick = 0.8 / len(COLORS)
             for order, (name, value) in enumerate(seconds.items()):
-                axis.barh(place - 0.4 + thick * (order + 0.5), value / row["size"] * 1e9, thick * 0.92, color=COLORS[name])
+                axis.barh(
+                    place - 0.4 + thick * (order + 0.5), value / row["size"] * 1e9, thick * 0.92, color=COLORS[name]
+                )
             limit = row["seconds"]["read" if op in ("logsumexp", "cross_entropy") else "copy"] / row["size"] * 1e9
             axis.plot([limit, limit], [place - 0.42, place + 0.42], color="#222222", linewidth=1.2)
         axis.set_xscale("log")

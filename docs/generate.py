@@ -68,7 +68,9 @@ def matrix() -> Iterator[str]:
     yield f"| function | {' | '.join(f'`{name}`' for name in modules)} |"
     yield "|---" * (len(modules) + 1) + "|"
     for op in OPS:
-        cells = (getattr(module, "DECLINES", {}).get(op.name, "yes") for module in modules.values())
+        declared = [getattr(module, "DECLINES", {}).get(op.name) for module in modules.values()]
+        defined = ["yes" if hasattr(module, op.name) else "no" for module in modules.values()]
+        cells = [reason or answer for reason, answer in zip(declared, defined, strict=True)]
         yield f"| `{op.name}` | {' | '.join(cells)} |"
 
 
