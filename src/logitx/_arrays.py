@@ -32,6 +32,7 @@ class Family:
     immutable: bool = False
     device: Callable[[Array], Any] = lambda _: None  # comparable; None where the framework moves data by itself
     detach: Callable[[Array], Array] = lambda x: x  # the same values, constant to automatic differentiation
+    differentiated: Callable[[Array], bool] = lambda _: False  # a derivative by it may be asked for; where readable
     to_numpy: Callable[[Array], np.ndarray[Any, Any]] | None = None  # a view, never a copy
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
@@ -116,7 +117,14 @@ def _torch_readable(x: Array) -> bool:
         and type(x) in (torch.Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
     )
+
+
+def _torch_differentiated(x: Array) -> bool:
+    import torch
+
+    return bool(x.requires_grad and torch.is_grad_enabled()) or torch.autograd.forward_ad._current_level >= 0
 
 
 def _torch_view(x: Array) -> np.ndarray[Any, Any]:
@@ -210,6 +218,7 @@ FAMILIES: dict[str, Family] = {
             readable=_torch_readable,
             device=lambda x: x.device,
             detach=lambda x: x.detach(),
+            differentiated=_torch_differentiated,
             to_numpy=_torch_view,
             from_numpy=_torch_back,
         ),
@@ -275,7 +284,7 @@ def fold_as_view(family: Family, x: Array, layout: Layout) -> Array | None:
     """Fold an output so that writing to it writes to `x`; None where only a copy has the shape."""
     if not layout.folds:
         return x
-    if family.to_numpy is None:
+    if family.to_numpy is None or not family.readable(x):
         return None
     folded = fold(family, x, layout)
     same_memory = np.may_share_memory(family.to_numpy(folded), family.to_numpy(x))

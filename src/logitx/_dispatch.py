@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
+from logitx import _arguments
 from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
 from logitx._typing import Array, Backend, LossParts, Plan
 from logitx.backends import BACKENDS, BackendRow
@@ -212,3 +213,40 @@ def force(name: str | None) -> str | None:
 def set_num_threads(n: int) -> None:
     """Limit the threads of the backend that has threads of its own."""
     _load(next(row for row in BACKENDS if row.name == "numba")).set_num_threads(n)  # type: ignore[attr-defined]
+
+
+# -- torch.compile ----------------------------------------------------------------------------------------------------
+
+CHECKS: tuple[Callable[..., Any], ...] = (
+    _arguments.over_axis,
+    _arguments.logsumexp,
+    _arguments.cross_entropy,
+    _arguments.cross_entropy_grad_hess,
+    _arguments.vjp,
+    _arguments.merge_logsumexp,
+)
+RUNS: tuple[Callable[..., Any], ...] = (run, run_into, run_reduction_into)
+
+
+def _check_later(check: Callable[..., Any]) -> Callable[..., Any]:
+    name = check.__name__
+    return lambda *arguments: (name, arguments)
+
+
+def _run_in_graph(run: Callable[..., Any]) -> Callable[..., Any]:
+    name = run.__name__
+
+    def run_in_graph(check: str, arguments: tuple[Any, ...]) -> Any:
+        from logitx._graphs import NODES
+
+        return NODES[name, check](*arguments)
+
+    return run_in_graph
+
+
+# Dynamo reads what is named here instead of the function: `run(*check(...))` becomes one node of its graph, that does
+# both. Nobody else looks at this name, so that it costs an ordinary call nothing.
+for _check in CHECKS:
+    _check._torchdynamo_inline = _check_later(_check)  # type: ignore[attr-defined]
+for _run in RUNS:
+    _run._torchdynamo_inline = _run_in_graph(_run)  # type: ignore[attr-defined]

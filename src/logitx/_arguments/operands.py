@@ -132,12 +132,12 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
     The ranges are checked where the value is known. `temperature` and `softcap` may differ from row to row: an array
     that broadcasts to the logits with length 1 along the class axes.
     """
+    if value is neutral or (type(value) is float and value == neutral):  # most calls: nothing was asked for
+        return None
     allowed, low, high = _RANGES[name]
     if constant(value) and not isinstance(value, bool):
         value = _number(name, value, allowed, low, high)
         return None if value == neutral else value
-    if value is None and name == "softcap":
-        return None
     if value is None or isinstance(value, bool):
         raise TypeError(f"{name}: {value!r} is not allowed; allowed are {allowed}, or an array of them")
     value = adopt(name, value, family, x)
@@ -145,7 +145,7 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
         raise TypeError(f"{name}: dtype bool is not allowed; allowed are real numbers")
     if family.readable(value):
         # The extremes decide; a single number becomes a constant where that cuts no derivative.
-        if family.to_numpy is not None and not getattr(value, "requires_grad", False) and value.ndim == 0:
+        if family.to_numpy is not None and value.ndim == 0 and not family.differentiated(value):
             number = _number(name, value, allowed, low, high)
             return None if number == neutral else number
         if math.prod(value.shape):
@@ -206,6 +206,8 @@ def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str
         )
     if family.device(value) != family.device(x):
         raise ValueError(f"out: lies on device {family.device(value)}; allowed is {family.device(x)}, as the input")
+    if family.differentiated(value) or family.differentiated(x):
+        raise ValueError("out: cannot be written to while a tensor is differentiated; allowed is None")
     if family.to_numpy is not None and family.readable(value):
         target, source = family.to_numpy(value), family.to_numpy(x)
         if not target.flags.writeable:

@@ -32,6 +32,13 @@ BACKENDS: tuple[BackendRow, ...] = (
         summary="jitted JAX with custom derivatives, on every device",
     ),
     BackendRow(
+        name="torch",
+        module="logitx.backends.torch",
+        families=("torch",),
+        requires="torch",
+        summary="derivatives and operators of PyTorch around the kernels",
+    ),
+    BackendRow(
         name="generic",
         module="logitx.backends.generic",
         families=("numpy", "torch", "jax", "array_api"),

@@ -260,7 +260,30 @@ def _is_torch(x: Any) -> bool:
     return isinstance(x, torch.Tensor)
 
 
-def _torch(name: str, backend: str, requires: tuple[str, ...] = ("torch",)) -> Target:
+def _torch_grad(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Record, as for a derivative by everything that has one."""
+    for tensor in (*args, *filter(_is_torch, options.values())):
+        tensor.requires_grad_(tensor.is_floating_point())
+    return function(*args, **options)
+
+
+def _torch_vmap(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Map over a batch of one."""
+    import torch
+
+    outcome = torch.func.vmap(lambda x: function(x, *args[1:], **options))(args[0][None])
+    return torch.utils._pytree.tree_map(lambda tensor: tensor[0], outcome)
+
+
+def _torch_compile(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Compile a graph without a break; what it holds is run as it is."""
+    import torch
+
+    torch._dynamo.reset()
+    return torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)(*args, **options)
+
+
+def _torch(name: str, backend: str | None, requires: tuple[str, ...] = ("torch",), **ways: Any) -> Target:
     return Target(
         name=name,
         requires=requires,
@@ -271,6 +294,7 @@ def _torch(name: str, backend: str, requires: tuple[str, ...] = ("torch",)) -> T
         default_float=lambda x64: "float32",
         problem=_torch_problem,
         is_array=_is_torch,
+        **ways,
     )
 
 
@@ -326,6 +350,9 @@ TARGETS: tuple[Target, ...] = (
     _jax("jax-jit", _jax_jit, share=(1, 2)),
     _torch("torch-cpu", "numba", requires=("torch", "numba")),
     _torch("torch-generic", "generic"),
+    _torch("torch-grad", None, call=_torch_grad, writable=False, share=(2, 4)),
+    _torch("torch-vmap", None, call=_torch_vmap, writable=False, share=(1, 4)),
+    _torch("torch-compile", None, call=_torch_compile, share=(3, 24)),
     Target(
         name="array-api-strict",
         requires=("array_api_strict",),

@@ -65,7 +65,9 @@ def _signed(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]
     zero = (total == 0.0) | rows.poison
     value = xp.where(zero, -xp.inf, rows.peak + xp.log(xp.where(zero, 1.0, xp.abs(total))))
     value = xp.where(up | down, xp.inf, value)
-    sign = xp.where(up, 1.0, xp.where(down, -1.0, xp.sign(total)))
+    # Not `sign`: as array-api-compat writes it for PyTorch, vmap cannot map it
+    certain = xp.where(total > 0.0, 1.0, xp.where(total < 0.0, -1.0, rows.detach(total)))
+    sign = xp.where(up, 1.0, xp.where(down, -1.0, certain))
     value, sign = xp.where(nan, xp.nan, value), xp.where(nan, xp.nan, sign)
     if not plan.return_sign:
         value = xp.where(sign < 0.0, xp.nan, value)

@@ -1,0 +1,204 @@
+"""Operators for graphs: what torch.compile and torch.export record in place of the kernels, which they cannot see into.
+
+Each is an operation with its plan spelled out, so that a graph can be read, saved and run elsewhere. A fake kernel
+tells the shapes; derivatives are those of eager calls. Labels are looked at when the graph runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from logitx._arrays import FLOATS, dtype_name
+from logitx._typing import Array, Layout, Plan
+from logitx.backends.torch import _loss, _softmax
+from logitx.backends.torch._choice import OPERATORS, keep, kept, run, tracing
+
+__all__ = ["OPERATORS"]
+
+Result = tuple[tuple[int, ...], str] | None  # shape and dtype; None stands for a tensor of size 0
+
+# Static facts of a plan, as a schema has them; "result" and "loss" name dtypes.
+_TYPES = {
+    "axis": "int", "ignore_index": "int?", "reduction": "str", "empty": "str", "return_parts": "bool", "result": "str",
+    "loss": "str",
+}  # fmt: skip
+
+
+def _plan(
+    op: str, shape: tuple[int, ...], dtype: torch.dtype, hard: bool, names: tuple[str, ...], facts: tuple[Any, ...]
+) -> Plan:
+    """Return the plan of arrays with one class axis."""
+    static = dict(zip(names, facts, strict=True))
+    axis = static.pop("axis")
+    before, n, after = tuple(shape[:axis]), shape[axis], tuple(shape[axis + 1 :])
+    layout = Layout(
+        given=(*before, n, *after),
+        axes=(axis,),
+        folds=False,
+        permutation=None,
+        inverse=None,
+        permuted=(*before, n, *after),
+        shape=(*before, n, *after),
+        axis=axis,
+        outer=math.prod(before),
+        n=n,
+        inner=math.prod(after),
+        rows=before + after,
+        kept=(*before, 1, *after),
+        column=(*before, 1, *after),
+    )
+    given = dtype_name(dtype)
+    compute = "float64" if "float64" in (given, static["result"], static.get("loss")) else "float32"
+    return Plan(op, "torch", layout, given, compute, **{"loss": compute, "hard": hard, **static})
+
+
+_known_plan = functools.lru_cache(maxsize=1024)(_plan)
+
+
+def _schema(operands: list[str], facts: tuple[str, ...], count: int) -> str:
+    tensors = [f"Tensor? {name[:-1]}" if name.endswith("?") else f"Tensor {name}" for name in operands]
+    static = [f"{_TYPES[name]} {name}" for name in facts]
+    returns = "Tensor" if count == 1 else f"({', '.join(['Tensor'] * count)})"
+    return f"({', '.join(tensors + static)}) -> {returns}"
+
+
+def _number(value: Any) -> Any:
+    """Return a number as a tensor: no type of a schema is both."""
+    return torch.full((), value, dtype=torch.float64) if isinstance(value, float) else value
+
+
+class _Operator:
+    """An operation as an operator of PyTorch.
+
+    `names` are the operands of the backend's method, with a question mark where one may be absent, and None for those
+    that the operator does not have; `facts` are those of the plan; `shapes` tells what results.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        names: tuple[str | None, ...],
+        facts: tuple[str, ...],
+        count: int,
+        shapes: Callable[[Plan], tuple[Result, ...]],
+        gradients: Callable[..., Any] | None,
+    ) -> None:
+        self.op, self.names, self.facts, self.count = op, names, facts, count
+        self.shapes, self.gradients = shapes, gradients
+        operands = [name for name in names if name is not None]
+        self.size = len(operands)
+        self.registered = torch.library.custom_op(
+            f"logitx::{op}", self.compute, mutates_args=(), schema=_schema(operands, facts, count)
+        )
+        self.registered.register_fake(self.fake)
+        if gradients is not None:
+            self.registered.register_autograd(self.backward, setup_context=self.setup_context)
+
+    def __call__(self, plan: Plan, *operands: Any) -> Any:
+        """Run as a backend's method is run."""
+        given = (_number(value) for name, value in zip(self.names, operands, strict=True) if name is not None)
+        return self.registered(
+            *given, *(plan.layout.axis if fact == "axis" else getattr(plan, fact) for fact in self.facts)
+        )
+
+    def plan(self, make: Callable[..., Plan], arguments: tuple[Any, ...]) -> Plan:
+        """Return the plan of a call of the operator."""
+        x, second = arguments[:2]
+        hard = self.names[1] == "targets" and dtype_name(second.dtype) not in FLOATS
+        return make(self.op, x.shape, x.dtype, hard, self.facts, arguments[self.size :])
+
+    def compute(self, *arguments: Any) -> Any:
+        """Run the operation."""
+        given = iter(arguments)
+        operands = (None if name is None else next(given) for name in self.names)
+        found = run(self.op, self.plan(_known_plan, arguments), *operands)
+        found = found if isinstance(found, tuple) else (found,)
+        made = tuple(arguments[0].new_empty(0, dtype=torch.float32) if one is None else one for one in found)
+        return made[0] if self.count == 1 else made
+
+    def fake(self, *arguments: Any) -> Any:
+        """Return tensors like the results, without data."""
+        expected = self.shapes(self.plan(_plan, arguments))
+        made = tuple(
+            arguments[0].new_empty(
+                0 if one is None else one[0], dtype=getattr(torch, "float32" if one is None else one[1])
+            )
+            for one in expected
+        )
+        return made[0] if self.count == 1 else made
+
+    def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Save what the backward pass needs."""
+        ctx.set_materialize_grads(False)
+        ctx.plan = self.plan(_plan, inputs)
+        outputs = (output,) if self.count == 1 else output
+        expected = zip(outputs, self.shapes(ctx.plan), strict=True)
+        ctx.mark_non_differentiable(*(one for one, result in expected if result is None))
+        keep(ctx, *inputs[: self.size], *outputs)
+
+    def backward(self, ctx: Any, *given: Array) -> tuple[Any, ...]:
+        """Return the gradients by the operands."""
+        saved = kept(ctx)
+        wanted = tuple(ctx.needs_input_grad[: self.size])
+        found = self.gradients(ctx.plan, saved[: self.size], saved[self.size :], wanted, given)  # type: ignore[misc]
+        return (*found, *(None for _ in self.facts))
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def _full(plan: Plan) -> tuple[Result, ...]:
+    return ((plan.layout.shape, plan.result),)
+
+
+def _rows(plan: Plan) -> tuple[Result, ...]:
+    return ((plan.layout.rows, plan.result),)
+
+
+def _losses(plan: Plan) -> tuple[Result, ...]:
+    loss = (plan.layout.rows if plan.reduction == "none" else (), plan.loss)
+    return (loss, loss, (plan.layout.rows, plan.loss)) if plan.return_parts else (loss, None, None)
+
+
+def _losses_and_gradient(plan: Plan) -> tuple[Result, ...]:
+    loss, *parts = _losses(plan)
+    return (loss, *_full(plan), *parts)
+
+
+def _by_normalized(plan: Plan, operands: Any, outputs: Any, wanted: Any, given: Any) -> Any:
+    return _softmax.gradients(plan, plan.op, given[0], (*outputs, *operands), wanted, operands[0].dtype)
+
+
+def _by_logsumexp(plan: Plan, operands: Any, outputs: Any, wanted: Any, given: Any) -> Any:
+    return None if given[0] is None else _softmax.weighed(plan, given[0], *operands), None
+
+
+def _by_loss(plan: Plan, operands: Any, outputs: Any, wanted: Any, given: Any) -> Any:
+    loss, *parts = given
+    return _loss.gradients(plan, operands, wanted, (loss, None, *parts), None)
+
+
+def _by_loss_and_gradient(plan: Plan, operands: Any, outputs: Any, wanted: Any, given: Any) -> Any:
+    return _loss.gradients(plan, operands, wanted, given, outputs[1] if tracing() else None)
+
+
+_LOGITS = ("x", "where?", "temperature?", "softcap?", None)
+_TARGETS = ("logits", "targets", "class_weight?", "sample_weight?", "label_smoothing?", "z_loss?", "softcap?",
+            "temperature?", "where?")  # fmt: skip
+_REDUCED = ("axis", "ignore_index", "reduction", "empty", "return_parts", "result", "loss")
+
+for _row in (
+    _Operator("softmax", _LOGITS, ("axis", "empty", "result"), 1, _full, _by_normalized),
+    _Operator("log_softmax", _LOGITS, ("axis", "empty", "result"), 1, _full, _by_normalized),
+    _Operator("logsumexp", ("x", None, "where?"), ("axis", "result"), 1, _rows, _by_logsumexp),
+    _Operator("softmax_vjp", ("p", "dp"), ("axis", "result"), 1, _full, None),
+    _Operator("log_softmax_vjp", ("log_p", "dlog_p"), ("axis", "result"), 1, _full, None),
+    _Operator("cross_entropy", _TARGETS, _REDUCED, 3, _losses, _by_loss),
+    _Operator("cross_entropy_value_and_grad", _TARGETS, _REDUCED, 4, _losses_and_gradient, _by_loss_and_gradient),
+):
+    OPERATORS[_row.op] = _row
