@@ -23,6 +23,7 @@ COMPILED = {
     "logsumexp with b": lambda x: lx.logsumexp(x, b=x.detach()),
     "cross_entropy": lambda x: lx.cross_entropy(x @ x, IDS, label_smoothing=0.1, class_weight=x[0].detach() ** 2),
     "row losses with parts": lambda x: lx.cross_entropy(x, IDS, z_loss=0.1, reduction="none", return_parts=True),
+    "labels in a list": lambda x: lx.cross_entropy(x, [2, 0, 1]),
     "soft targets": lambda x: lx.cross_entropy(x, torch.softmax(x, -1), reduction="sum"),
     "cross_entropy_value_and_grad": lambda x: lx.cross_entropy_value_and_grad(x, IDS),
     "temperature that learns": lambda x: lx.softmax(x, temperature=x[0, 0].abs()),
@@ -83,9 +84,9 @@ def test_compiled_with_a_number_that_changes():
 
 
 def test_compiled_with_an_output():
-    x, out = torch.randn(2, 3), torch.empty(2, 3)
-    compiled(lambda x, out: lx.softmax(x, out=out))(x, out)
-    torch.testing.assert_close(out, lx.softmax(x))
+    x, out = torch.randn(2, 3, 2), torch.empty(2, 3, 2)
+    compiled(lambda x, out: lx.softmax(x, (0, 1), out=out))(x, out)
+    torch.testing.assert_close(out, lx.softmax(x, (0, 1)))
 
 
 def test_compiled_errors():
@@ -138,6 +139,7 @@ def _operator_calls():
     yield "logsumexp", (x, mask, 1, "float32")
     yield "softmax_vjp", (x, x, 1, "float32")
     yield "log_softmax_vjp", (x, x, 1, "float32")
+    yield "cross_entropy_grad_hess", (x, ids, None, torch.rand(3), 1, "sum", "float32")
     for name in ("cross_entropy", "cross_entropy_value_and_grad"):
         yield name, (x, ids, *none, 1, -100, "mean", "nan", False, "float32", "float32")
         weights = torch.rand(4) + 0.5, torch.rand(3) + 0.5
@@ -151,7 +153,7 @@ def test_operators_pass_opcheck(name, arguments, dtype):
     importlib.import_module("logitx.backends.torch")
     kind = getattr(torch, dtype)
     x, *others = arguments
-    x = x.detach().to(kind).requires_grad_(not name.endswith("vjp"))
+    x = x.detach().to(kind).requires_grad_(not name.endswith(("vjp", "hess")))
     arguments = x, *(dtype if one == "float32" and i < len(others) - 1 else one for i, one in enumerate(others))
     torch.library.opcheck(getattr(torch.ops.logitx, name), arguments)
 

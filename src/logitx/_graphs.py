@@ -16,11 +16,16 @@ from logitx import _dispatch
 Node = Callable[..., Any]
 
 
+def _as_given(value: Any) -> Any:
+    """Return an argument as the user's: a graph has lists of its own, and symbols for numbers that it may vary."""
+    if isinstance(value, list):
+        return [_as_given(one) for one in value]
+    return float(value) if isinstance(value, torch.SymFloat) else value
+
+
 def _node(run: Node, check: Node) -> Node:
     def node(*arguments: Any) -> Any:
-        # A number that differs between calls comes as a symbol; the graph is made for its value
-        known = (float(value) if isinstance(value, torch.SymFloat) else value for value in arguments)
-        return run(*check(*known))
+        return run(*check(*map(_as_given, arguments)))
 
     node.__name__ = node.__qualname__ = check.__name__  # what a graph and its errors show
     return torch.compiler.allow_in_graph(node)  # type: ignore[no-any-return]

@@ -6,9 +6,11 @@ it. To prove another backend or array type, write a row of your own and give it 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -280,7 +282,14 @@ def _torch_compile(function: Callable[..., Any], args: tuple[Any, ...], options:
     import torch
 
     torch._dynamo.reset()
-    return torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)(*args, **options)
+    try:
+        return torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)(*args, **options)
+    except torch._dynamo.exc.TorchRuntimeError as error:  # what PyTorch makes of an error raised while it compiles
+        raised = re.search(r"got (TypeError|ValueError)\((.*)\)$", str(error), re.MULTILINE)
+        if raised is None:
+            raise
+        kind = TypeError if raised[1] == "TypeError" else ValueError
+        raise kind(ast.literal_eval(raised[2])) from error
 
 
 def _torch(name: str, backend: str | None, requires: tuple[str, ...] = ("torch",), **ways: Any) -> Target:

@@ -16,10 +16,8 @@ from logitx.backends.torch import _loss, _softmax
 from logitx.backends.torch._choice import apply, differentiated, plain, replaceable, tracing, transformed
 from logitx.backends.torch._operators import OPERATORS
 
-DECLINES = {
-    "cross_entropy_grad_hess": "differentiated by way of the formulas",
-    "merge_logsumexp": "differentiated by way of the formulas",
-}
+DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}
+_GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # operators alone
 _BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
 
@@ -37,7 +35,7 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     if plan.op == "logsumexp" and operands[1] is not None:
         return "b: its sums are differentiated by way of the formulas"
     by_logits, by_others = differentiated(operands[0]), any(map(differentiated, operands[1:]))
-    if plan.op.endswith("_vjp") and (by_logits or by_others):
+    if plan.op in _GRADIENTS and (by_logits or by_others):
         return "gradients are differentiated by way of the formulas"
     if not _in_graph(operands):
         if not (by_logits or by_others):
@@ -134,6 +132,14 @@ def cross_entropy_value_and_grad(
         loss, dlogits, *parts = apply(_loss.Loss, plan, *given)
     z_part, log_normalizer = parts
     return (loss, dlogits, z_part, log_normalizer) if plan.return_parts else (loss, dlogits, None, None)
+
+
+def cross_entropy_grad_hess(
+    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
+) -> tuple[Array, Array]:
+    """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt; only in a graph."""
+    gradient, hessian = OPERATORS["cross_entropy_grad_hess"](plan, logits, targets, class_weight, sample_weight)
+    return gradient, hessian
 
 
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:

@@ -156,6 +156,10 @@ def _full(plan: Plan) -> tuple[Result, ...]:
     return ((plan.layout.shape, plan.result),)
 
 
+def _twice(plan: Plan) -> tuple[Result, ...]:
+    return _full(plan) * 2
+
+
 def _rows(plan: Plan) -> tuple[Result, ...]:
     return ((plan.layout.rows, plan.result),)
 
@@ -198,6 +202,7 @@ for _row in (
     _Operator("logsumexp", ("x", None, "where?"), ("axis", "result"), 1, _rows, _by_logsumexp),
     _Operator("softmax_vjp", ("p", "dp"), ("axis", "result"), 1, _full, None),
     _Operator("log_softmax_vjp", ("log_p", "dlog_p"), ("axis", "result"), 1, _full, None),
+    _Operator("cross_entropy_grad_hess", _TARGETS[:4], ("axis", "reduction", "result"), 2, _twice, None),
     _Operator("cross_entropy", _TARGETS, _REDUCED, 3, _losses, _by_loss),
     _Operator("cross_entropy_value_and_grad", _TARGETS, _REDUCED, 4, _losses_and_gradient, _by_loss_and_gradient),
 ):

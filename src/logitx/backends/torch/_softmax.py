@@ -25,10 +25,8 @@ from logitx.backends.torch._choice import (
     watched,
 )
 
-NAMES = ("softmax", "log_softmax")
 
-
-def chained(plan: Plan, g: Array, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+def chained(g: Array, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
     """Multiply a derivative by du/dx, where u = softcap tanh(x / softcap) / temperature; or a tangent."""
     if softcap is not None:
         live = x != -torch.inf if where is None else (x != -torch.inf) & where
@@ -51,14 +49,14 @@ def special(plan: Plan, y: Array, where: Array) -> bool:
 def pull_back(
     plan: Plan, op: str, dy: Array, y: Array, x: Array, where: Array, temperature: Scalar, softcap: Scalar
 ) -> Array:
-    """Return the gradient by the logits; x is None where no row is special and there is no softcap."""
+    """Return the gradient by the logits, not yet rounded; x is None where no row is special and there is no softcap."""
     direct = temperature is None and softcap is None
     if plan.dtype != plan.result or not direct:
-        plan = dataclasses.replace(plan, dtype=plan.result, result=plan.dtype if direct else plan.compute)
+        plan = dataclasses.replace(plan, dtype=plan.result, result=plan.compute)
     dx = compute(f"{op}_vjp", plan, y, dy)
     if not direct:
-        dx = chained(plan, dx, x, where, temperature, softcap)
-    return dx if x is None else torch.where(x == -torch.inf, 0.0, dx).to(x.dtype)
+        dx = chained(dx, x, where, temperature, softcap)
+    return dx if x is None else torch.where(x == -torch.inf, 0.0, dx)
 
 
 def normalize(plan: Plan, op: str, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
@@ -105,7 +103,7 @@ class Normalized(torch.autograd.Function):
         plan = ctx.plan
         with pushing(ctx) as (y, x, where, temperature, softcap):
             t = torch.where(x == -torch.inf, 0.0, tangents[2]).to(getattr(torch, plan.compute))
-            t = chained(plan, t, x, where, temperature, softcap)
+            t = chained(t, x, where, temperature, softcap)
             if ctx.op == "softmax":  # its Jacobian, diag(p) - p p^T, is symmetric
                 t = pull_back(plan, "softmax", t, y, None, None, None, None)
             else:
