@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+
 from logitx import _arguments
 from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
-from logitx._typing import Array, Backend, LossParts, Plan
+from logitx._typing import Array, Backend, LossParts, Plan, Prepares
 from logitx.backends import BACKENDS, BackendRow
 
 
@@ -106,6 +108,42 @@ def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
             declined.append(Declined(row.name, f"{choice.name} comes first"))
     name, why = ("", "no backend accepts this call") if choice is None else (choice.name, choice.summary)
     return Choice(name, why, tuple(declined))
+
+
+def prepared(
+    op: str, x: Array, axis: Any, temperature: Any, softcap: Any, empty: Any, dtype: Any
+) -> Callable[[Array], Array] | None:
+    """Return a function of the array alone, if one look-up can tell all that is to be checked and chosen.
+
+    A softmax of ten numbers takes 0.3 us, its way through checks, plan and choice 3 us.
+    """
+    if type(x) is not np.ndarray:
+        return None
+    try:
+        return _prepared(op, x.shape, x.dtype, axis, temperature, softcap, empty, dtype, _forced.get())
+    except TypeError:  # an option that is an array cannot be looked up
+        return None
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _prepared(
+    op: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    axis: Any,
+    temperature: Any,
+    softcap: Any,
+    empty: Any,
+    requested: Any,
+    forced: str | None,
+) -> Callable[[Array], Array] | None:
+    try:
+        example = np.empty(shape, dtype)
+        plan, operands = _arguments.over_axis(op, example, axis, None, temperature, softcap, empty, requested, None)
+    except (TypeError, ValueError, MemoryError):
+        return None  # the ordinary way says what is wrong
+    backend = choose(plan, operands)
+    return backend.prepare(plan, operands) if isinstance(backend, Prepares) else None
 
 
 def run(plan: Plan, operands: tuple[Any, ...]) -> Any:
@@ -246,6 +284,7 @@ def _run_in_graph(run: Callable[..., Any]) -> Callable[..., Any]:
 
 # Dynamo reads what is named here instead of the function: `run(*check(...))` becomes one node of its graph, that does
 # both. Nobody else looks at this name, so that it costs an ordinary call nothing.
+prepared._torchdynamo_inline = lambda *_: None  # type: ignore[attr-defined]
 for _check in CHECKS:
     _check._torchdynamo_inline = _check_later(_check)  # type: ignore[attr-defined]
 for _run in RUNS:
