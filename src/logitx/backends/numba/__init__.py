@@ -26,6 +26,7 @@ from logitx.backends.numba._views import (
     done,
     entries,
     given_back,
+    known,
     output,
     per_row,
     rounded,
@@ -55,14 +56,14 @@ def prepare(plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array], Array] |
     if plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype or not x.dtype.isnative:
         return None
     operation = softmax if plan.op == "softmax" else log_softmax
-    kernel, arguments = _normalizing(plan, temperature, softcap)
+    kernel, arguments = _normalizing(plan, False, temperature, softcap)
     shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
-    empty, crew, across, log, heat, cap, undefined = np.empty, CREW, *arguments
+    empty, crew, (across, log, options, heat, cap, undefined) = np.empty, CREW, arguments
 
     def call(x: Array) -> Array:
         out = empty(shape, dtype)
         parts = 1 if nbytes < SERIAL else parts_for(nbytes)
-        if kernel(x, None, out, axis, across, log, heat, cap, undefined, parts, crew.address) == OK:
+        if kernel(x, None, out, axis, across, log, options, heat, cap, undefined, parts, crew.address) == OK:
             return out
         return operation(plan, x, None, temperature, softcap, None)
 
@@ -79,13 +80,13 @@ def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     return _normalized(plan, x, where, temperature, softcap, out)
 
 
-def _normalizing(plan: Plan, temperature: Scalar, softcap: Scalar) -> tuple[Function, tuple[Any, ...]]:
+def _normalizing(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> tuple[Function, tuple[Any, ...]]:
     """Return the kernel of softmax and log_softmax, and its arguments that are no array of the caller."""
-    across, compute = is_across(plan), plan.compute
-    kernel = _kernels.normalize(across, stored(plan.dtype, compute), compute, plan.result)
-    undefined = np.nan if plan.empty == "nan" else 0.0
+    compute, held = plan.compute, stored(plan.dtype, plan.compute)
     heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
-    return kernel, (across, plan.op == "log_softmax", heat, cap, undefined)
+    ways = is_across(plan), known(plan.op == "log_softmax"), known(masked or heat is not None or cap is not None)
+    undefined = np.nan if plan.empty == "nan" else 0.0
+    return _kernels.normalize(*ways, held, compute, plan.result), (*ways, heat, cap, undefined)
 
 
 def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
@@ -96,7 +97,7 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     direct = written is not None
     if written is None:
         written = blank(plan, result)
-    kernel, settled = _normalizing(plan, temperature, softcap)
+    kernel, settled = _normalizing(plan, mask is not None, temperature, softcap)
     done(kernel(view, mask, written, CLASSES, *settled, parts_for(view.nbytes), CREW.address))
     return out if direct else given_back(plan, written, result, plan.layout.shape)
 
@@ -109,9 +110,9 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     factor = None if b is None else entries(plan, b, dtype_name(b.dtype), compute)
     value = np.empty(layout.outer * layout.inner, HELD[plan.result])
     sign = np.empty_like(value) if plan.return_sign else None
-    across = is_across(plan)
-    kernel = _kernels.reduce(across, held, compute, plan.result)
-    done(kernel(view, factor, mask, value, sign, None, CLASSES, across, parts_for(view.nbytes), CREW.address))
+    ways = is_across(plan), known(mask is not None or factor is not None)
+    kernel = _kernels.reduce(*ways, held, compute, plan.result)
+    done(kernel(view, factor, mask, value, sign, None, CLASSES, *ways, parts_for(view.nbytes), CREW.address))
     found = given_back(plan, value, plan.result, layout.rows)
     return found, None if sign is None else given_back(plan, sign, plan.result, layout.rows)
 

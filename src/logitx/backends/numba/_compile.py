@@ -20,6 +20,7 @@ from typing import Any
 import numba
 from numba import _dynfunc
 from numba.core import caching, codegen, compiler, typed_passes, types
+from numba.core.ccallback import CFunc
 from numba.core.compiler_machinery import register_pass
 from numba.extending import NativeValue, lower_builtin, models, register_model, type_callable, unbox
 from numba.extending import intrinsic as _numba_intrinsic
@@ -153,6 +154,17 @@ def kernel(function: Function, signature: tuple[Any, ...]) -> Function:
     made: Function = dispatcher.compile(signature)
     _KEPT.append(dispatcher)
     return made
+
+
+def native(function: Function, signature: tuple[Any, ...]) -> int:
+    """Compile a function of integers for machine code to call, without Python and the GIL; return its address."""
+    callback: Any = CFunc(function, (signature, types.int64), {}, {"nopython": True, "error_model": "numpy"})
+    with contextlib.suppress(RuntimeError, OSError):
+        callback._cache = _Cache(function)
+    callback.compile()
+    _KEPT.append(callback)
+    address: int = callback.address
+    return address
 
 
 class _Cache(caching.FunctionCache):

@@ -22,7 +22,7 @@ _PART = ir.FunctionType(_I32, [_I64, _I64, _I64])  # (address of the arguments, 
 
 # The words, those that threads contend for on cache lines of their own
 OWNER, TICKET, NEXT, INSIDE, AWAKE = 0, 8, 16, 24, 32
-FUNCTION, ARGUMENTS, PARTS, FAILED, HELPERS, YIELD = 40, 41, 42, 43, 44, 45
+FUNCTION, ARGUMENTS, PARTS, FAILED, HELPERS, YIELD, ASSEMBLE = 40, 41, 42, 43, 44, 45, 46
 WORDS = 48
 PATIENCE = 1000  # turns of waiting for a worker to finish its part before the processor is offered to others
 
@@ -149,15 +149,32 @@ def _draw(words: int, function: int, arguments: int, parts: int) -> None:
         part = _add(words, NEXT, 1)
 
 
+@intrinsic
+def _call_assemble(_context: Any, address: Any, words: Any, function: Any, arguments: Any, parts: Any) -> Any:
+    kind = ir.FunctionType(_I64, [_I64] * 4)
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.call(builder.inttoptr(operands[0], kind.as_pointer()), operands[1:])
+
+    return types.int64(*[types.int64] * 5), emit
+
+
 @primitive
 def together(words: int, work: Any, parts: int) -> Any:
     """Run every part of a job, on this thread and on those that are awake; tell whether all went well."""
     function, arguments = work
-    if parts == 1 or not _take(words, OWNER):
+    if parts == 1:
+        return _call_part(function, arguments, 0, 1) == 0
+    return _call_assemble(_get(words, ASSEMBLE), words, function, arguments, parts) == 0
+
+
+def assemble(words: int, function: int, arguments: int, parts: int) -> Any:
+    """Run every part of a job; return how many failed. Compiled once, apart from the kernels that call it."""
+    if not _take(words, OWNER):
         failed = 0
         for part in range(parts):
             failed += _call_part(function, arguments, part, parts)
-        return failed == 0
+        return failed
     _put(words, FUNCTION, function)
     _put(words, ARGUMENTS, arguments)
     _put(words, PARTS, parts)
@@ -174,7 +191,7 @@ def together(words: int, work: Any, parts: int) -> Any:
             _yield(_get(words, YIELD))
     failed = _get(words, FAILED)
     _put(words, OWNER, 0)
-    return failed == 0
+    return failed
 
 
 def serve(words: int, index: int, patience: int) -> None:

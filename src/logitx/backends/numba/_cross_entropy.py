@@ -60,11 +60,12 @@ class Labels(NamedTuple):
 
 def hard(
     x: Any, labels: Any, class_weight: Any, sample_weight: Any, where: Any, grad: Any, loss: Any, z_part: Any,
-    log_normalizer: Any, axis: int, across: Any, ignoring: bool, ignored: int, z_loss: float, softcap: Any,
-    temperature: Any, undefined: float, reduction: int, parts: int, crew: int,
+    log_normalizer: Any, axis: int, across: Any, backward: Any, options: Any, ignoring: bool, ignored: int,
+    z_loss: float, softcap: Any, temperature: Any, undefined: float, reduction: int, parts: int, crew: int,
 ) -> Any:  # fmt: skip
     """Write losses, or their sum or mean, and what else is not None; return a bad row or what `_memory` lists.
 
+    Without `options` there is no mask, weight, softcap or temperature, without `backward` no gradient.
     For a mean the gradient is divided by the sum of shares, which then has to be known first.
     """
     logits, fits_x = entries(x, axis)
@@ -77,8 +78,8 @@ def hard(
     g = geometry_of(logits, caps, across)
     heat = rows(temperature)
     factor = 1.0
-    if reduction == MEAN and given(gradient):
-        total, bad = _total_share(g, targets, mask, caps)
+    if backward is not None and reduction == MEAN:
+        total, bad = _total_share(g, targets, mask, options, caps)
         if bad >= 0:
             return bad
         factor = 1.0 / total if total != 0.0 else 0.0
@@ -86,8 +87,8 @@ def hard(
     if missing(reports):
         return FAILED
     work = job(_blocks, (
-        logits, targets, mask, gradient, losses, z_parts, rows(log_normalizer), across, z_loss, caps, heat, undefined,
-        factor, reduction, reports,
+        logits, targets, mask, gradient, losses, z_parts, rows(log_normalizer), across, backward, options, z_loss, caps,
+        heat, undefined, factor, reduction, reports,
     ))  # fmt: skip
     code = FAILED
     if together(crew, work, parts):
@@ -97,9 +98,9 @@ def hard(
 
 
 @primitive
-def _total_share(g: Any, labels: Any, where: Any, like: Any) -> Any:
+def _total_share(g: Any, labels: Any, where: Any, options: Any, like: Any) -> Any:
     """Return the sum of sample weight times class weight over counted rows, and the first bad row or -1."""
-    if not (given(where) or given(labels.class_weight) or given(labels.sample_weight)):
+    if options is None:
         return _count(g, labels)
     total = 0.0
     for row in range(labels.ids.outer):
@@ -107,7 +108,7 @@ def _total_share(g: Any, labels: Any, where: Any, like: Any) -> Any:
         if good < 0:
             return total, row
         if good > 0:
-            total += _share(g, labels, label, where, row, like)
+            total += _share(g, labels, label, where, row, like, options)
     return total, -1
 
 
@@ -129,8 +130,10 @@ def _count(g: Any, labels: Any) -> Any:
 
 
 @primitive
-def _share(g: Any, labels: Any, label: int, where: Any, row: int, like: Any) -> float:
+def _share(g: Any, labels: Any, label: int, where: Any, row: int, like: Any, options: Any) -> float:
     """Return the weight of a row with a good label; 0 where no class is left."""
+    if options is None:
+        return 1.0
     if all_masked(where, g, row, like):
         return 0.0
     share = 1.0
@@ -143,13 +146,13 @@ def _share(g: Any, labels: Any, label: int, where: Any, row: int, like: Any) -> 
 
 @primitive
 def _blocks(
-    x: Any, labels: Any, where: Any, grad: Any, loss: Any, z_part: Any, log_normalizer: Any, across: Any,
-    z_loss: float, softcap: Any, temperature: Any, undefined: float, factor: float, reduction: int, reports: Any,
-    part: int, parts: int,
+    x: Any, labels: Any, where: Any, grad: Any, loss: Any, z_part: Any, log_normalizer: Any, across: Any, backward: Any,
+    options: Any, z_loss: float, softcap: Any, temperature: Any, undefined: float, factor: float, reduction: int,
+    reports: Any, part: int, parts: int,
 ) -> bool:  # fmt: skip
     g = geometry_of(x, softcap, across)
-    backward, masked, capped = given(grad), given(where), given(softcap)
-    lanes, sloping = width(softcap), capped and backward
+    masked, capped = options is not None and given(where), options is not None and given(softcap)
+    lanes, sloping = width(softcap), backward is not None and capped
     room = reserve(5 * lanes + (1 + masked + sloping) * g.size, softcap)
     if missing(room):
         return False
@@ -160,24 +163,24 @@ def _blocks(
     for block in range(start, stop):
         first, total = place(g, block, across)
         tops = load_block(x, g, first, total, tile, -np.inf, across)
-        if masked:
+        if options is not None and masked:
             load_block(where, g, first, total, mask, 0.0, across)
             hide(tile, mask, g.size, -np.inf)
         final = False  # whether the gradient of the row has been written already
         for panel in range(panels(g, total, tile, across)):
             base, row = panel * g.panel, first + panel * lanes
             count = rows_in(total, panel, tile, across)
-            if capped:
+            if options is not None and capped:
                 cap(tile, slope, sloping, base, g.steps, limit_at(softcap, row, count, room, across))
-            scale = scale_at(temperature, row, count, room, across)
-            bad = _gather(tile, base, g, facts, labels, where, row, count, across)
+            scale = scale_at(temperature, row, count, room, options, across)
+            bad = _gather(tile, base, g, facts, labels, where, row, count, options, across)
             report_bad(reports, block, bad)
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
             reduced = _forward(
                 tile, base, g, facts, top, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer,
                 reports, block, row, count, ahead_of(x, g, first, panel, tile, across), across,
             )  # fmt: skip
-            if backward:
+            if backward is not None:
                 final = across is not None and not (masked or capped or any_of(is_nan(reduced.rest)))
                 _backward(tile, base, g, facts, scale, reduced, z_loss, factor, grad, first, final, across)
                 if final:
@@ -185,10 +188,10 @@ def _blocks(
                 else:
                     _scatter(tile, base, g, facts, labels, row, count, across)
                     zero_dead(tile, base, g, _known(facts, SHARE, across), reduced.rest, x, row, count, across)
-        if backward and not final:
-            if sloping:
+        if backward is not None and not final:
+            if options is not None and capped:
                 multiply(tile, slope, g.size)
-            if masked:
+            if options is not None and masked:
                 hide(tile, mask, g.size, 0.0)
             store_block(tile, grad, g, first, total, across)
     release(room)
@@ -203,8 +206,9 @@ def _known(facts: Any, fact: int, across: Any) -> Any:
 
 @primitive
 def _gather(
-    tile: Any, base: int, g: Any, facts: Any, labels: Any, where: Any, row: int, count: int, across: Any
-) -> int:
+    tile: Any, base: int, g: Any, facts: Any, labels: Any, where: Any, row: int, count: int, options: Any,
+    across: Any,
+) -> int:  # fmt: skip
     """Collect logit and weight of the label of each row; return the first row with a bad label or -1."""
     lanes = width(tile)
     store(facts, LOGIT * lanes, spread(tile, 0.0))
@@ -216,7 +220,7 @@ def _gather(
             first_bad = row + i
         if good > 0:
             place_one(facts, LOGIT * lanes + i, take_one(tile, base + place_in_panel(label, i, tile, across)))
-            place_one(facts, SHARE * lanes + i, cast(_share(g, labels, label, where, row + i, tile), tile))
+            place_one(facts, SHARE * lanes + i, cast(_share(g, labels, label, where, row + i, tile, options), tile))
     return first_bad
 
 
@@ -228,7 +232,7 @@ def _forward(
 ) -> Any:  # fmt: skip
     """Reduce the rows of a panel to exponentials, which stay in the tile, and hand in their losses."""
     nans = nans_beside_infinity(tile, base, g.steps, top, across)
-    rest = rest_of(tile, base, g.steps, top, scale, True, ahead, across)
+    rest = rest_of(tile, base, g.steps, top, scale, None, ahead, across)
     log_sum = log1p(rest)
     reduced = Row(top, rest, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))

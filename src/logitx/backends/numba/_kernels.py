@@ -15,9 +15,9 @@ _MASK, _IDS, _WIDE = Lent("bool"), Lent("int64"), Lent("float64")
 _SHARED = (int64, int64)  # how every signature ends: the number of parts, the address of the crew
 
 
-def _lay(across: bool | None) -> tuple[Any, Any]:
-    """Return the types of the class axis and of `across`: of two types, so that only one way is compiled."""
-    return int64, none if across is None else KNOWN
+def _way(*ways: bool | None) -> tuple[Any, ...]:
+    """Return the types of arguments that are True or None: of two types, so that only what they ask for is compiled."""
+    return tuple(none if way is None else KNOWN for way in ways)
 
 
 def _compiled(function: Function, *signature: Any) -> Function:
@@ -25,26 +25,30 @@ def _compiled(function: Function, *signature: Any) -> Function:
 
 
 @functools.cache
-def normalize(across: bool | None, held: str, compute: str, result: str) -> Function:
+def normalize(
+    across: bool | None, log: bool | None, options: bool | None, held: str, compute: str, result: str
+) -> Function:
     """Return the kernel of softmax and log_softmax."""
-    options = *_lay(across), boolean, _WIDE, Lent(compute), float64
-    return _compiled(_softmax.normalize, Lent(held), _MASK, Lent(result), *options)
+    numbers = _WIDE, Lent(compute), float64
+    return _compiled(_softmax.normalize, Lent(held), _MASK, Lent(result), int64, *_way(across, log, options), *numbers)
 
 
 @functools.cache
-def reduce(across: bool | None, held: str, compute: str, result: str) -> Function:
+def reduce(across: bool | None, options: bool | None, held: str, compute: str, result: str) -> Function:
     """Return the kernel of logsumexp."""
-    number = Lent(compute)
-    return _compiled(_logsumexp.reduce, Lent(held), number, _MASK, Lent(result), Lent(result), number, *_lay(across))
+    number, row = Lent(compute), Lent(result)
+    return _compiled(_logsumexp.reduce, Lent(held), number, _MASK, row, row, number, int64, *_way(across, options))
 
 
 @functools.cache
-def hard(across: bool | None, held: str, compute: str, result: str, loss: str) -> Function:
+def hard(
+    across: bool | None, backward: bool | None, options: bool | None, held: str, compute: str, result: str, loss: str
+) -> Function:
     """Return the kernel of cross-entropy with class ids."""
     number, row = Lent(compute), Lent(loss)
     arrays = Lent(held), _IDS, number, number, _MASK, Lent(result), row, row, row
-    options = *_lay(across), boolean, int64, float64, number, _WIDE, float64, int64
-    return _compiled(_cross_entropy.hard, *arrays, *options)
+    numbers = boolean, int64, float64, number, _WIDE, float64, int64
+    return _compiled(_cross_entropy.hard, *arrays, int64, *_way(across, backward, options), *numbers)
 
 
 @functools.cache
@@ -52,11 +56,13 @@ def soft(across: bool | None, held: str, targets: str, compute: str, result: str
     """Return the kernel of cross-entropy with probabilities or smoothed class ids, and of its Hessian."""
     number, row, entry = Lent(compute), Lent(loss), Lent(result)
     arrays = Lent(held), Lent(targets), _IDS, number, number, _MASK, entry, entry, row, row, row
-    options = *_lay(across), boolean, int64, float64, float64, number, _WIDE, float64, int64
+    options = int64, *_way(across), boolean, int64, float64, float64, number, _WIDE, float64, int64
     return _compiled(_soft_targets.soft, *arrays, *options)
 
 
 @functools.cache
 def pull_back(across: bool | None, held: str, cotangent: str, compute: str, result: str) -> Function:
     """Return the kernel of softmax_vjp and log_softmax_vjp."""
-    return _compiled(_vjp.pull_back, Lent(held), Lent(cotangent), Lent(result), *_lay(across), boolean, Lent(compute))
+    return _compiled(
+        _vjp.pull_back, Lent(held), Lent(cotangent), Lent(result), int64, *_way(across), boolean, Lent(compute)
+    )

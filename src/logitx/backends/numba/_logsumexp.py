@@ -20,10 +20,13 @@ from logitx.backends.numba._tiles import after, load, missing, release, reserve
 
 
 def reduce(
-    x: Any, b: Any, where: Any, value: Any, sign: Any, like: Any, axis: int, across: Any, parts: int,
+    x: Any, b: Any, where: Any, value: Any, sign: Any, like: Any, axis: int, across: Any, options: Any, parts: int,
     crew: int,
 ) -> int:  # fmt: skip
-    """Write log(sum of b exp(x)) of every row, and the sign of the sum; `like` tells the dtype to compute in."""
+    """Write log(sum of b exp(x)) of every row, and the sign of the sum; `like` tells the dtype to compute in.
+
+    Without `options` there is no b and no mask.
+    """
     logits, fits_x = entries(x, axis)
     factor, fits_b = entries(b, axis)
     mask, fits_where = entries(where, axis)
@@ -35,12 +38,14 @@ def reduce(
             write(found, row * found.outer_stride, -np.inf)
         for row in range(direction.outer):
             write(direction, row * direction.outer_stride, 0.0)
-    work = job(_blocks, (logits, factor, mask, found, direction, rows(like), across))
+    work = job(_blocks, (logits, factor, mask, found, direction, rows(like), across, options))
     return OK if together(crew, work, parts) else FAILED
 
 
 @primitive
-def _blocks(x: Any, b: Any, where: Any, value: Any, sign: Any, like: Any, across: Any, part: int, parts: int) -> bool:
+def _blocks(
+    x: Any, b: Any, where: Any, value: Any, sign: Any, like: Any, across: Any, options: Any, part: int, parts: int
+) -> bool:
     g = geometry_of(x, like, across)
     tile = reserve((1 + given(where) + given(b)) * g.size, like)
     if missing(tile):
@@ -51,21 +56,22 @@ def _blocks(x: Any, b: Any, where: Any, value: Any, sign: Any, like: Any, across
     for block in range(start, stop):
         first, count = place(g, block, across)
         tops = load_block(x, g, first, count, tile, -np.inf, across)
-        if given(where):
-            load_block(where, g, first, count, mask, 0.0, across)
-            hide(tile, mask, g.size, -np.inf)
-        if given(b):
-            load_block(b, g, first, count, factor, 0.0, across)
+        if options is not None:
             if given(where):
-                hide(factor, mask, g.size, 0.0)
-            hide(tile, factor, g.size, -np.inf)
+                load_block(where, g, first, count, mask, 0.0, across)
+                hide(tile, mask, g.size, -np.inf)
+            if given(b):
+                load_block(b, g, first, count, factor, 0.0, across)
+                if given(where):
+                    hide(factor, mask, g.size, 0.0)
+                hide(tile, factor, g.size, -np.inf)
         for panel in range(panels(g, count, tile, across)):
             base, row = panel * g.panel, first + panel * width(tile)
             here = rows_in(count, panel, tile, across)
             ahead = ahead_of(x, g, first, panel, tile, across)
             top = peak(tile, base, g.steps, tops, not given(where) and not given(b), across)
             nans = nans_beside_infinity(tile, base, g.steps, top, across)
-            if given(b):
+            if options is not None and given(b):
                 _signed_panel(tile, factor, base, g, top, nans, value, sign, row, here, ahead, across)
             else:
                 _panel(tile, base, g, top, nans, value, sign, row, here, ahead, across)
@@ -78,7 +84,7 @@ def _panel(
     tile: Any, base: int, g: Any, top: Any, nans: Any, value: Any, sign: Any, row: int, count: int, ahead: Any,
     across: Any,
 ) -> None:  # fmt: skip
-    rest = rest_of(tile, base, g.steps, top, Scale(False, top, top), True, ahead, across)
+    rest = rest_of(tile, base, g.steps, top, Scale(False, top, top), None, ahead, across)
     zero = spread(rest, 0.0)
     log_z = normalizer(top, rest, nans, top + log1p(rest))
     emit(value, row, count, log_z)
@@ -98,7 +104,7 @@ def _signed_panel(
     if any_of(infinite):  # what is infinite decides alone, by its sign
         positive = _count_infinite(tile, factor, base, g, 1.0, across)
         negative = _count_infinite(tile, factor, base, g, -1.0, across)
-    rest_of(tile, base, g.steps, top, Scale(False, top, top), True, ahead, across)
+    rest_of(tile, base, g.steps, top, Scale(False, top, top), None, ahead, across)
     total = dot(factor, tile, base, g.steps, across)
     nan = spread(top, np.nan)
     certain = select(positive > zero, select(negative > zero, nan, one), select(negative > zero, zero - one, nan))

@@ -20,6 +20,7 @@ from logitx.backends.numba._views import (
     done,
     entries,
     given_back,
+    known,
     numbers,
     per_row,
     stored,
@@ -81,8 +82,10 @@ def loss(
         CREW.address,
     )
     if plan.hard and smoothing == 0.0 and not wanted.hessian:
-        kernel = _kernels.hard(across, held, compute, plan.result, plan.loss)
-        bad = kernel(x, labels, *weights, mask, written.gradient, *written[2:], CLASSES, across, *ignore, *options)
+        optional = (*weights, mask, *options[1:3])
+        ways = across, known(wanted.gradient), known(any(one is not None for one in optional))
+        kernel = _kernels.hard(*ways, held, compute, plan.result, plan.loss)
+        bad = kernel(x, labels, *weights, mask, written.gradient, *written[2:], CLASSES, *ways, *ignore, *options)
     else:
         dtype = held if plan.hard else dtype_name(targets.dtype)
         shares = None if plan.hard else entries(plan, targets, dtype, dtype)

@@ -153,7 +153,8 @@ def entries(lent: Any, axis: int) -> Any:
     """Return (view, fits) of an array of the shape of the logits, with its classes on `axis`."""
     if lent.address == 0:
         return view(lent, 0, 0, 0, 0, 0, 0, 0), True
-    outer, outer_stride, one = _merged(lent.lengths, lent.strides, 0, axis)
+    first = lent.ndim - lent.ndim  # a literal 0 would have a type of its own, and another compilation
+    outer, outer_stride, one = _merged(lent.lengths, lent.strides, first, axis)
     inner, inner_stride, two = _merged(lent.lengths, lent.strides, axis + 1, lent.ndim)
     n, n_stride = _peek(lent.lengths, axis), _peek(lent.strides, axis)
     return view(lent, lent.address, outer, n, inner, outer_stride, n_stride, inner_stride), one and two

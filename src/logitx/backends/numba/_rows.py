@@ -67,10 +67,15 @@ def load_per_row(tile: Any, at: int, across: Any) -> Any:
 
 
 @primitive
-def scale_at(temperature: Any, row: int, count: int, room: Any, across: Any) -> Any:
+def scale_at(temperature: Any, row: int, count: int, room: Any, options: Any, across: Any) -> Any:
     """Return 1 / temperature of the rows of a panel; there is no temperature, one for all, or one a row."""
-    if not given(temperature):
+    if options is None or not given(temperature):
         return Scale(False, per_row(room, 1.0, across), per_row(room, 0.0, across))
+    return _scale_at(temperature, row, count, room, across)
+
+
+@primitive
+def _scale_at(temperature: Any, row: int, count: int, room: Any, across: Any) -> Any:
     if across is None and temperature.outer > 1:
         for i in range(width(room)):
             high, low = _inverse(_temperature(temperature, row + least(i, count - 1)), room)
@@ -152,15 +157,18 @@ def exponent(x: Any, top: Any, scale: Any) -> Any:
 
 
 @primitive
-def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, keep: bool, ahead: Any, across: Any) -> Any:
-    """Return the sum of exp((x - top) / temperature) without one maximum; `keep` leaves the terms in the tile."""
+def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any, across: Any) -> Any:
+    """Return the sum of exp((x - top) / temperature) without one maximum.
+
+    The terms take the place of x in the tile, unless it has to stay `raw`.
+    """
     if across is None:
-        return _rest_of_columns(tile, base, steps, top, scale, keep, ahead)
-    return _rest_of_row(tile, base, steps, top, scale, keep, ahead)
+        return _rest_of_columns(tile, base, steps, top, scale, raw, ahead)
+    return _rest_of_row(tile, base, steps, top, scale, raw, ahead)
 
 
 @primitive
-def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, keep: bool, ahead: Any) -> Any:
+def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
     high, low, tops = zero, zero, zero
     place = ahead.address
@@ -170,7 +178,7 @@ def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, kee
         for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
             v, lost = exponent(load(tile, at), top, scale)
             e = exp(v, lost)
-            if keep:
+            if raw is None:
                 store(tile, at, e)
             is_top = e == one
             part = part + select(is_top, zero, e)
@@ -182,7 +190,7 @@ def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, kee
 
 
 @primitive
-def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, keep: bool, ahead: Any) -> Any:
+def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     """Look for the maximum only in spans that may hold it: it would swallow the low bits of the others."""
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
     high, low, tops = zero, zero, zero
@@ -194,7 +202,7 @@ def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, keep: b
         for at in range(start, stop, width(tile)):
             v, lost = exponent(load(tile, at), top, scale)
             e = exp(v, lost)
-            if keep:
+            if raw is None:
                 store(tile, at, e)
             part = part + e
             prefetch(place, tile)
@@ -203,7 +211,7 @@ def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, keep: b
             part = zero
             for at in range(start, stop, width(tile)):
                 e = load(tile, at)
-                if not keep:
+                if raw is not None:
                     v, lost = exponent(e, top, scale)
                     e = exp(v, lost)
                 is_top = e == one

@@ -168,7 +168,7 @@ def _blocks(
             count = rows_in(total, panel, tile, across)
             if capped:
                 cap(tile, slope, sloping, base, g.steps, limit_at(softcap, row, count, room, across))
-            scale = scale_at(temperature, row, count, room, across)
+            scale = scale_at(temperature, row, count, room, True, across)
             _collect(samples, g, labels, not given(targets), sample_weight, ignoring, ignored, row, count)
             shares = _weigh(weight, mask, counting, base, g, classes, weighted, samples, smoothing, across)
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
@@ -289,7 +289,7 @@ def _forward(
     """Reduce the rows of a panel and hand in their losses."""
     zero = spread(tile, 0.0)
     nans = nans_beside_infinity(tile, base, g.steps, top, across)
-    rest = rest_of(tile, base, g.steps, top, scale, False, ahead, across)
+    rest = rest_of(tile, base, g.steps, top, scale, True, ahead, across)
     log_sum = log1p(rest)
     reduced = Row(top, rest, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))

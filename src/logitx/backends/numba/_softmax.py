@@ -19,26 +19,29 @@ from logitx.backends.numba._tiles import after, missing, release, reserve
 
 
 def normalize(
-    x: Any, where: Any, out: Any, axis: int, across: Any, log: bool, temperature: Any, softcap: Any, undefined: float,
-    parts: int, crew: int,
+    x: Any, where: Any, out: Any, axis: int, across: Any, log: Any, options: Any, temperature: Any, softcap: Any,
+    undefined: float, parts: int, crew: int,
 ) -> int:  # fmt: skip
-    """Write softmax or its logarithm; `undefined` is what a row without a maximum gets (NaN, or the value of p = 0)."""
+    """Write softmax, or with `log` its logarithm; without `options` there is no mask, temperature or softcap.
+
+    `undefined` is what a row without a maximum gets (NaN, or the value of p = 0).
+    """
     logits, fits_x = entries(x, axis)
     mask, fits_where = entries(where, axis)
     target, fits_out = entries(out, axis)
     if not (fits_x and fits_where and fits_out):
         return UNFIT
-    work = job(_blocks, (logits, mask, target, across, log, rows(temperature), rows(softcap), undefined))
+    work = job(_blocks, (logits, mask, target, across, log, options, rows(temperature), rows(softcap), undefined))
     return OK if together(crew, work, parts) else FAILED
 
 
 @primitive
 def _blocks(
-    x: Any, where: Any, out: Any, across: Any, log: bool, temperature: Any, softcap: Any, undefined: float, part: int,
-    parts: int,
+    x: Any, where: Any, out: Any, across: Any, log: Any, options: Any, temperature: Any, softcap: Any,
+    undefined: float, part: int, parts: int,
 ) -> bool:  # fmt: skip
     g = geometry_of(x, softcap, across)
-    masked, capped = given(where), given(softcap)
+    masked, capped = options is not None and given(where), options is not None and given(softcap)
     lanes = width(softcap)
     room = reserve(2 * lanes + (1 + masked) * g.size, softcap)
     if missing(room):
@@ -48,29 +51,33 @@ def _blocks(
     for block in range(start, stop):
         first, count = place(g, block, across)
         tops = load_block(x, g, first, count, tile, -np.inf, across)
-        if masked:
+        if options is not None and masked:
             load_block(where, g, first, count, mask, 0.0, across)
             hide(tile, mask, g.size, -np.inf)
         for panel in range(panels(g, count, tile, across)):
             base, row = panel * g.panel, first + panel * lanes
             here = rows_in(count, panel, tile, across)
-            if capped:
+            if options is not None and capped:
                 cap(tile, tile, False, base, g.steps, limit_at(softcap, row, here, room, across))
-            scale = scale_at(temperature, row, here, room, across)
+            scale = scale_at(temperature, row, here, room, options, across)
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
-            rest = rest_of(tile, base, g.steps, top, scale, not log, ahead_of(x, g, first, panel, tile, across), across)
-            nothing = rest < spread(rest, 0.0)
-            answer = spread(rest, undefined)
-            if log:
-                log_sum = select(nothing, answer, log1p(rest))
-                finish_panel(tile, base, out, g, first, not masked, Logarithm(top, log_sum, scale), across)
-            else:
-                one = spread(rest, 1.0)
-                high, low = reciprocal(select(nothing, one, one + rest))
-                finish_panel(tile, base, out, g, first, not masked, Scaled(select(nothing, answer, high), low), across)
-        if masked:
-            hide(tile, mask, g.size, -np.inf if log else 0.0)
-        if masked or across is None:
+            rest = rest_of(tile, base, g.steps, top, scale, log, ahead_of(x, g, first, panel, tile, across), across)
+            finish_panel(tile, base, out, g, first, not masked, _facts(top, rest, scale, undefined, log), across)
+        if options is not None and masked:
+            hide(tile, mask, g.size, 0.0 if log is None else -np.inf)
+            store_block(tile, out, g, first, count, across)
+        elif across is None:
             store_block(tile, out, g, first, count, across)
     release(room)
     return True
+
+
+@primitive
+def _facts(top: Any, rest: Any, scale: Any, undefined: float, log: Any) -> Any:
+    """Return what the last pass has to know of each row."""
+    nothing, answer = rest < spread(rest, 0.0), spread(rest, undefined)
+    if log is not None:
+        return Logarithm(top, select(nothing, answer, log1p(rest)), scale)
+    one = spread(rest, 1.0)
+    high, low = reciprocal(select(nothing, one, one + rest))
+    return Scaled(select(nothing, answer, high), low)

@@ -22,7 +22,7 @@ import numpy as np
 from numba.core.types import int64
 
 from logitx.backends.numba import _crew
-from logitx.backends.numba._compile import Function, kernel
+from logitx.backends.numba._compile import Function, kernel, native
 
 SERIAL = 1 << 17  # bytes of input below which a second thread gains nothing, even one that is awake
 PARTS_PER_THREAD = 4  # a thread that is held up leaves its later parts to the others
@@ -56,6 +56,8 @@ class Crew:
 
     def rouse(self) -> None:
         """Wake the workers that sleep; nobody waits for them."""
+        if self._view[_crew.ASSEMBLE] == 0:
+            self._view[_crew.ASSEMBLE] = _assemble()
         missing = self.limit - 1 - self._view[_crew.AWAKE]
         if missing > 0:
             if self._started < self.limit - 1:
@@ -80,6 +82,11 @@ def _work(serve: Function, sleepers: SimpleQueue[None], address: int, index: int
 @functools.cache
 def _serve() -> Function:
     return kernel(_crew.serve, (int64, int64, int64))
+
+
+@functools.cache
+def _assemble() -> int:
+    return native(_crew.assemble, (int64,) * 4)
 
 
 @functools.cache

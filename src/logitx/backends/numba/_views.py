@@ -53,6 +53,11 @@ def numbers(plan: Plan, x: Array, kind: str) -> NdArray:
         return np.ascontiguousarray(array, dtype=HELD[kind])
 
 
+def known(wanted: bool) -> bool | None:
+    """Return what a kernel takes for something that it is compiled with or without."""
+    return True if wanted else None
+
+
 def done(code: int) -> int:
     """Pass on what a kernel returned, unless it could not do its work."""
     if code == FAILED:
