@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
 from logitx import _arguments
+from logitx._arguments.labels import Labels, dress
 from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
 from logitx._typing import Array, Backend, LossParts, Plan
 from logitx.backends import BACKENDS, BackendRow
@@ -92,7 +93,7 @@ def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     raise _refuse(plan, operands)
 
 
-def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
+def which(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Choice:
     """Say which backend `choose` returns, and why the others do not come first."""
     choice, declined = None, []
     for row, reason in _rows(plan.family):
@@ -108,16 +109,17 @@ def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
     return Choice(name, why, tuple(declined))
 
 
-def run(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def run(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run an operation on the chosen backend and wrap its results."""
-    return _WRAP[plan.op](FAMILIES[plan.family], plan, getattr(choose(plan, operands), plan.op)(plan, *operands))
+    result = _WRAP[plan.op](FAMILIES[plan.family], plan, getattr(choose(plan, operands), plan.op)(plan, *operands))
+    return result if labels is None else dress(labels, plan, result)
 
 
-def run_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def run_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run an operation whose last operand is an output, of the shape of the logits."""
     *inputs, out = operands
     if out is None:
-        return run(plan, operands)
+        return run(plan, operands, labels)
     family = FAMILIES[plan.family]
     folded = fold_as_view(family, out, plan.layout)
     result = getattr(choose(plan, operands), plan.op)(plan, *inputs, folded)
@@ -126,10 +128,10 @@ def run_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
     return out
 
 
-def run_reduction_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def run_reduction_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run logsumexp, whose output is too small to be worth a backend's writing to it."""
     *inputs, out = operands
-    result = run(plan, tuple(inputs))
+    result = run(plan, tuple(inputs), labels)
     if out is None:
         return result
     value = result[0] if plan.return_sign else result

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from logitx._arguments.labels import Labelled, bare, is_labelled
 from logitx._arrays import FLOATS, Family, constant, dtype_name, family_of, fold
 from logitx._typing import Array, Layout, Scalar
 
@@ -19,6 +20,9 @@ def is_integer(name: str) -> bool:
 def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
     """Return an operand as an array of the family of `x`, on its device; NumPy data may come to arrays on the CPU."""
     found = family_of(value)
+    if found is None and is_labelled(value):  # by position: the logits have no labels to compare
+        value = bare(value, name)
+        found = family_of(value)
     if found is None:
         raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known()}")
     if found is family and found.name != "numpy":
@@ -27,7 +31,11 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
                 f"{name}: lies on device {found.device(value)}, the logits on {found.device(x)}; move one of them"
             )
         return value
-    if found.name != "numpy":
+    if found.name != "numpy" and name == "targets" and is_integer(dtype_name(value.dtype)) and found.readable(value):
+        value = (
+            found.to_numpy(value) if found.to_numpy is not None else _on_host(value)
+        )  # ids: nothing to differentiate
+    elif found.name != "numpy":
         raise TypeError(
             f"{name}: a {found.name} array cannot go with logits of {family.name}; convert one to the other's library"
         )
@@ -39,13 +47,22 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
     return family.adopt(array, x)
 
 
+def _on_host(value: Array) -> np.ndarray[Any, Any]:
+    return np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
+
+
 def _known() -> str:
-    return "allowed are NumPy, JAX, PyTorch and Array API arrays, lists and numbers; convert with numpy.asarray"
+    return (
+        "allowed are NumPy, JAX, PyTorch, TensorFlow and Array API arrays, pandas, polars and xarray objects, lists and"
+        " numbers; convert with numpy.asarray"
+    )
 
 
 def first(name: str, x: Any) -> tuple[Family, Array]:
     """Return the family of the array that decides, and the array; lists and numbers become NumPy arrays."""
     family = family_of(x)
+    if family is None and is_labelled(x):
+        raise Labelled
     if family is None:
         raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known()}")
     if family.name == "numpy" and not isinstance(x, np.ndarray):
@@ -62,6 +79,8 @@ def dtype_of(name: str, value: Any) -> str:
     """Return the name of the dtype of an operand that may still be a list."""
     if hasattr(value, "dtype"):
         return dtype_name(value.dtype)
+    if is_labelled(value):  # a frame has a dtype a column
+        return dtype_name(bare(value, name).dtype)
     return dtype_name(first(name, value)[1].dtype)
 
 

@@ -41,7 +41,7 @@ BACKENDS: tuple[BackendRow, ...] = (
     BackendRow(
         name="generic",
         module="logitx.backends.generic",
-        families=("numpy", "torch", "jax", "array_api"),
+        families=("numpy", "torch", "jax", "dask", "array_api"),
         requires=None,
         summary="the Array API standard, on any array and device",
     ),

@@ -62,6 +62,8 @@ def namespace_dtype(xp: Any, name: str) -> Any:
     if name == "int64" and "jax" in sys.modules and xp is sys.modules.get("jax.numpy"):
         return sys.modules["jax"].dtypes.canonicalize_dtype("int64")  # int32 unless x64 is on, without a warning
     dtype = getattr(xp, name, None)
+    if dtype is None and getattr(xp, "float32", None) is np.float32:  # Dask: its dtypes are those of NumPy
+        return namespace_dtype(np, name)
     if dtype is None:
         raise TypeError(f"dtype: {name} is not allowed; {xp.__name__} does not have it")
     return dtype
@@ -171,6 +173,20 @@ def _jax_readable(x: Array) -> bool:
     )
 
 
+# -- Dask -------------------------------------------------------------------------------------------------------------
+
+
+def _is_dask(cls: type) -> bool:
+    dask = sys.modules.get("dask.array")
+    return dask is not None and issubclass(cls, dask.Array)
+
+
+def _dask_adopt(a: np.ndarray[Any, Any], _: Array) -> Array:
+    import dask.array
+
+    return dask.array.asarray(a)
+
+
 # -- anything else with the Array API ---------------------------------------------------------------------------------
 
 
@@ -231,6 +247,15 @@ FAMILIES: dict[str, Family] = {
             readable=_jax_readable,
             immutable=True,
             detach=lambda x: sys.modules["jax"].lax.stop_gradient(x),
+        ),
+        Family(
+            name="dask",
+            recognizes=_is_dask,
+            namespace=_standard_namespace,
+            adopt=_dask_adopt,
+            default_float=lambda _: "float64",
+            readable=lambda _: False,  # lazy: nothing is computed before it is asked for
+            immutable=True,
         ),
         Family(
             name="array_api",

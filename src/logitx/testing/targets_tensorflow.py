@@ -1,0 +1,3 @@
+"""Targets of TensorFlow."""
+
+TENSORFLOW = ()
