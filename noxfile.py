@@ -88,6 +88,16 @@ def tests_lite(session: nox.Session) -> None:
 
 
 @nox.session
+def tensorflow(session: nox.Session) -> None:
+    """Everything on TensorFlow's tensors, in an environment of its own: TensorFlow is large and has pins of its own."""
+    install(session, "test", "tensorflow")
+    session.run(
+        "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_conformance.py", "tests/test_arguments.py",
+        "tests/test_inputs.py", "-k", "tensorflow or refusal", *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+
+
+@nox.session
 def doctests(session: nox.Session) -> None:
     """Run the example of every docstring and every code block of README and docs; check the generated tables."""
     install(session, "test-all")

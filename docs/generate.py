@@ -20,6 +20,7 @@ FAMILIES = {
     "numpy": "NumPy arrays, lists, numbers",
     "torch": "PyTorch tensors",
     "jax": "JAX arrays",
+    "tensorflow": "TensorFlow tensors",
     "dask": "Dask arrays",
     "array_api": "whatever has `__array_namespace__`",
 }

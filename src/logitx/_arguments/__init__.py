@@ -136,7 +136,7 @@ def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     """Check the shape of the targets, and fold probabilities."""
     targets = _operands.adopt("targets", targets, family, logits)
     lay, shape, dtype = plan.layout, tuple(targets.shape), dtype_name(targets.dtype)
-    if shape == (lay.rows if plan.hard else lay.given):
+    if _operands.same(shape, lay.rows if plan.hard else lay.given):
         return targets if plan.hard else fold(family, targets, lay)
     fix = ""
     if plan.hard and shape == lay.given:
@@ -237,6 +237,11 @@ def _loss(
     lay = plan.layout
     if lay.n == 0:
         raise ValueError(f"logits: shape {lay.given} has no class along axis {lay.axes}; allowed are 1 or more")
+    if lay.n is None:
+        raise ValueError(
+            f"logits: shape {lay.given} has no known length along axis {lay.axes}; allowed are known numbers of"
+            " classes, set it with tensorflow.ensure_shape"
+        )
     targets = _targets(plan, targets, family, logits)
     class_weight = _operands.class_weight(class_weight, family, logits, lay)
     return targets, class_weight, _operands.sample_weight(sample_weight, family, logits, lay)

@@ -96,7 +96,18 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     """Tell whether an array of `shape` broadcasts to exactly `to`."""
     if len(shape) > len(to):
         return False
-    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
+    return all(a in (1, b) or _unknown(a, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
+
+
+def _unknown(a: int | None, b: int | None) -> bool:
+    return a is None or b is None
+
+
+def same(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Tell whether two shapes are the same, as far as they are known: while TensorFlow traces a length may be None."""
+    return shape == other or (
+        len(shape) == len(other) and all(a == b or _unknown(a, b) for a, b in zip(shape, other, strict=True))
+    )
 
 
 def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dtype: str | None = None) -> Array:
@@ -121,7 +132,7 @@ def same_shape(name: str, value: Any, family: Family, x: Array, lay: Layout, of:
     """Check and fold a floating operand that has exactly the shape of the first array."""
     value = adopt(name, value, family, x)
     real(name, value, ", ".join(FLOATS))
-    if tuple(value.shape) != lay.given:
+    if not same(tuple(value.shape), lay.given):
         raise ValueError(
             f"{name}: shape {tuple(value.shape)} is not allowed; allowed is exactly that of {of}, {lay.given}"
         )
@@ -187,7 +198,7 @@ def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
         return None
     value = adopt("class_weight", value, family, x)
     real("class_weight", value, "real dtypes")
-    if tuple(value.shape) != (lay.n,):
+    if not same(tuple(value.shape), (lay.n,)):
         raise ValueError(
             f"class_weight: shape {tuple(value.shape)} is not allowed; allowed is ({lay.n},), one weight a class"
         )

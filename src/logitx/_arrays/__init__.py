@@ -35,6 +35,7 @@ class Family:
     differentiated: Callable[[Array], bool] = lambda _: False  # a derivative by it may be asked for; where readable
     to_numpy: Callable[[Array], np.ndarray[Any, Any]] | None = None  # a view, never a copy
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
+    alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
 
 
@@ -173,6 +174,20 @@ def _jax_readable(x: Array) -> bool:
     )
 
 
+# -- TensorFlow -------------------------------------------------------------------------------------------------------
+
+
+def _is_tensorflow(cls: type) -> bool:
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and issubclass(cls, getattr(tensorflow, "Tensor", ()))
+
+
+def _tensorflow() -> Any:
+    import logitx._arrays.tensorflow as xp
+
+    return xp
+
+
 # -- Dask -------------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +262,20 @@ FAMILIES: dict[str, Family] = {
             readable=_jax_readable,
             immutable=True,
             detach=lambda x: sys.modules["jax"].lax.stop_gradient(x),
+        ),
+        Family(
+            name="tensorflow",
+            recognizes=_is_tensorflow,
+            namespace=lambda _: _tensorflow(),
+            adopt=lambda a, _: _tensorflow().asarray(a),
+            default_float=lambda _: "float32",
+            readable=lambda x: _tensorflow().readable(x),
+            immutable=True,
+            detach=lambda x: _tensorflow().stop_gradient(x),
+            differentiated=lambda x: _tensorflow().recorded(x),
+            to_numpy=lambda x: _tensorflow().view(x),
+            from_numpy=lambda a, name: _tensorflow().shared(a, name),
+            alignment=64,
         ),
         Family(
             name="dask",

@@ -82,7 +82,7 @@ class _Row(NamedTuple):
     """A kind of labelled array: where its type is, and what takes it apart."""
 
     library: str
-    types: tuple[str, ...]  # these alone: a subclass may carry more than we would put back
+    recognizes: Callable[[Any, type], bool]  # by the library, which is loaded, and the type
     labels: Callable[[Any], Labels]
     bare: Callable[[Any], Any]  # the numbers alone, of an operand of logits without labels
 
@@ -124,20 +124,41 @@ def _xarray(x: Any) -> Labels:
     return Dimensions(x)
 
 
+def _tensorflow(x: Any) -> Labels:
+    from logitx._arguments.labels.tensorflow import Held
+
+    return Held(x)
+
+
+def _tensor(x: Any) -> Any:
+    return sys.modules["tensorflow"].convert_to_tensor(x)
+
+
+def _holds_a_tensor(library: Any, cls: type) -> bool:
+    if issubclass(cls, getattr(library, "Tensor", ())):
+        return False  # it is one
+    return issubclass(cls, getattr(library, "Variable", ())) or hasattr(cls, "__tf_tensor__")  # of TensorFlow; of Keras
+
+
+def _exactly(*names: str) -> Callable[[Any, type], bool]:
+    """Recognize these types alone: a subclass may carry more than would be put back."""
+    return lambda library, cls: cls.__name__ in names and cls is getattr(library, cls.__name__, None)
+
+
 ROWS = (
-    _Row("numpy.ma", ("MaskedArray",), _masked, _unmasked),
-    _Row("pandas", ("DataFrame", "Series"), _pandas, lambda x: x.to_numpy()),
-    _Row("polars", ("DataFrame", "Series"), _polars, _without_nulls),
-    _Row("xarray", ("DataArray",), _xarray, lambda x: x.data),
+    _Row("numpy.ma", _exactly("MaskedArray"), _masked, _unmasked),
+    _Row("pandas", _exactly("DataFrame", "Series"), _pandas, lambda x: x.to_numpy()),
+    _Row("polars", _exactly("DataFrame", "Series"), _polars, _without_nulls),
+    _Row("xarray", _exactly("DataArray"), _xarray, lambda x: x.data),
+    _Row("tensorflow", _holds_a_tensor, _tensorflow, _tensor),
 )
 
 
 def _row_of(cls: type) -> _Row | None:
     for row in ROWS:
-        if cls.__name__ in row.types:
-            library = sys.modules.get(row.library)  # never imported in order to ask
-            if library is not None and cls is getattr(library, cls.__name__, None):
-                return row
+        library = sys.modules.get(row.library)  # never imported in order to ask
+        if library is not None and row.recognizes(library, cls):
+            return row
     return None
 
 

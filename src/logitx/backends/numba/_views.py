@@ -82,8 +82,14 @@ def output(plan: Plan, out: Array, held: str) -> NdArray | None:
 
 def blank(plan: Plan, held: str) -> NdArray:
     """Return fresh memory of the shape of the logits, as kernels see it."""
-    layout = plan.layout
-    return np.empty((layout.outer, layout.n, layout.inner), HELD[held])
+    layout, alignment = plan.layout, FAMILIES[plan.family].alignment
+    shape = (layout.outer, layout.n, layout.inner)
+    if not alignment:
+        return np.empty(shape, HELD[held])
+    size = layout.outer * layout.n * layout.inner * HELD[held].itemsize
+    memory = np.empty(size + alignment, np.uint8)
+    start = -memory.ctypes.data % alignment
+    return memory[start : start + size].view(HELD[held]).reshape(shape)
 
 
 def rounded(array: NdArray, dtype: str) -> NdArray:
