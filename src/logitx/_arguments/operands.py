@@ -44,6 +44,8 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
         return array
     if not constant(value) and "cpu" not in str(family.device(x) or "cpu").lower():
         raise TypeError(f"{name}: is a NumPy array, the logits lie on device {family.device(x)}; move one of them")
+    if not array.dtype.isnative:  # which NumPy alone knows
+        array = array.astype(array.dtype.newbyteorder("="))
     return family.adopt(array, x)
 
 

@@ -104,9 +104,9 @@ def _torch_namespace(_: Array) -> Any:
 def _torch_adopt(a: np.ndarray[Any, Any], like: Array) -> Array:
     import torch
 
-    # from_numpy knows no negative strides, no foreign byte order, and warns of read-only memory
-    if not a.flags.writeable or not a.flags.c_contiguous or not a.dtype.isnative:
-        a = np.array(a, dtype=a.dtype.newbyteorder("="), order="C")
+    # from_numpy knows no negative strides, and warns of read-only memory
+    if not a.flags.writeable or not a.flags.c_contiguous:
+        a = np.array(a, order="C")
     if a.dtype.name == "bfloat16":
         return torch.from_numpy(a.view(np.uint16)).view(torch.bfloat16).to(like.device)
     return torch.from_numpy(a).to(like.device)

@@ -89,7 +89,7 @@ def broadcast_arrays(a: Array, b: Array) -> tuple[Array, Array]:
 
 def asarray(a: np.ndarray[Any, Any]) -> Array:
     """Copy NumPy data to a tensor."""
-    return tf.convert_to_tensor(a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")))
+    return tf.convert_to_tensor(a)
 
 
 def readable(x: Array) -> Any:
