@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from logitx import _arguments
+from logitx._arguments.labels import Labels, dress
 from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
 from logitx._typing import Array, Backend, LossParts, Plan, Prepares
 from logitx.backends import BACKENDS, BackendRow
@@ -94,7 +95,7 @@ def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     raise _refuse(plan, operands)
 
 
-def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
+def which(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Choice:
     """Say which backend `choose` returns, and why the others do not come first."""
     choice, declined = None, []
     for row, reason in _rows(plan.family):
@@ -139,23 +140,24 @@ def _prepared(
 ) -> Callable[[Array], Array] | None:
     try:
         example = np.empty(shape, dtype)
-        plan, operands = _arguments.over_axis(op, example, axis, None, temperature, softcap, empty, requested, None)
+        plan, operands, *_ = _arguments.over_axis(op, example, axis, None, temperature, softcap, empty, requested, None)
     except (TypeError, ValueError, MemoryError):
         return None  # the ordinary way says what is wrong
     backend = choose(plan, operands)
     return backend.prepare(plan, operands) if isinstance(backend, Prepares) else None
 
 
-def run(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def run(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run an operation on the chosen backend and wrap its results."""
-    return _WRAP[plan.op](FAMILIES[plan.family], plan, getattr(choose(plan, operands), plan.op)(plan, *operands))
+    result = _WRAP[plan.op](FAMILIES[plan.family], plan, getattr(choose(plan, operands), plan.op)(plan, *operands))
+    return result if labels is None else dress(labels, plan, result)
 
 
-def run_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def run_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run an operation whose last operand is an output, of the shape of the logits."""
     *inputs, out = operands
     if out is None:
-        return run(plan, operands)
+        return run(plan, operands, labels)
     family = FAMILIES[plan.family]
     folded = fold_as_view(family, out, plan.layout)
     result = getattr(choose(plan, operands), plan.op)(plan, *inputs, folded)
@@ -164,10 +166,10 @@ def run_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
     return out
 
 
-def run_reduction_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def run_reduction_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run logsumexp, whose output is too small to be worth a backend's writing to it."""
     *inputs, out = operands
-    result = run(plan, tuple(inputs))
+    result = run(plan, tuple(inputs), labels)
     if out is None:
         return result
     value = result[0] if plan.return_sign else result

@@ -86,8 +86,14 @@ def output(plan: Plan, out: Array, held: str) -> NdArray | None:
 
 def blank(plan: Plan, dtype: str) -> NdArray:
     """Return fresh memory of the shape of the logits, as kernels see it."""
-    layout = plan.layout
-    return np.empty((layout.outer, layout.n, layout.inner), HELD[dtype])
+    layout, alignment = plan.layout, FAMILIES[plan.family].alignment
+    shape = (layout.outer, layout.n, layout.inner)
+    if not alignment:
+        return np.empty(shape, HELD[dtype])
+    size = layout.outer * layout.n * layout.inner * HELD[dtype].itemsize
+    memory = np.empty(size + alignment, np.uint8)
+    start = -memory.ctypes.data % alignment
+    return memory[start : start + size].view(HELD[dtype]).reshape(shape)
 
 
 def rounded(array: NdArray, dtype: str) -> NdArray:
