@@ -218,7 +218,7 @@ def _prefetch(context: Any, builder: Any, address: Any, writing: int) -> Any:
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     for line in (0, 64):
         place = builder.inttoptr(builder.add(address, _I64(line)), byte)
-        builder.call(function, [place, _I32(writing), _I32(3), _I32(1)])
+        builder.call(function, [place, _I32(writing), _I32(2), _I32(1)])
     return context.get_dummy_value()
 
 
