@@ -19,7 +19,7 @@ import pytest
 from cases import COMPETITORS, OURS, Cell, Inputs, Shape, cells, make, truth
 
 SETTLE = 0.004  # seconds: the threads of the last competitor spin for some milliseconds before they sleep
-SECONDS = 4.0  # that a cell may take
+SECONDS = 2.0  # that a cell may take
 LEAST, MOST = 7, 40  # rounds
 
 

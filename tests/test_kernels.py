@@ -142,7 +142,9 @@ def test_a_row_alone_and_in_a_batch_give_the_same_bits(shape, axis):
         same([one[0] for one in results(x[row : row + 1], -1)], [one[row] for one in together])
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((600, 1000), -1), ((9, 70_000), -1), ((40, 5000), 0)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((600, 1000), -1), ((9, 70_000), -1), ((2, 300_001), -1), ((40, 5000), 0)], ids=str
+)
 def test_threads_change_no_bit(shape, axis):
     x, before = example(shape), os.cpu_count() or 1
     try:
@@ -154,6 +156,31 @@ def test_threads_change_no_bit(shape, axis):
                 same(results(x, axis), right)
     finally:
         lx.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_rows_in_pieces_are_rows(dtype):
+    x, labels = example((2, 300_001), dtype), np.array([7, 300_000])
+    x[1, :5] = 0.0, -np.inf, 3.0, -np.inf, 60.0
+    everything = np.ones(x.shape[1], bool)  # with a mask, a row is taken as a whole
+    tolerance = 4 * float(np.finfo(dtype).eps)
+    for function in (lx.softmax, lx.log_softmax, lx.logsumexp):
+        np.testing.assert_allclose(function(x), function(x, where=everything), rtol=tolerance)
+    found = lx.cross_entropy_value_and_grad(x, labels, z_loss=0.1, return_parts=True)
+    right = lx.cross_entropy_value_and_grad(x, labels, z_loss=0.1, return_parts=True, where=everything)
+    for one, other in zip((*found[:2], *found[2]), (*right[:2], *right[2]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance)
+    x[0, :3] = np.nan, -np.inf, np.inf
+    x[1] = -np.inf
+    for function in (lx.softmax, lx.log_softmax, lx.logsumexp):
+        np.testing.assert_array_equal(function(x), function(x, where=everything))
+    loss, gradient = lx.cross_entropy_value_and_grad(x, labels, reduction="none")
+    assert np.isnan(loss).all()
+    assert gradient[0, 1] == 0.0
+    assert np.isnan(gradient[0, 2:]).all()
+    assert not gradient[1].any()
+    with pytest.raises(ValueError, match=r"class id 300001 at position \(1,\)"):
+        lx.cross_entropy(x, np.array([0, 300_001]))
 
 
 def layouts(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

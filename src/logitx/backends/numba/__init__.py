@@ -14,7 +14,7 @@ from logitx._arrays import FAMILIES, dtype_name, namespace_dtype
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends.numba import _kernels, _losses
 from logitx.backends.numba._accepts import accepts
-from logitx.backends.numba._blocks import is_across
+from logitx.backends.numba._blocks import is_across, is_long
 from logitx.backends.numba._compile import Function
 from logitx.backends.numba._losses import Wanted
 from logitx.backends.numba._memory import OK
@@ -53,7 +53,7 @@ __all__ = [
 def prepare(plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array], Array] | None:
     """Return softmax or log_softmax with all but the array settled; it may have any strides."""
     x, _, temperature, softcap, _ = operands
-    if plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype or not x.dtype.isnative:
+    if is_long(plan) or plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype or not x.dtype.isnative:
         return None
     operation = softmax if plan.op == "softmax" else log_softmax
     kernel, arguments = _normalizing(plan, False, temperature, softcap)
@@ -98,7 +98,13 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     if written is None:
         written = blank(plan, result)
     kernel, settled = _normalizing(plan, mask is not None, temperature, softcap)
-    done(kernel(view, mask, written, CLASSES, *settled, parts_for(view.nbytes), CREW.address))
+    parts = parts_for(view.nbytes)
+    if is_long(plan) and settled[2] is None:
+        log, undefined = settled[1], settled[-1]
+        kernel = _kernels.normalize_long(log, held, plan.compute, result)
+        done(kernel(view, written, CLASSES, log, None, None, undefined, parts, CREW.address))
+    else:
+        done(kernel(view, mask, written, CLASSES, *settled, parts, CREW.address))
     return out if direct else given_back(plan, written, result, plan.layout.shape)
 
 
@@ -111,8 +117,13 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     value = np.empty(layout.outer * layout.inner, HELD[plan.result])
     sign = np.empty_like(value) if plan.return_sign else None
     ways = is_across(plan), known(mask is not None or factor is not None)
-    kernel = _kernels.reduce(*ways, held, compute, plan.result)
-    done(kernel(view, factor, mask, value, sign, None, CLASSES, *ways, parts_for(view.nbytes), CREW.address))
+    parts = parts_for(view.nbytes)
+    if is_long(plan) and ways[1] is None and sign is None:
+        kernel = _kernels.reduce_long(held, compute, plan.result)
+        done(kernel(view, value, CLASSES, None, None, parts, CREW.address))
+    else:
+        kernel = _kernels.reduce(*ways, held, compute, plan.result)
+        done(kernel(view, factor, mask, value, sign, None, CLASSES, *ways, parts, CREW.address))
     found = given_back(plan, value, plan.result, layout.rows)
     return found, None if sign is None else given_back(plan, sign, plan.result, layout.rows)
 

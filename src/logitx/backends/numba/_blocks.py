@@ -24,6 +24,7 @@ from logitx.backends.numba._lanes import LANES, least, width
 FEW = 6  # up to so many vectors of classes, turning rows into columns costs less than folding each row
 TILE_BYTES = 1 << 19  # a fraction of the second-level cache of any processor of the last decade
 MOST_PANELS = 16
+LONG = 1 << 18  # classes from which a row is cut into pieces (`_long`), 1 MiB of float32
 
 
 class Geometry(NamedTuple):
@@ -39,6 +40,11 @@ class Geometry(NamedTuple):
     stretch: int  # no block crosses a multiple of so many rows
     cuts: int  # blocks of a stretch
     blocks: int
+
+
+def is_long(plan: Plan) -> bool:
+    """Tell whether a row is too long for scratch memory, or for one thread."""
+    return plan.layout.inner == 1 and plan.layout.n >= LONG
 
 
 def is_across(plan: Plan) -> bool | None:

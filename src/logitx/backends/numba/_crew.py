@@ -120,7 +120,7 @@ def job(context: Any, body: Any, arguments: Any) -> Any:
         compiled = body.dispatcher.get_compile_result(call)
         context.active_code_library.add_linking_library(compiled.library)
         kind = context.get_value_type(arguments)
-        function = ir.Function(builder.module, _PART, f"{builder.function.name}.part")
+        function = ir.Function(builder.module, _PART, builder.module.get_unique_name(f"{builder.function.name}.part"))
         function.linkage = "internal"
         function.attributes.add("noinline")
         inner = ir.IRBuilder(function.append_basic_block())

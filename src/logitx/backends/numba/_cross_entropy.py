@@ -102,7 +102,7 @@ def hard(
 def _total_share(g: Any, labels: Any, where: Any, options: Any, like: Any) -> Any:
     """Return the sum of sample weight times class weight over counted rows, and the first bad row or -1."""
     if options is None:
-        return _count(g, labels)
+        return count_labels(g, labels)
     total = 0.0
     for row in range(labels.ids.outer):
         label, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
@@ -114,7 +114,7 @@ def _total_share(g: Any, labels: Any, where: Any, options: Any, like: Any) -> An
 
 
 @primitive
-def _count(g: Any, labels: Any) -> Any:
+def count_labels(g: Any, labels: Any) -> Any:
     """Return how many labels are not ignored, and the first bad row or -1: without a branch, many at a time."""
     counted, bad = 0, 0
     for row in range(labels.ids.outer):
@@ -183,9 +183,10 @@ def _blocks(
             )  # fmt: skip
             if backward is not None:
                 final = across is not None and not (masked or capped or any_of(is_nan(reduced.rest)))
-                _backward(tile, base, g, facts, scale, reduced, z_loss, factor, grad, first, final, across)
+                slopes = slopes_of(facts, scale, reduced, z_loss, factor, across)
+                finish_panel(tile, base, grad, g, first, final, slopes, across)
                 if final:
-                    _write_label(grad, g, facts, labels, row)
+                    write_label(grad, g, facts, labels, row)
                 else:
                     _scatter(tile, base, g, facts, labels, row, count, across)
                     zero_dead(tile, base, g, _known(facts, SHARE, across), reduced.rest, x, row, count, across)
@@ -241,6 +242,18 @@ def _forward(
     """Reduce the rows of a panel to exponentials, which stay in the tile, and hand in their losses."""
     nans = nans_beside_infinity(tile, base, g.steps, top, across)
     rest = rest_of(tile, base, g.steps, top, scale, None, ahead, across)
+    return hand_in(
+        facts, top, rest, nans, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer, reports, block, row,
+        count, across,
+    )  # fmt: skip
+
+
+@primitive
+def hand_in(
+    facts: Any, top: Any, rest: Any, nans: Any, scale: Any, z_loss: float, undefined: float, reduction: int, loss: Any,
+    z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int, across: Any,
+) -> Any:  # fmt: skip
+    """Write and add up the losses of rows that have been reduced."""
     log_sum = log1p(rest)
     reduced = Row(top, rest, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))
@@ -253,28 +266,25 @@ def _forward(
 
 
 @primitive
-def _backward(
-    tile: Any, base: int, g: Any, facts: Any, scale: Any, row: Any, z_loss: float, factor: float, grad: Any, first: int,
-    final: bool, across: Any,
-) -> None:  # fmt: skip
-    """Turn exponentials into the gradient of every class as if it were not the label; note that of the label."""
+def slopes_of(facts: Any, scale: Any, row: Any, z_loss: float, factor: float, across: Any) -> Any:
+    """Return what turns exponentials into the gradient of classes that are not the label; note that of the label."""
     weight = _known(facts, SHARE, across)
     zero, one = spread(weight, 0.0), spread(weight, 1.0)
     quiet = (row.rest < zero) | (weight == zero)
     high, low = reciprocal(select(quiet, one, one + row.rest))
     weight = weight * spread(weight, factor) * scale.high
     pull = spread(weight, 2.0 * z_loss) * row.log_z if z_loss != 0.0 else zero
-    finish_panel(tile, base, grad, g, first, final, Gradient(quiet, weight * (one + pull), high, low), across)
     logit = _known(facts, LOGIT, across)
     v, lost = exponent(logit, row.top, scale)
     p = exp(v, lost) * high
     complement = select(v == zero, row.rest * high, one - p)  # at the maximum 1 - p would cancel
     change = select(logit == spread(logit, -np.inf), zero, weight * (pull * p - complement))
-    store(facts, CHANGE * width(tile), select(quiet, zero, change))
+    store(facts, CHANGE * width(facts), select(quiet, zero, change))
+    return Gradient(quiet, weight * (one + pull), high, low)
 
 
 @primitive
-def _write_label(grad: Any, g: Any, facts: Any, labels: Any, row: int) -> None:
+def write_label(grad: Any, g: Any, facts: Any, labels: Any, row: int) -> None:
     """Write the gradient of the label of a row to the caller's memory."""
     label, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
     if good > 0:

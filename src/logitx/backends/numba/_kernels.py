@@ -7,7 +7,7 @@ from typing import Any
 
 from numba.core.types import boolean, float64, int64, none
 
-from logitx.backends.numba import _cross_entropy, _logsumexp, _soft_targets, _softmax, _vjp
+from logitx.backends.numba import _cross_entropy, _logsumexp, _long_loss, _soft_targets, _softmax, _vjp
 from logitx.backends.numba._compile import KNOWN, Function, kernel
 from logitx.backends.numba._memory import Lent
 
@@ -58,6 +58,29 @@ def soft(across: bool | None, held: str, targets: str, compute: str, result: str
     arrays = Lent(held), Lent(targets), _IDS, number, number, _MASK, entry, entry, row, row, row
     options = int64, *_way(across), boolean, int64, float64, float64, number, _WIDE, float64, int64
     return _compiled(_soft_targets.soft, *arrays, *options)
+
+
+@functools.cache
+def normalize_long(log: bool | None, held: str, compute: str, result: str) -> Function:
+    """Return the kernel of softmax and log_softmax for long rows."""
+    return _compiled(
+        _softmax.normalize_long, Lent(held), Lent(result), int64, *_way(log), Lent(compute), _WIDE, float64
+    )
+
+
+@functools.cache
+def reduce_long(held: str, compute: str, result: str) -> Function:
+    """Return the kernel of logsumexp for long rows."""
+    return _compiled(_logsumexp.reduce_long, Lent(held), Lent(result), int64, Lent(compute), _WIDE)
+
+
+@functools.cache
+def hard_long(backward: bool | None, held: str, compute: str, result: str, loss: str) -> Function:
+    """Return the kernel of cross-entropy with class ids for long rows."""
+    row = Lent(loss)
+    arrays = Lent(held), _IDS, Lent(result), row, row, row
+    numbers = boolean, int64, float64, Lent(compute), _WIDE, float64, int64
+    return _compiled(_long_loss.hard_long, *arrays, int64, *_way(backward), *numbers)
 
 
 @functools.cache

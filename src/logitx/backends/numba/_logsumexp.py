@@ -13,6 +13,7 @@ from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._copies import load_block
 from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._lanes import any_of, lane, select, spread, width
+from logitx.backends.numba._long import FACTS, pieces_of, reduce_row
 from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, given, rows
 from logitx.backends.numba._rows import Scale, dot, emit, folded, hide, nans_beside_infinity, normalizer, peak, rest_of
 from logitx.backends.numba._simd import log1p
@@ -132,3 +133,20 @@ def _count_infinite(tile: Any, factor: Any, base: int, g: Any, direction: float,
         aligned = load(factor, at) * spread(tile, direction) > zero
         count = count + select(load(tile, at) == spread(tile, np.inf), select(aligned, one, zero), zero)
     return folded(count, zero, across)
+
+
+def reduce_long(x: Any, value: Any, axis: int, like: Any, wide: Any, parts: int, crew: int) -> int:
+    """Write log(sum of exp(x)) of long rows; `like` and `wide` tell the dtype to compute in, and float64."""
+    logits, fits = entries(x, axis)
+    if not fits:
+        return UNFIT
+    facts = reserve(FACTS * pieces_of(logits.n), rows(wide))
+    if missing(facts):
+        return FAILED
+    found, fine = rows(value), True
+    for row in range(logits.outer):
+        reduced, top, rest, nans = reduce_row(logits, row, facts, rows(like), parts, crew)
+        emit(found, row, 1, normalizer(top, rest, nans, top + log1p(rest)))
+        fine = fine and reduced
+    release(facts)
+    return OK if fine else FAILED

@@ -9,7 +9,7 @@ import numpy as np
 from logitx._arrays import FAMILIES, dtype_name
 from logitx._typing import Array, LabelError, Plan, Scalar
 from logitx.backends.numba import _kernels
-from logitx.backends.numba._blocks import is_across
+from logitx.backends.numba._blocks import is_across, is_long
 from logitx.backends.numba._loss import MEAN, NONE, SUM
 from logitx.backends.numba._threads import CREW, parts_for
 from logitx.backends.numba._views import (
@@ -84,8 +84,12 @@ def loss(
     if plan.hard and smoothing == 0.0 and not wanted.hessian:
         optional = (*weights, mask, *options[1:3])
         ways = across, known(wanted.gradient), known(any(one is not None for one in optional))
-        kernel = _kernels.hard(*ways, held, compute, plan.result, plan.loss)
-        bad = kernel(x, labels, *weights, mask, written.gradient, *written[2:], CLASSES, *ways, *ignore, *options)
+        if is_long(plan) and ways[2] is None:
+            kernel = _kernels.hard_long(ways[1], held, compute, plan.result, plan.loss)
+            bad = kernel(x, labels, written.gradient, *written[2:], CLASSES, ways[1], *ignore, *options)
+        else:
+            kernel = _kernels.hard(*ways, held, compute, plan.result, plan.loss)
+            bad = kernel(x, labels, *weights, mask, written.gradient, *written[2:], CLASSES, *ways, *ignore, *options)
     else:
         dtype = held if plan.hard else dtype_name(targets.dtype)
         shares = None if plan.hard else entries(plan, targets, dtype, dtype)

@@ -190,7 +190,16 @@ def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw
 
 @primitive
 def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
-    """Look for the maximum only in spans that may hold it: it would swallow the low bits of the others."""
+    tops, terms = terms_of(tile, base, steps, top, scale, raw, ahead)
+    return single(tile, (tops - 1.0) + terms)
+
+
+@primitive
+def terms_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
+    """Return how many entries of one row are its maximum, and the sum of the exponentials of the others.
+
+    The maximum is looked for only in spans that may hold it: it would swallow the low bits of the others.
+    """
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
     high, low, tops = zero, zero, zero
     end = base + steps * width(tile)
@@ -215,7 +224,7 @@ def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: An
                 part = part + select(is_top, zero, e)
                 tops = tops + select(is_top, one, zero)
         high, low = add(high, low, part)
-    return single(tile, (fold_sum(tops, zero) - 1.0) + fold_sum(high, low))
+    return fold_sum(tops, zero), fold_sum(high, low)
 
 
 @primitive

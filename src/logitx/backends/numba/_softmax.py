@@ -13,6 +13,7 @@ from logitx.backends.numba._copies import finish_panel, load_block, store_block
 from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._finish import Logarithm, Scaled
 from logitx.backends.numba._lanes import select, spread, width
+from logitx.backends.numba._long import FACTS, pieces_of, reduce_row, unscaled, write_row
 from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, given, rows
 from logitx.backends.numba._rows import cap, hide, limit_at, peak, reciprocal, rest_of, scale_at
 from logitx.backends.numba._simd import log1p
@@ -83,3 +84,24 @@ def _facts(top: Any, rest: Any, scale: Any, undefined: float, log: Any) -> Any:
     one = spread(rest, 1.0)
     high, low = reciprocal(select(nothing, one, one + rest))
     return Scaled(select(nothing, answer, high), low)
+
+
+def normalize_long(
+    x: Any, out: Any, axis: int, log: Any, like: Any, wide: Any, undefined: float, parts: int, crew: int
+) -> int:
+    """Write softmax or its logarithm of long rows; `like` and `wide` tell the dtype to compute in, and float64."""
+    logits, fits_x = entries(x, axis)
+    target, fits_out = entries(out, axis)
+    if not (fits_x and fits_out):
+        return UNFIT
+    number = rows(like)
+    facts = reserve(FACTS * pieces_of(logits.n), rows(wide))
+    if missing(facts):
+        return FAILED
+    fine = True
+    for row in range(logits.outer):
+        reduced, top, rest, _ = reduce_row(logits, row, facts, number, parts, crew)
+        how = _facts(top, rest, unscaled(top), undefined, log)
+        fine = fine and reduced and write_row(logits, target, row, top, how, log, number, parts, crew)
+    release(facts)
+    return OK if fine else FAILED

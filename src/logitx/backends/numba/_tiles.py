@@ -53,14 +53,16 @@ def reserve(_context: Any, count: Any, like: Any) -> Any:
 
 @intrinsic
 def release(_context: Any, tile: Any) -> Any:
-    """Give the memory of a tile back that `reserve` made."""
+    """Give the memory of a tile back that `reserve` made, if there was any."""
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        address = builder.sub(builder.ptrtoint(operands[0], _I64), _I64(8))
-        start = builder.load(builder.inttoptr(address, _I64.as_pointer()), typ=_I64)
-        free = ir.FunctionType(ir.VoidType(), [_BYTE])
-        function = cgutils.get_or_insert_function(builder.module, free, "NRT_Free")
-        builder.call(function, [builder.inttoptr(start, _BYTE)])
+        tile = builder.ptrtoint(operands[0], _I64)
+        with builder.if_then(builder.icmp_unsigned("!=", tile, _I64(0))):
+            address = builder.sub(tile, _I64(8))
+            start = builder.load(builder.inttoptr(address, _I64.as_pointer()), typ=_I64)
+            free = ir.FunctionType(ir.VoidType(), [_BYTE])
+            function = cgutils.get_or_insert_function(builder.module, free, "NRT_Free")
+            builder.call(function, [builder.inttoptr(start, _BYTE)])
         return context.get_dummy_value()
 
     return types.void(tile), emit
