@@ -16,6 +16,8 @@ import numpy as np
 
 from logitx._typing import Array, Layout
 
+NdArray = np.ndarray[Any, Any]
+
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -36,6 +38,8 @@ class Family:
     to_numpy: Callable[[Array], np.ndarray[Any, Any]] | None = None  # a view, never a copy
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
+    # out = a @ b, or with the last argument out += a @ b, of NumPy matrices, as fast as the family can
+    multiply: Callable[[NdArray, NdArray, NdArray, bool], None] | None = None
 
 
 @functools.lru_cache(maxsize=256, typed=True)  # typed: dtypes of two libraries may compare equal, or warn
@@ -82,6 +86,20 @@ def _is_numpy(cls: type) -> bool:
 
 def _numpy_back(a: np.ndarray[Any, Any], name: str) -> Array:
     return a.view(namespace_dtype(np, name)) if name == "bfloat16" and a.dtype == np.uint16 else a
+
+
+_ADDEND = 1 << 20  # elements of a product that is made to be added to another array
+
+
+def _numpy_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
+    if not more:
+        np.matmul(a, b, out=out)
+        return
+    height = max(1, min(len(out), _ADDEND // max(1, out.shape[1])))
+    room = np.empty((height, out.shape[1]), out.dtype)
+    for start in range(0, len(out), height):
+        rows = out[start : start + height]
+        np.add(rows, np.matmul(a[start : start + height], b, out=room[: len(rows)]), out=rows)
 
 
 # -- PyTorch ----------------------------------------------------------------------------------------------------------
@@ -139,6 +157,12 @@ def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
     torch = sys.modules["torch"]
     tensor = torch.from_numpy(np.asarray(a))
     return tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
+
+
+def _torch_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
+    torch = sys.modules["torch"]
+    with torch.no_grad():
+        torch.from_numpy(out).addmm_(torch.from_numpy(a), torch.from_numpy(b), beta=1 if more else 0)
 
 
 # -- JAX --------------------------------------------------------------------------------------------------------------
@@ -208,6 +232,7 @@ FAMILIES: dict[str, Family] = {
             to_numpy=lambda x: x,
             from_numpy=_numpy_back,
             scalar=lambda x: x[()],
+            multiply=_numpy_multiply,
         ),
         Family(
             name="torch",
@@ -221,6 +246,7 @@ FAMILIES: dict[str, Family] = {
             differentiated=_torch_differentiated,
             to_numpy=_torch_view,
             from_numpy=_torch_back,
+            multiply=_torch_multiply,
         ),
         Family(
             name="jax",

@@ -8,7 +8,7 @@ from typing import Any
 
 from numba.core.types import boolean, float64, int64
 
-from logitx.backends.numba import _cross_entropy, _logsumexp, _soft_targets, _softmax, _vjp
+from logitx.backends.numba import _cross_entropy, _logsumexp, _soft_targets, _softmax, _tile_loss, _vjp
 from logitx.backends.numba._compile import kernel, scalar, source, target
 
 Kernel = Callable[..., Any]
@@ -65,3 +65,24 @@ def pull_back(held: str, cotangent: str, compute: str, result: str) -> Kernel:
         source(held, 3), source(cotangent, 3), target(result, 3), boolean, source(compute, 1), int64, int64,
     )  # fmt: skip
     return kernel(_vjp.pull_back, signature)
+
+
+def _tile(compute: str, targets: str, tile: Any) -> tuple[Any, ...]:
+    numbers, ids = source(compute, 1), source("int64", 1)
+    return (
+        tile, int64, numbers, ids, ids, source(targets, 2), numbers, float64, float64, _ROWS, numbers
+    )  # fmt: skip
+
+
+@functools.cache
+def reduce_tile(compute: str, targets: str) -> Kernel:
+    """Return the kernel that reduces the rows of a tile of logits."""
+    found = target("float64", 2), target("float64", 1)
+    return kernel(_tile_loss.reduce, (*_tile(compute, targets, source(compute, 2)), *found, int64, int64))
+
+
+@functools.cache
+def differentiate_tile(compute: str, targets: str) -> Kernel:
+    """Return the kernel that turns a tile of logits into its gradient."""
+    facts = source("float64", 2)
+    return kernel(_tile_loss.differentiate, (*_tile(compute, targets, target(compute, 2)), facts, int64, int64))

@@ -1,0 +1,174 @@
+"""Cross-entropy of a linear layer: matrix products by the BLAS of the array's library, kernels for what is between.
+
+Rows are taken in blocks, and where these would be too low the classes in tiles (see `tiles`). The logits of a tile are
+written to a buffer that all tiles share. A first pass over the tiles of a block merges (maximum, sum) pairs; a second
+one turns the logits of each tile into its gradient in place and multiplies it on. Only the tile that came last still
+has its logits then: the second pass begins with it, and computes the others once more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from logitx._arrays import FAMILIES, dtype_name
+from logitx._typing import Array, Plan
+from logitx.backends.numba import _kernels, _threads
+from logitx.backends.numba._layer import Layer, layer_of, panels, rows_of
+from logitx.backends.numba._row_sums import Rows, Sums, facts_of, losses_of, merged, rows_in
+from logitx.backends.numba._views import HELD, NdArray, given_back, rounded, stored
+from logitx.backends.tiles import pieces, tiles
+
+
+class Call:
+    """One call: its operands, its cut, and the buffer that all tiles share."""
+
+    def __init__(self, plan: Plan, operands: tuple[Any, ...]) -> None:
+        self.plan = plan
+        self.layer: Layer = layer_of(plan, *operands)
+        self.dtypes = [dtype_name(one.dtype) for one in operands[:3]]
+        self.multiply: Any = FAMILIES[plan.family].multiply
+        self.cut = tiles(plan, len(self.layer.rows))
+        self.buffer = np.empty(self.cut.rows * self.cut.classes, HELD[plan.compute])
+        self.classes = list(pieces(plan.layout.n, self.cut.classes))
+        self.blocks = list(pieces(len(self.layer.rows), self.cut.rows))
+
+    def logits(self, hidden: NdArray, classes: slice) -> NdArray:
+        """Return the logits of a tile, without the bias."""
+        width = classes.stop - classes.start
+        tile = self.buffer[: len(hidden) * width].reshape(len(hidden), width)
+        for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
+            self.multiply(hidden, weight.T, tile[:, part], False)
+        return tile
+
+    def _run(self, kernel: Any, tile: NdArray, piece: slice, classes: slice, *more: Any) -> None:
+        """Run a kernel on a tile."""
+        layer = self.layer
+        labels = layer.labels[piece] if layer.labels.size else layer.labels
+        scalings = (one if one.size < 2 else one[piece] for one in (layer.temperature, layer.softcap))
+        arguments = (
+            tile, classes.start, layer.bias, labels, layer.rows[piece], layer.targets, layer.class_weight, layer.even,
+            layer.keep, *scalings, *more,
+        )  # fmt: skip
+        _threads.run(kernel, arguments, min(len(tile), _threads.parts_for(tile.nbytes)))
+
+    def _kernel(self, which: Any) -> Any:
+        compute = self.plan.compute
+        return which(compute, compute if self.plan.hard else stored(self.dtypes[2], compute))
+
+    def reduce(self, hidden: NdArray, piece: slice) -> tuple[Sums, Rows]:
+        """Reduce the rows of a block; the logits of the last tile stay in the buffer."""
+        logits = np.zeros(len(hidden))
+        rows = rows_in(self.layer, piece, logits)
+        known = None
+        for classes in self.classes:
+            tile, found = self.logits(hidden, classes), np.zeros((len(hidden), 4))
+            self._run(self._kernel(_kernels.reduce_tile), tile, piece, classes, found, logits)
+            sums = Sums(*found.T)
+            known = sums if known is None else merged(known, sums, rows.temperature)
+        return known, rows  # type: ignore[return-value]
+
+    def differentiate(
+        self, hidden: NdArray, piece: slice, facts: NdArray, dhidden: NdArray, add: Any
+    ) -> None:
+        """Write the gradient by the hidden features of a block, and hand `add` the gradient by each tile's logits."""
+        last = self.classes[-1]
+        for classes in reversed(self.classes):
+            if classes is last:
+                tile = self.buffer[: len(hidden) * (last.stop - last.start)].reshape(len(hidden), -1)
+            else:
+                tile = self.logits(hidden, classes)
+            self._run(self._kernel(_kernels.differentiate_tile), tile, piece, classes, facts)
+            for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
+                self.multiply(tile[:, part], weight, dhidden, classes is not last or part.start > 0)
+            add(tile, hidden, classes)
+
+
+class ByClass:
+    """The gradients by weight and bias as they add up over the blocks, in the dtype computed in."""
+
+    def __init__(self, call: Call) -> None:
+        plan, weight = call.plan, call.layer.weight
+        self.call, self.dtype = call, plan.gradients[1]
+        # Where every row is in one block, what is to be rounded can be rounded at once and needs no array of its own
+        self.at_once = self.dtype != plan.compute and len(call.blocks) == 1
+        make = np.empty if call.blocks else np.zeros
+        self.weight = make(weight.shape, HELD[self.dtype if self.at_once or not call.blocks else plan.compute])
+        self.bias = np.zeros(plan.layout.n if call.layer.bias.size else 0)
+        self.more = False
+
+    def add(self, gradient: NdArray, hidden: NdArray, classes: slice) -> None:
+        """Add what the gradient by the logits of a tile amounts to."""
+        if self.bias.size:
+            self.bias[classes] += np.matmul(np.ones(len(gradient), gradient.dtype), gradient)
+        weight = self.weight[classes]
+        if not self.at_once:
+            self.call.multiply(gradient.T, hidden, weight, self.more)
+            return
+        for part in pieces(len(weight), max(1, (1 << 20) // max(1, weight.shape[1]))):
+            room = np.empty(weight[part].shape, gradient.dtype)
+            self.call.multiply(gradient[:, part].T, hidden, room, False)
+            weight[part] = rounded(room, self.dtype)
+
+    def rounded(self) -> NdArray:
+        """Return the gradient by the weights in the dtype that it is to have."""
+        if self.weight.dtype == HELD[self.dtype]:
+            return self.weight
+        result = np.empty(self.weight.shape, HELD[self.dtype])
+        for part in pieces(len(result), max(1, (1 << 20) // max(1, result.shape[1]))):
+            result[part] = rounded(self.weight[part], self.dtype)
+        return result
+
+
+def _settled(plan: Plan, layer: Layer, losses: NdArray) -> Array:
+    """Return the losses of all rows, or their sum or mean."""
+    if plan.reduction == "none":
+        every = np.zeros(len(layer.hidden))
+        every[layer.rows] = losses
+        return given_back(plan, every.astype(plan.loss), plan.loss, plan.layout.rows)
+    total = np.sum(losses)
+    if plan.reduction == "mean":
+        undefined = np.nan if plan.empty == "nan" else 0.0
+        total = total / layer.whole if layer.whole != 0.0 else undefined
+    return given_back(plan, np.asarray(total, plan.loss), plan.loss, ())
+
+
+def loss(plan: Plan, *operands: Any) -> Array:
+    """Return the loss."""
+    with np.errstate(all="ignore"):
+        call = Call(plan, operands)
+        losses = np.zeros(len(call.layer.rows))
+        for piece in call.blocks:
+            sums, rows = call.reduce(rows_of(plan, call.layer, piece, call.dtypes[0]), piece)
+            losses[piece] = losses_of(plan, call.layer, sums, rows)
+        return _settled(plan, call.layer, losses)
+
+
+def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
+    """Return the loss and the gradients by hidden features, weights and bias."""
+    with np.errstate(all="ignore"):
+        call = Call(plan, operands)
+        layer, kind = call.layer, plan.gradients[0]
+        losses, by_class = np.zeros(len(layer.rows)), ByClass(call)
+        direct = kind == plan.compute and len(layer.rows) == len(layer.hidden)
+        dhidden = (np.empty if direct else np.zeros)(layer.hidden.shape, HELD[kind])
+        for piece in call.blocks:
+            hidden = rows_of(plan, layer, piece, call.dtypes[0])
+            sums, rows = call.reduce(hidden, piece)
+            losses[piece] = losses_of(plan, layer, sums, rows)
+            written = dhidden[piece] if direct else np.empty(hidden.shape, HELD[plan.compute])
+            call.differentiate(hidden, piece, facts_of(plan, layer, sums, rows), written, by_class.add)
+            by_class.more = True
+            if not direct:
+                dhidden[layer.rows[piece]] = rounded(written, kind)
+        dbias = None
+        if layer.bias.size:
+            held = rounded(by_class.bias.astype(plan.compute), plan.gradients[2])
+            dbias = given_back(plan, held, plan.gradients[2], by_class.bias.shape)
+        return (
+            _settled(plan, layer, losses),
+            given_back(plan, dhidden, kind, tuple(operands[0].shape)),
+            given_back(plan, by_class.rounded(), by_class.dtype, layer.weight.shape),
+            dbias,
+        )
