@@ -31,8 +31,8 @@ class Tiles(NamedTuple):
 
 def _evenly(length: int, most: int) -> int:
     """Return the size of the pieces where `length` is cut into as few as can be."""
-    most = max(1, min(length, most))
-    count = max(1, -(-length // most))
+    length = max(1, length)
+    count = -(-length // max(1, min(length, most)))
     return -(-length // count)
 
 

@@ -34,7 +34,7 @@ def _height(count: int, most: int) -> int:
 def _blocks(plan: Plan, samples: Samples) -> tuple[int, Samples]:
     """Return the number of blocks, and what belongs to rows with a leading axis of blocks."""
     count = plan.layout.outer
-    height = _height(count, max(1, block_rows(plan, count)))
+    height = _height(count, block_rows(plan, count))
     number = -(-count // height) if height else 0
 
     def cut(x: Array) -> Array:
