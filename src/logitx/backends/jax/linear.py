@@ -55,7 +55,7 @@ def _blocks(plan: Plan, samples: Samples) -> tuple[int, Samples]:
 def _joined(x: Array, count: int) -> Array:
     """Undo the cut of an array."""
     x = jnp.moveaxis(x, 0, 1)
-    return x.reshape(-1, *x.shape[2:])[:count]
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:count]
 
 
 def _losses(plan: Plan, operands: tuple[Any, ...]) -> Array:

@@ -30,7 +30,7 @@ FACTORS = (0, 1, 3)  # which operands hidden, weight and bias are
 
 
 def declined(plan: Plan, operands: tuple[Any, ...]) -> str | None:
-    """Return why the kernels or the formulas are to serve a call without the function and the operators of this file."""
+    """Return why a call is not one for the function and the operators of this file."""
     if transformed():
         return "under torch.func and forward-mode differentiation it is taken by way of the formulas"
     by_factors = any(differentiated(operands[i]) for i in FACTORS)
