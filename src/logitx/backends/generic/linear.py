@@ -30,6 +30,7 @@ class Samples(NamedTuple):
     sample_weight: Array  # 0 in rows that do not count
     softcap: Array
     temperature: Array
+    classes: Array  # class weight of each row
 
 
 def split(
@@ -57,30 +58,32 @@ def split(
     if plan.hard and family.readable(targets):
         refuse(plan, xp, targets, sort_out(plan, xp, xp.astype(flat, namespace_dtype(xp, "int64"), copy=False))[1])
     weights = None if sample_weight is None else real(plan, xp.reshape(sample_weight, (count,)))
-    share = _shares(plan, xp, flat, class_weight, weights)
+    classes, share = _shares(plan, xp, flat, class_weight, weights)
     dead = share == 0.0
     features = xp.reshape(hidden, (count, hidden.shape[-1]))
     features = xp.where(xp.reshape(dead, (count, 1)), xp.zeros_like(features), features)
     weights = xp.where(dead, 0.0, xp.ones_like(share) if weights is None else weights)
     layer = Layer(weight, bias, class_weight, label_smoothing, z_loss, **shared)
-    return layer, Samples(features, flat, weights, **single), share
+    return layer, Samples(features, flat, weights, **single, classes=classes), share
 
 
-def _shares(plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array) -> Array:
-    """Return sample weight times class weight of each row; 0 where it is ignored."""
-    ignored, share = None, None
+def _shares(
+    plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array
+) -> tuple[Array, Array]:
+    """Return the class weight of each row, and that times its sample weight; 0 where it is ignored."""
+    ignored, classes = None, None
     if plan.hard:
         ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
         ignored, bad = sort_out(plan, xp, ids)
         if class_weight is not None:
-            share = xp.take(real(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
+            classes = xp.take(real(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
     elif class_weight is not None:
         t = real(plan, targets)
-        share = xp.sum(xp.where(t == 0.0, 0.0, real(plan, class_weight) * t), axis=-1)
-    if share is None:
-        share = real(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
-    share = share if sample_weight is None else sample_weight * share
-    return share if ignored is None else xp.where(ignored, 0.0, share)
+        classes = xp.sum(xp.where(t == 0.0, 0.0, real(plan, class_weight) * t), axis=-1)
+    if classes is None:
+        classes = real(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
+    share = classes if sample_weight is None else sample_weight * classes
+    return classes, share if ignored is None else xp.where(ignored, 0.0, share)
 
 
 def _block(plan: Plan, layer: Layer, samples: Samples) -> tuple[Any, ...]:

@@ -16,8 +16,8 @@ from logitx._arrays import FAMILIES, dtype_name
 from logitx._typing import Array, Plan
 from logitx.backends.numba import _kernels, _threads
 from logitx.backends.numba._layer import Layer, layer_of, panels, rows_of
-from logitx.backends.numba._row_sums import Rows, Sums, facts_of, losses_of, merged, rows_in
 from logitx.backends.numba._views import HELD, NdArray, given_back, rounded, stored
+from logitx.backends.row_sums import Rows, Shared, Sums, facts_of, losses_of, merged
 from logitx.backends.tiles import pieces, tiles
 
 
@@ -32,7 +32,17 @@ class Call:
         self.cut = tiles(plan, len(self.layer.rows))
         self.buffer = np.empty(self.cut.rows * self.cut.classes, HELD[plan.compute])
         self.classes = list(pieces(plan.layout.n, self.cut.classes))
+        whole = self.layer.whole if plan.reduction == "mean" else 1.0
+        self.shared = Shared(self.layer.even, self.layer.z_loss, whole)
         self.blocks = list(pieces(len(self.layer.rows), self.cut.rows))
+
+    def rows(self, piece: slice) -> Rows:
+        """Return what belongs to the rows of a block; the kernels will find the logits of their labels."""
+        layer, heat = self.layer, self.layer.temperature
+        classes = layer.classes[piece]
+        weight = classes * layer.keep if self.plan.hard else np.zeros(classes.shape)
+        temperature = 1.0 if heat.size == 0 else heat if heat.size == 1 else heat[piece]
+        return Rows(np.zeros(classes.shape), weight, classes, layer.sample[piece], temperature)
 
     def logits(self, hidden: NdArray, classes: slice) -> NdArray:
         """Return the logits of a tile, without the bias."""
@@ -59,14 +69,12 @@ class Call:
 
     def reduce(self, hidden: NdArray, piece: slice) -> tuple[Sums, Rows]:
         """Reduce the rows of a block; the logits of the last tile stay in the buffer."""
-        logits = np.zeros(len(hidden))
-        rows = rows_in(self.layer, piece, logits)
-        known = None
+        rows, known = self.rows(piece), None
         for classes in self.classes:
             tile, found = self.logits(hidden, classes), np.zeros((len(hidden), 4))
-            self._run(self._kernel(_kernels.reduce_tile), tile, piece, classes, found, logits)
+            self._run(self._kernel(_kernels.reduce_tile), tile, piece, classes, found, rows.logits)
             sums = Sums(*found.T)
-            known = sums if known is None else merged(known, sums, rows.temperature)
+            known = sums if known is None else merged(np, known, sums, rows.temperature)
         return known, rows  # type: ignore[return-value]
 
     def differentiate(
@@ -141,7 +149,7 @@ def loss(plan: Plan, *operands: Any) -> Array:
         losses = np.zeros(len(call.layer.rows))
         for piece in call.blocks:
             sums, rows = call.reduce(rows_of(plan, call.layer, piece, call.dtypes[0]), piece)
-            losses[piece] = losses_of(plan, call.layer, sums, rows)
+            losses[piece] = losses_of(np, plan, call.shared, sums, rows)
         return _settled(plan, call.layer, losses)
 
 
@@ -156,9 +164,10 @@ def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array,
         for piece in call.blocks:
             hidden = rows_of(plan, layer, piece, call.dtypes[0])
             sums, rows = call.reduce(hidden, piece)
-            losses[piece] = losses_of(plan, layer, sums, rows)
+            losses[piece] = losses_of(np, plan, call.shared, sums, rows)
             written = dhidden[piece] if direct else np.empty(hidden.shape, HELD[plan.compute])
-            call.differentiate(hidden, piece, facts_of(plan, layer, sums, rows), written, by_class.add)
+            facts = np.stack(facts_of(np, call.shared, sums, rows), axis=1)
+            call.differentiate(hidden, piece, facts, written, by_class.add)
             by_class.more = True
             if not direct:
                 dhidden[layer.rows[piece]] = rounded(written, kind)
