@@ -39,9 +39,9 @@ def _evenly(length: int, most: int) -> int:
 def tiles(plan: Plan, rows: int) -> Tiles:
     """Cut so many rows into blocks of all classes, or where those would be too low into tiles."""
     n, budget = plan.layout.n, plan.block_bytes // _BYTES[plan.compute]
-    if budget // n >= min(rows, ENOUGH):
+    if budget // n >= min(max(1, rows), ENOUGH):
         return Tiles(_evenly(rows, budget // n), n)
-    height = _evenly(rows, max(1, math.isqrt(budget // 2)))
+    height = _evenly(rows, max(1, budget // n, math.isqrt(budget // 2)))
     most = max(1, budget // height)
     width = _evenly(n, most)
     aligned = -(-width // ALIGNED) * ALIGNED

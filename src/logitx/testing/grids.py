@@ -166,6 +166,7 @@ def per_row(d: Drawing, kind: Any, low: float, high: float) -> Any:
 
 
 def scaling(d: Drawing, levels: Levels) -> dict[str, Any]:
+    """Make temperature and softcap."""
     options: dict[str, Any] = {}
     if levels["temperature"] != 1.0:
         options["temperature"] = per_row(d, levels["temperature"], 0.5, 2.0)
@@ -258,6 +259,7 @@ def targets_of(d: Drawing, levels: Levels, options: dict[str, Any]) -> Data:
 
 
 def weights_of(d: Drawing, levels: Levels, targets: Data) -> dict[str, Any]:
+    """Make class and sample weights."""
     options: dict[str, Any] = {}
     count, n = to_rows(d.x, d.axis).shape
     if levels["class_weight"] != "none":

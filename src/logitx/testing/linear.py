@@ -76,7 +76,11 @@ def _case(number: int, levels: grids.Levels) -> Case:
     options |= {key: levels[key] for key in ("empty", "reduction")}
     options |= {} if levels["block_bytes"] is None else {"block_bytes": levels["block_bytes"]}
     weight_dtype = dtype if levels["weight"] == "same" else _OTHER[dtype]
-    args = (data(hidden, dtype, levels["memory"]), data(weight, weight_dtype, levels["memory"]), targets)
+    args: tuple[Data, ...] = (
+        data(hidden, dtype, levels["memory"]),
+        data(weight, weight_dtype, levels["memory"]),
+        targets,
+    )
     if levels["bias"] != "none":
         args = (*args, data(bias, dtype if levels["bias"] == "same" else _OTHER[dtype]))
     return Case(name, dtype, args, options)

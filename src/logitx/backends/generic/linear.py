@@ -10,6 +10,7 @@ from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_v
 from logitx.backends.generic.rows import quiet, real
 from logitx.backends.tiles import block_plan, block_rows, pieces
 
+
 class Layer(NamedTuple):
     """What all rows share."""
 
@@ -67,9 +68,7 @@ def split(
     return layer, Samples(features, flat, weights, **single, classes=classes), share
 
 
-def _shares(
-    plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array
-) -> tuple[Array, Array]:
+def _shares(plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array) -> tuple[Array, Array]:
     """Return the class weight of each row, and that times its sample weight; 0 where it is ignored."""
     ignored, classes = None, None
     if plan.hard:

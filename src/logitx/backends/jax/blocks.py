@@ -116,7 +116,7 @@ def gradient(plan: Plan, layer: Layer, block: Block, whole: Any) -> Array:
         facts = facts._replace(inverse=jnp.where(block.bad, jnp.nan, facts.inverse))
         facts = facts._replace(change=jnp.where(block.bad, jnp.nan, facts.change))
     facts = Facts(*(one[:, None] for one in facts))
-    heat = block.rows.temperature
+    heat: Any = block.rows.temperature
     v = (block.u - facts.top) / (heat[:, None] if jnp.ndim(heat) else heat)
     p = jnp.exp(v) * facts.inverse
     if block.weight is None:

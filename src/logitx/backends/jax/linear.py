@@ -103,6 +103,7 @@ def _products(plan: Plan, layer: Layer, hidden: Array, g: Array, total: Array) -
         total = jax.lax.dynamic_update_slice_in_dim(total, more, start, 0)
         return (dhidden + part @ weight.astype(g.dtype), total), None
 
+    carry: tuple[Array, Array]
     carry, _ = jax.lax.scan(step, (jnp.zeros(hidden.shape, g.dtype), total), jnp.arange(-(-n // width)))
     return carry
 
@@ -120,11 +121,11 @@ def _losses_and_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array,
         dbias = None if layer.bias is None else total[1] + jnp.sum(g, axis=0)
         return (dweight, dbias), (blocks.losses(plan, layer, block), dhidden)
 
-    start = tuple(None if x is None else jnp.zeros(x.shape, plan.compute) for x in (layer.weight, layer.bias))
+    dweight, dbias = (None if x is None else jnp.zeros(x.shape, plan.compute) for x in (layer.weight, layer.bias))
     if number <= 1:
-        (dweight, dbias), (per_row, dhidden) = step(start, samples)
+        (dweight, dbias), (per_row, dhidden) = step((dweight, dbias), samples)
     else:
-        (dweight, dbias), (cut, dhidden) = jax.lax.scan(step, start, cuts)
+        (dweight, dbias), (cut, dhidden) = jax.lax.scan(step, (dweight, dbias), cuts)
         per_row, dhidden = (_joined(x, plan.layout.outer) for x in (cut, dhidden))
     made = (dhidden.reshape(operands[0].shape), dweight, dbias)
     kinds = (*plan.gradients, None)
@@ -171,7 +172,8 @@ def _value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Ar
 
 @functools.partial(_value_and_grad.defjvp, symbolic_zeros=True)
 def _value_and_grad_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    return jax.jvp(lambda *values: _gradients_by_formulas(plan, values), primals, _dense(tangents))
+    made: tuple[Any, Any] = jax.jvp(lambda *values: _gradients_by_formulas(plan, values), primals, _dense(tangents))
+    return made
 
 
 @functools.lru_cache(maxsize=1024)

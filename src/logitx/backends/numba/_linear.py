@@ -77,9 +77,7 @@ class Call:
             known = sums if known is None else merged(np, known, sums, rows.temperature)
         return known, rows  # type: ignore[return-value]
 
-    def differentiate(
-        self, hidden: NdArray, piece: slice, facts: NdArray, dhidden: NdArray, add: Any
-    ) -> None:
+    def differentiate(self, hidden: NdArray, piece: slice, facts: NdArray, dhidden: NdArray, add: Any) -> None:
         """Write the gradient by the hidden features of a block, and hand `add` the gradient by each tile's logits."""
         last = self.classes[-1]
         for classes in reversed(self.classes):

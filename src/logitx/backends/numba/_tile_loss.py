@@ -144,9 +144,7 @@ def _add(panel: Any, shift: Any) -> None:
 
 
 @primitive
-def _weigh(
-    share: Any, weight: Any, targets: Any, row: int, first: int, n: int, even: float, keep: float
-) -> None:
+def _weigh(share: Any, weight: Any, targets: Any, row: int, first: int, n: int, even: float, keep: float) -> None:
     """Write class_weight (even + keep t)."""
     base, factor = spread(share, even), spread(share, keep)
     if targets.size > 0:

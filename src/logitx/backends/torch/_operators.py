@@ -173,9 +173,7 @@ class _LinearOperator(_Operator):
         """Return shapes and dtypes of the results."""
         loss, *_ = _losses(plan)
         factors = [arguments[i] for i in _linear.FACTORS if arguments[i] is not None]
-        made: list[Result] = [
-            (tuple(one.shape), dtype) for one, dtype in zip(factors, plan.gradients, strict=True)
-        ]
+        made: list[Result] = [(tuple(one.shape), dtype) for one, dtype in zip(factors, plan.gradients, strict=True)]
         made += [None] * (len(_linear.FACTORS) - len(made))
         return (loss, *made)[: self.count]
 
