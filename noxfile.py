@@ -88,6 +88,17 @@ def tests_lite(session: nox.Session) -> None:
 
 
 @nox.session
+def tensorflow(session: nox.Session) -> None:
+    """Everything on TensorFlow's tensors, in an environment of its own: TensorFlow is large and has pins of its own."""
+    install(session, "test", "tensorflow")
+    session.run(
+        "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_conformance.py", "tests/test_arguments.py",
+        "tests/test_inputs.py", "tests/test_mixed.py", "tests/test_docs.py", "-k", "tensorflow or refusal or arrays",
+        *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+
+
+@nox.session
 def doctests(session: nox.Session) -> None:
     """Run the example of every docstring and every code block of README and docs; check the generated tables."""
     install(session, "test-all")
@@ -107,9 +118,17 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train on real images with NumPy, JAX and PyTorch arrays, and draw what came out: build/digits.png."""
+    """Train on real images with NumPy, JAX and PyTorch arrays, and with PyTorch's own loss; draw build/digits.png."""
     install(session, "demo")
     session.run("python", "docs/examples/digits.py", *session.posargs)
+    session.run("python", "docs/examples/torch_drop_in.py")
+
+
+@nox.session
+def boosting(session: nox.Session) -> None:
+    """LightGBM and XGBoost with our objective: the page of the documentation, run."""
+    install(session, "test", "boosting")
+    session.run("python", "-m", "pytest", "tests/test_docs.py", "-k", "boosting", *session.posargs)
 
 
 TABLE = ("--benchmark-columns=min,median,iqr,rounds", "--benchmark-sort=min", "--benchmark-name=short")

@@ -15,6 +15,7 @@ import peers
 
 OPS = ("softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_value_and_grad")
 LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
+TORCH_OPS = (*OPS[:4], "softmax_and_backward", "log_softmax_and_backward", "cross_entropy_and_backward")
 DTYPES = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
@@ -77,17 +78,19 @@ LAYERS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to time: a function on a shape in a dtype, into fresh memory or into `out=`."""
+    """One thing to time: a function on a shape in a dtype, of some library's arrays, into fresh memory or `out=`."""
 
     op: str
     shape: Shape
     dtype: str
     into: bool = False
+    arrays: str = "numpy"
 
     @property
     def id(self) -> str:
         """The id of the test."""
-        return f"{self.op}{'_out' if self.into else ''}-{self.shape.name.replace(' ', '_')}-{self.dtype}"
+        arrays = "" if self.arrays == "numpy" else f"{self.arrays}-"
+        return f"{arrays}{self.op}{'_out' if self.into else ''}-{self.shape.name.replace(' ', '_')}-{self.dtype}"
 
 
 def cells() -> list[Cell]:
@@ -99,6 +102,7 @@ def cells() -> list[Cell]:
                 every.append(Cell(op, shape, dtype))
                 if op in ("softmax", "log_softmax"):
                     every.append(Cell(op, shape, dtype, into=True))
+    every += [Cell(op, shape, "float32", arrays="torch") for op in TORCH_OPS for shape in SHAPES]
     return every + [Cell(op, shape, "float32") for op in LINEAR for shape in LAYERS]
 
 
@@ -140,10 +144,13 @@ def truth(op: str, shape: Shape, dtype: str) -> tuple[np.ndarray, ...]:
     if op == "logsumexp":
         return (np.squeeze(top + log_sum, axis),)
     x -= log_sum
-    if op == "log_softmax":
-        return (x,)
-    if op == "softmax":
-        return (np.exp(x),)
+    if op.startswith(("softmax", "log_softmax")):
+        y, p, dy = x if op.startswith("log") else np.exp(x), np.exp(x), inputs.logits.astype(np.float64)
+        if not op.endswith("backward"):
+            return (y,)
+        if op.startswith("log"):
+            return y, dy - p * dy.sum(axis, keepdims=True)
+        return y, p * (dy - (p * dy).sum(axis, keepdims=True))
     index = np.expand_dims(inputs.labels, axis)
     loss = -np.take_along_axis(x, index, axis).mean()
     if op == "cross_entropy":
@@ -182,18 +189,28 @@ class Competitor:
     ops: tuple[str, ...] = OPS + LINEAR
     dtypes: tuple[str, ...] = tuple(DTYPES)
     into: bool = False  # has `out=`, so that it is timed with it too
+    arrays: str = "numpy"  # whose cells it is timed in
+    some: bool = False  # only where the shape is timed in all dtypes
 
     def enters(self, cell: Cell) -> bool:
         """Tell whether it can do what is timed, here."""
-        able = cell.op in self.ops and cell.dtype in self.dtypes
-        return able and all(importlib.util.find_spec(name) is not None for name in self.requires)
+        able = cell.op in self.ops and cell.dtype in self.dtypes and cell.arrays == self.arrays
+        return (
+            able
+            and (cell.shape.all_dtypes or not self.some)
+            and all(importlib.util.find_spec(name) is not None for name in self.requires)
+        )
 
 
-OURS = Competitor("logitx", ("logitx",), peers.logitx_numpy, into=True)
+OURS = "logitx"
 COMPETITORS = (
+    Competitor(OURS, ("logitx",), peers.logitx_numpy, into=True),
+    Competitor(OURS, ("logitx", "torch"), peers.logitx_torch, ops=TORCH_OPS, arrays="torch"),
     Competitor("SciPy", ("scipy",), peers.scipy, ops=OPS[:3], dtypes=("float32", "float64")),
     Competitor("PyTorch", ("torch",), peers.torch),
     Competitor("PyTorch, chunked", ("torch",), peers.torch_chunked, ops=LINEAR),
     Competitor("JAX", ("jax", "optax"), peers.jax, dtypes=("float32", "float16", "bfloat16")),
+    Competitor("PyTorch", ("torch",), peers.torch_eager, ops=TORCH_OPS, arrays="torch"),
+    Competitor("torch.compile", ("torch",), peers.torch_compiled, ops=TORCH_OPS, arrays="torch", some=True),
     Competitor("ONNX Runtime", ("onnxruntime", "onnx"), peers.onnxruntime, ops=OPS[:3], dtypes=("float32", "float64")),
 )

@@ -95,6 +95,56 @@ def torch_chunked(cell: Cell, inputs: Inputs) -> Call:
     return _torch_layer(cell, inputs, lambda h, w: function(h, w, labels, options=options))
 
 
+def _on_tensors(cell: Cell, inputs: Inputs, function: Callable[..., Any]) -> Call:
+    """Call `function` on tensors, and where the cell says so go backward through it, from a gradient as large."""
+    import torch
+
+    logits, labels = torch.from_numpy(inputs.logits), torch.from_numpy(inputs.labels)
+    given = (labels,) if cell.op.startswith("cross_entropy") else ()
+    if not cell.op.endswith("backward"):
+        return lambda: function(logits, *given)
+    dy = torch.ones(()) if given else logits
+
+    def forward_and_backward() -> tuple[Any, Any]:
+        leaf = logits.detach().requires_grad_()
+        value = function(leaf, *given)
+        value.backward(dy)
+        return value.detach(), leaf.grad
+
+    return forward_and_backward
+
+
+def logitx_torch(cell: Cell, inputs: Inputs) -> Call:
+    """PyTorch tensors in, PyTorch tensors out."""
+    import logitx
+
+    function, axis = getattr(logitx, cell.op.removesuffix("_and_backward")), inputs.axis
+    return _on_tensors(cell, inputs, lambda x, *labels: function(x, *labels, axis))
+
+
+def _theirs(cell: Cell, axis: int) -> Callable[..., Any]:
+    import torch
+
+    op = cell.op.removesuffix("_and_backward")
+    if op == "cross_entropy":
+        return lambda x, labels: torch.nn.functional.cross_entropy(torch.movedim(x, axis, 1), labels)
+    function = torch.logsumexp if op == "logsumexp" else getattr(torch.nn.functional, op)
+    return lambda x: function(x, axis)
+
+
+def torch_eager(cell: Cell, inputs: Inputs) -> Call:
+    """torch.nn.functional."""
+    return _on_tensors(cell, inputs, _theirs(cell, inputs.axis))
+
+
+def torch_compiled(cell: Cell, inputs: Inputs) -> Call:
+    """torch.nn.functional, compiled for the shape."""
+    import torch
+
+    torch.compiler.reset()
+    return _on_tensors(cell, inputs, torch.compile(_theirs(cell, inputs.axis), dynamic=False))
+
+
 def jax(cell: Cell, inputs: Inputs) -> Call:
     """jax.nn and optax, jitted."""
     import jax

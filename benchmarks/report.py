@@ -31,8 +31,9 @@ def rows(recorded: Row) -> list[Row]:
 
 
 def rival(row: Row) -> tuple[str, float]:
-    """Return the fastest peer and how many times as long as ours it takes."""
-    peers = {name: s for name, s in row["seconds"].items() if name != "logitx" and name not in LIMITS}
+    """Return the fastest peer and how many times as long as ours it takes; what is compiled for a shape is no peer."""
+    aside = ("logitx", "torch.compile", *LIMITS)
+    peers = {name: s for name, s in row["seconds"].items() if name not in aside}
     name = min(peers, key=peers.__getitem__)
     return name, peers[name] / row["seconds"]["logitx"]
 
@@ -45,6 +46,8 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 def group_of(row: Row) -> str:
     """Return the line of the summary that a row counts for."""
+    if row["arrays"] != "numpy":
+        return f"`{row['op']}`, {row['arrays']} tensors"
     if "softmax" in row["op"]:
         axis = "last axis" if row["axis"] == -1 else "other axes"
         return f"softmax, log_softmax, {axis}{', `out=`' if row['into'] else ''}"
@@ -76,7 +79,7 @@ def table(found: list[Row]) -> Iterator[str]:
     yield "|---" * (len(names) + 2) + "|"
     for row in found:
         cells = [milliseconds(row["seconds"][name]) if name in row["seconds"] else "" for name in names]
-        into = ", `out=`" if row["into"] else ""
+        into = ", `out=`" if row["into"] else "" if row["arrays"] == "numpy" else f", {row['arrays']} tensors"
         name, ratio = rival(row)
         yield f"| `{row['op']}` {row['shape']} {row['dtype']}{into} | {' | '.join(cells)} | {ratio:.2f} ({name}) |"
 
@@ -129,6 +132,12 @@ def page(found: list[Row], machine: str, versions: str) -> str:
     return "\n".join(lines)
 
 
+def is_drawn(row: Row) -> bool:
+    """Tell whether a row is in the picture."""
+    timed = row["dtype"] == "float32" and row["size"] >= LARGE and not row["into"] and row["arrays"] == "numpy"
+    return timed and not is_layer(row)
+
+
 def draw(found: list[Row], machine: str, path: Path) -> None:
     """Draw a bar a competitor and cell, as nanoseconds an element, and the limit of the memory as a line."""
     import matplotlib as mpl
@@ -136,8 +145,7 @@ def draw(found: list[Row], machine: str, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    found = [row for row in found if row["dtype"] == "float32" and row["size"] >= LARGE and not row["into"]]
-    found = [row for row in found if not is_layer(row)]
+    found = [row for row in found if is_drawn(row)]
     ops = list(dict.fromkeys(row["op"] for row in found))
     shapes = list(dict.fromkeys(row["shape"] for row in found))
     plt.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False}

@@ -7,6 +7,7 @@ the limits of the memory, into the same record.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def check(results: Any, right: tuple[np.ndarray, ...], dtype: str) -> None:
     """Compare with a bound that the plain formula keeps: this guards against timing something else."""
     results = flat(results) if isinstance(results, tuple | list) else [results]
     # Some peers round every intermediate of a half to a half, so their small gradients miss by a share of the largest
-    eps, share = {"float16": (2e-2, 0.1), "bfloat16": (1e-1, 0.1)}.get(dtype, (2e-4, 0.01))
+    eps, share = {"float16": (2e-2, 0.1), "bfloat16": (1e-1, 0.1)}.get(dtype, (2e-4, 0.05))
     for result, one in zip(results, right, strict=True):
         np.testing.assert_allclose(numbers(result), one, rtol=eps, atol=eps * share * float(np.abs(one).max()))
 
@@ -69,7 +70,7 @@ def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
     """Return everybody's call, each checked."""
     right = truth(cell.op, cell.shape, cell.dtype)
     calls = {}
-    for competitor in (OURS, *COMPETITORS):
+    for competitor in COMPETITORS:
         if competitor.enters(cell):
             call = competitor.prepare(cell, inputs)
             check(call(), right, cell.dtype)
@@ -77,16 +78,17 @@ def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
     return calls
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch.compile itself
 @pytest.mark.parametrize("cell", [pytest.param(cell, id=cell.id) for cell in cells()])
 def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> None:
     smoke = request.config.getoption("--smoke")
     shape: Shape = cell.shape.small() if smoke else cell.shape
-    cell = Cell(cell.op, shape, cell.dtype, cell.into)
+    cell = dataclasses.replace(cell, shape=shape)
     inputs = make(shape, cell.dtype)
     others = contestants(cell, inputs)
-    ours = others.pop(OURS.name)
+    ours = others.pop(OURS)
     others |= limits(inputs)
-    single = {name: min(once(call, 1) for _ in range(2)) for name, call in {**others, OURS.name: ours}.items()}
+    single = {name: min(once(call, 1) for _ in range(2)) for name, call in {**others, OURS: ours}.items()}
     calls = {name: max(1, min(1000, int(2e-4 / seconds))) for name, seconds in single.items()}  # 0.2 ms a sample
     rounds = 3 if smoke else max(LEAST, min(MOST, int(SECONDS / (sum(single.values()) + SETTLE * len(single)))))
     samples: dict[str, list[float]] = {name: [] for name in others}
@@ -101,13 +103,13 @@ def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> No
         turn += 1
         time.sleep(SETTLE)
 
-    benchmark.pedantic(lambda: once(ours, calls[OURS.name]), setup=everybody_else, rounds=rounds, iterations=1)
+    benchmark.pedantic(lambda: once(ours, calls[OURS]), setup=everybody_else, rounds=rounds, iterations=1)
     benchmark.group = cell.op
-    mine = statistics.median(benchmark.stats.stats.data) / calls[OURS.name]
-    medians = {OURS.name: mine, **{name: statistics.median(values) for name, values in samples.items()}}
+    mine = statistics.median(benchmark.stats.stats.data) / calls[OURS]
+    medians = {OURS: mine, **{name: statistics.median(values) for name, values in samples.items()}}
     if shape.features:
         benchmark.extra_info["mebibytes"] = {name: memory.peak(name, cell) for name in medians if name != "product"}
     benchmark.extra_info.update(
         op=cell.op, shape=shape.name, axis=shape.axis, size=shape.size, dtype=cell.dtype, into=cell.into, why=shape.why,
-        seconds=medians,
+        arrays=cell.arrays, seconds=medians,
     )  # fmt: skip

@@ -14,11 +14,12 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+LIBRARIES = "array_api_strict|dask|jax|lightgbm|pandas|polars|sklearn|tensorflow|torch|xarray|xgboost"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def installed(code: str) -> bool:
-    frameworks = re.findall(r"import (jax|torch|array_api_strict)\b", code)
+    frameworks = re.findall(rf"^>>> (?:import|from) ({LIBRARIES})\b", code, re.MULTILINE)
     return all(importlib.util.find_spec(framework) is not None for framework in frameworks)
 
 

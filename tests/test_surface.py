@@ -29,7 +29,18 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 HELPERS = {"backends", "which", "use_backend", "set_num_threads", "warmup"}
 OPERATIONS = [name for name in vars(Backend) if not name.startswith("_") and name != "accepts"]
-FRAMEWORKS = ("numba", "jax", "torch", "array_api_compat.numpy", "array_api_compat.torch", "array_api_compat.dask")
+FRAMEWORKS = (
+    "numba",
+    "jax",
+    "torch",
+    "tensorflow",
+    "pandas",
+    "polars",
+    "xarray",
+    "dask",
+    "array_api_compat.numpy",
+    "array_api_compat.torch",
+)
 
 
 def name_of(path: Path) -> str:

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+
 from logitx import _arguments
+from logitx._arguments.labels import Labels, dress
 from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
-from logitx._typing import Array, Backend, LossParts, Plan
+from logitx._typing import Array, Backend, LossParts, Plan, Prepares
 from logitx.backends import BACKENDS, BackendRow
 
 
@@ -92,7 +95,7 @@ def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     raise _refuse(plan, operands)
 
 
-def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
+def which(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Choice:
     """Say which backend `choose` returns, and why the others do not come first."""
     choice, declined = None, []
     for row, reason in _rows(plan.family):
@@ -108,16 +111,53 @@ def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
     return Choice(name, why, tuple(declined))
 
 
-def run(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def prepared(
+    op: str, x: Array, axis: Any, temperature: Any, softcap: Any, empty: Any, dtype: Any
+) -> Callable[[Array], Array] | None:
+    """Return a function of the array alone, if one look-up can tell all that is to be checked and chosen.
+
+    A softmax of ten numbers takes 0.3 us, its way through checks, plan and choice 3 us.
+    """
+    if type(x) is not np.ndarray:
+        return None
+    try:
+        return _prepared(op, x.shape, x.dtype, axis, temperature, softcap, empty, dtype, _forced.get())
+    except TypeError:  # an option that is an array cannot be looked up
+        return None
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _prepared(
+    op: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    axis: Any,
+    temperature: Any,
+    softcap: Any,
+    empty: Any,
+    requested: Any,
+    forced: str | None,
+) -> Callable[[Array], Array] | None:
+    try:
+        example = np.empty(shape, dtype)
+        plan, operands, *_ = _arguments.over_axis(op, example, axis, None, temperature, softcap, empty, requested, None)
+    except (TypeError, ValueError, MemoryError):
+        return None  # the ordinary way says what is wrong
+    backend = choose(plan, operands)
+    return backend.prepare(plan, operands) if isinstance(backend, Prepares) else None
+
+
+def run(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run an operation on the chosen backend and wrap its results."""
-    return _WRAP[plan.op](FAMILIES[plan.family], plan, getattr(choose(plan, operands), plan.op)(plan, *operands))
+    result = _WRAP[plan.op](FAMILIES[plan.family], plan, getattr(choose(plan, operands), plan.op)(plan, *operands))
+    return result if labels is None else dress(labels, plan, result)
 
 
-def run_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def run_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run an operation whose last operand is an output, of the shape of the logits."""
     *inputs, out = operands
     if out is None:
-        return run(plan, operands)
+        return run(plan, operands, labels)
     family = FAMILIES[plan.family]
     folded = fold_as_view(family, out, plan.layout)
     result = getattr(choose(plan, operands), plan.op)(plan, *inputs, folded)
@@ -126,10 +166,10 @@ def run_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
     return out
 
 
-def run_reduction_into(plan: Plan, operands: tuple[Any, ...]) -> Any:
+def run_reduction_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
     """Run logsumexp, whose output is too small to be worth a backend's writing to it."""
     *inputs, out = operands
-    result = run(plan, tuple(inputs))
+    result = run(plan, tuple(inputs), labels)
     if out is None:
         return result
     value = result[0] if plan.return_sign else result
@@ -258,6 +298,7 @@ def _run_in_graph(run: Callable[..., Any]) -> Callable[..., Any]:
 
 # Dynamo reads what is named here instead of the function: `run(*check(...))` becomes one node of its graph, that does
 # both. Nobody else looks at this name, so that it costs an ordinary call nothing.
+prepared._torchdynamo_inline = lambda *_: None  # type: ignore[attr-defined]
 for _check in CHECKS:
     _check._torchdynamo_inline = _check_later(_check)  # type: ignore[attr-defined]
 for _run in RUNS:

@@ -6,8 +6,9 @@ the operation's signature, ``None`` where absent), and results. This module impo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 Array = Any  # any array type; the concrete type comes back as it went in
 Scalar = Any  # a Python number, or a 0-d array of the logits' family
@@ -86,6 +87,14 @@ class LabelError(ValueError):
     def __reduce__(self) -> tuple[type[ValueError], tuple[str]]:
         """Pickle as a plain ValueError: the plan that made the message need not travel."""
         return ValueError, (str(self),)
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """What a backend may define beside its operations."""
+
+    def prepare(self, plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array], Array] | None:
+        """Return a function of the first array that repeats this call on others of its shape and dtype, or None."""
 
 
 class Backend(Protocol):

@@ -14,10 +14,13 @@ from typing import Any
 from logitx._arguments import operands as _operands
 from logitx._arguments import products as _products
 from logitx._arguments.axes import layout as _layout
+from logitx._arguments.labels import Labelled, Labels, bare, is_labelled, take_apart
+from logitx._arguments.labels.layer import take_layer_apart
 from logitx._arrays import FLOATS, Family, dtype_name, fold
 from logitx._typing import Array, Plan
 
-Call = tuple[Plan, tuple[Any, ...]]
+# The last only where arrays have labels, which are put back on the results.
+Call = tuple[Plan, tuple[Any, ...]] | tuple[Plan, tuple[Any, ...], Labels]
 
 _CHOICES = {"empty": ("nan", "zero"), "reduction": ("none", "sum", "mean")}
 
@@ -105,7 +108,10 @@ def over_axis(
     op: str, x: Any, axis: Any, where: Any, temperature: Any, softcap: Any, empty: Any, dtype: Any, out: Any
 ) -> Call:
     """Check softmax and log_softmax."""
-    family, array, plan = _start(op, "x", x, axis, dtype, False, (("empty", empty),))
+    try:
+        family, array, plan = _start(op, "x", x, axis, dtype, False, (("empty", empty),))
+    except Labelled:
+        return take_apart(over_axis, op, x, axis, where, temperature, softcap, empty, dtype, out)
     lay = plan.layout
     where = _operands.like_logits("where", where, family, array, lay, "bool")
     temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
@@ -117,7 +123,10 @@ def over_axis(
 def logsumexp(x: Any, axis: Any, b: Any, where: Any, keepdims: Any, return_sign: Any, dtype: Any, out: Any) -> Call:
     """Check logsumexp; `out` is the last operand, and no backend's."""
     facts = (("keepdims", bool(keepdims)), ("return_sign", bool(return_sign)))
-    family, array, plan = _start("logsumexp", "x", x, axis, dtype, False, facts)
+    try:
+        family, array, plan = _start("logsumexp", "x", x, axis, dtype, False, facts)
+    except Labelled:
+        return take_apart(logsumexp, x, axis, b, where, keepdims, return_sign, dtype, out)
     lay = plan.layout
     b = _operands.like_logits("b", b, family, array, lay)
     where = _operands.like_logits("where", where, family, array, lay, "bool")
@@ -129,7 +138,7 @@ def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     """Check the shape of the targets, and fold probabilities."""
     targets = _operands.adopt("targets", targets, family, logits)
     lay, shape, dtype = plan.layout, tuple(targets.shape), dtype_name(targets.dtype)
-    if shape == (lay.rows if plan.hard else lay.given):
+    if _operands.same(shape, lay.rows if plan.hard else lay.given):
         return targets if plan.hard else fold(family, targets, lay)
     fix = ""
     if plan.hard and shape == lay.given:
@@ -192,7 +201,13 @@ def cross_entropy(
     """Check cross_entropy and cross_entropy_value_and_grad."""
     labels = _labels(targets, ignore_index)
     facts = (("reduction", reduction), ("empty", empty), ("return_parts", bool(return_parts)), *labels)
-    family, array, plan = _start(op, "logits", logits, axis, dtype, True, facts)
+    try:
+        family, array, plan = _start(op, "logits", logits, axis, dtype, True, facts)
+    except Labelled:
+        return take_apart(
+            cross_entropy, op, logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
+            z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
+        )  # fmt: skip
     lay = plan.layout
     targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
     label_smoothing = _operands.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay)
@@ -210,6 +225,9 @@ def _labels(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
     """Tell class ids from probabilities by the dtype."""
     dtype = _operands.dtype_of("targets", targets)
     hard = _operands.is_integer(dtype)
+    if not hard and dtype not in FLOATS and is_labelled(targets):  # whose library may have dtypes of its own
+        dtype = dtype_name(bare(targets, "targets").dtype)
+        hard = _operands.is_integer(dtype)
     if not hard and dtype not in FLOATS:
         raise TypeError(f"targets: dtype {dtype} is not allowed; allowed are integer ids and floating probabilities")
     return ("hard", hard), ("ignore_index", _ignored_id(ignore_index, hard))
@@ -221,6 +239,11 @@ def _loss(
     lay = plan.layout
     if lay.n == 0:
         raise ValueError(f"logits: shape {lay.given} has no class along axis {lay.axes}; allowed are 1 or more")
+    if lay.n is None:
+        raise ValueError(
+            f"logits: shape {lay.given} has no known length along axis {lay.axes}; allowed are known numbers of"
+            " classes, set it with tensorflow.ensure_shape"
+        )
     targets = _targets(plan, targets, family, logits)
     class_weight = _operands.class_weight(class_weight, family, logits, lay)
     return targets, class_weight, _operands.sample_weight(sample_weight, family, logits, lay)
@@ -229,7 +252,10 @@ def _loss(
 def cross_entropy_grad_hess(logits: Any, targets: Any, axis: Any, class_weight: Any, sample_weight: Any) -> Call:
     """Check cross_entropy_grad_hess."""
     facts = (("reduction", "sum"), *_labels(targets, None))
-    family, array, plan = _start("cross_entropy_grad_hess", "logits", logits, axis, None, False, facts)
+    try:
+        family, array, plan = _start("cross_entropy_grad_hess", "logits", logits, axis, None, False, facts)
+    except Labelled:
+        return take_apart(cross_entropy_grad_hess, logits, targets, axis, class_weight, sample_weight)
     targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
     return plan, (fold(family, array, plan.layout), targets, class_weight, sample_weight)
 
@@ -253,7 +279,13 @@ def linear_cross_entropy(
 ) -> Call:
     """Check linear_cross_entropy and linear_cross_entropy_value_and_grad; the layout is that of the logits."""
     labels = _labels(targets, ignore_index)
-    family, array = _operands.first("hidden", hidden)
+    try:
+        family, array = _operands.first("hidden", hidden)
+    except Labelled:
+        return take_layer_apart(
+            linear_cross_entropy, op, hidden, weight, targets, bias, class_weight, sample_weight, ignore_index,
+            label_smoothing, z_loss, softcap, temperature, reduction, empty, block_bytes,
+        )  # fmt: skip
     array, weight, bias = _products.factors(family, array, weight, bias)
     gradients = tuple(dtype_name(one.dtype) for one in (array, weight, bias) if one is not None)
     facts = (
@@ -276,7 +308,10 @@ def linear_cross_entropy(
 
 def vjp(op: str, names: tuple[str, str], value: Any, cotangent: Any, axis: Any) -> Call:
     """Check softmax_vjp and log_softmax_vjp."""
-    family, array, plan = _start(op, names[0], value, axis, None, False, ())
+    try:
+        family, array, plan = _start(op, names[0], value, axis, None, False, ())
+    except Labelled:
+        return take_apart(vjp, op, names, value, cotangent, axis)
     cotangent = _operands.same_shape(names[1], cotangent, family, array, plan.layout, names[0])
     return plan, (fold(family, array, plan.layout), cotangent)
 
@@ -286,7 +321,12 @@ def merge_logsumexp(a: Any, b: Any) -> Call:
     names = ("a", "b")
     if _operands.is_plain(a) and not _operands.is_plain(b):  # a number or list follows the other argument
         names, a, b = ("b", "a"), b, a
-    family, one = _operands.first(names[0], a)
+    try:
+        family, one = _operands.first(names[0], a)
+    except Labelled:
+        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)))
+    if is_labelled(b):
+        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)))
     two = _operands.adopt(names[1], b, family, one)
     kinds = [
         _dtypes(n, dtype_name(x.dtype), _default_float(family, x), None, False)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 from logitx._typing import Layout
@@ -35,6 +36,12 @@ def _class_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(axes)
 
 
+def _product(lengths: Iterable[int]) -> int:
+    """Multiply; None where a length is None, as those are that a framework does not know while it traces."""
+    lengths = tuple(lengths)
+    return None if None in lengths else math.prod(lengths)  # type: ignore[return-value]
+
+
 def layout(shape: tuple[int, ...], axis: Any) -> Layout:
     """Say how an array of this shape is seen as one with a single class axis."""
     ndim = len(shape)
@@ -46,7 +53,12 @@ def layout(shape: tuple[int, ...], axis: Any) -> Layout:
         order, position = batch + axes, len(batch)
     permuted = tuple(shape[d] for d in order)
     before, after = permuted[:position], permuted[position + len(axes) :]
-    n = math.prod(shape[d] for d in axes)
+    n = _product(shape[d] for d in axes)
+    if n is None and len(axes) > 1:
+        raise ValueError(
+            f"axis: {axes} of shape {shape} has lengths that are not known while TensorFlow traces; allowed are one"
+            " axis or known lengths, set them with tensorflow.ensure_shape"
+        )
     moved = order != tuple(range(ndim))
     return Layout(
         given=shape,
@@ -57,9 +69,9 @@ def layout(shape: tuple[int, ...], axis: Any) -> Layout:
         permuted=permuted,
         shape=(*before, n, *after),
         axis=position,
-        outer=math.prod(before),
+        outer=_product(before),
         n=n,
-        inner=math.prod(after),
+        inner=_product(after),
         rows=tuple(shape[d] for d in batch),
         kept=tuple(1 if d in axes else shape[d] for d in range(ndim)),
         column=(*before, 1, *after),

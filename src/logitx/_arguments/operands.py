@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from logitx._arguments.labels import Labelled, bare, is_labelled
 from logitx._arrays import FLOATS, Family, constant, dtype_name, family_of, fold
 from logitx._typing import Array, Layout, Scalar
 
@@ -19,6 +20,9 @@ def is_integer(name: str) -> bool:
 def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
     """Return an operand as an array of the family of `x`, on its device; NumPy data may come to arrays on the CPU."""
     found = family_of(value)
+    if found is None and is_labelled(value):  # by position: the logits have no labels to compare
+        value = bare(value, name)
+        found = family_of(value)
     if found is None:
         raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known()}")
     if found is family and found.name != "numpy":
@@ -27,7 +31,11 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
                 f"{name}: lies on device {found.device(value)}, the logits on {found.device(x)}; move one of them"
             )
         return value
-    if found.name != "numpy":
+    if found.name != "numpy" and name == "targets" and is_integer(dtype_name(value.dtype)) and found.readable(value):
+        value = (
+            found.to_numpy(value) if found.to_numpy is not None else _on_host(value)
+        )  # ids: nothing to differentiate
+    elif found.name != "numpy":
         raise TypeError(
             f"{name}: a {found.name} array cannot go with logits of {family.name}; convert one to the other's library"
         )
@@ -36,16 +44,27 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
         return array
     if not constant(value) and "cpu" not in str(family.device(x) or "cpu").lower():
         raise TypeError(f"{name}: is a NumPy array, the logits lie on device {family.device(x)}; move one of them")
+    if not array.dtype.isnative:  # which NumPy alone knows
+        array = array.astype(array.dtype.newbyteorder("="))
     return family.adopt(array, x)
 
 
+def _on_host(value: Array) -> np.ndarray[Any, Any]:
+    return np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
+
+
 def _known() -> str:
-    return "allowed are NumPy, JAX, PyTorch and Array API arrays, lists and numbers; convert with numpy.asarray"
+    return (
+        "allowed are NumPy, JAX, PyTorch, TensorFlow and Array API arrays, pandas, polars and xarray objects, lists and"
+        " numbers; convert with numpy.asarray"
+    )
 
 
 def first(name: str, x: Any) -> tuple[Family, Array]:
     """Return the family of the array that decides, and the array; lists and numbers become NumPy arrays."""
     family = family_of(x)
+    if family is None and is_labelled(x):
+        raise Labelled
     if family is None:
         raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known()}")
     if family.name == "numpy" and not isinstance(x, np.ndarray):
@@ -62,6 +81,8 @@ def dtype_of(name: str, value: Any) -> str:
     """Return the name of the dtype of an operand that may still be a list."""
     if hasattr(value, "dtype"):
         return dtype_name(value.dtype)
+    if is_labelled(value):  # a frame has a dtype a column
+        return dtype_name(bare(value, name).dtype)
     return dtype_name(first(name, value)[1].dtype)
 
 
@@ -77,7 +98,18 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     """Tell whether an array of `shape` broadcasts to exactly `to`."""
     if len(shape) > len(to):
         return False
-    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
+    return all(a in (1, b) or _unknown(a, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
+
+
+def _unknown(a: int | None, b: int | None) -> bool:
+    return a is None or b is None
+
+
+def same(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Tell whether two shapes are the same, as far as they are known: while TensorFlow traces a length may be None."""
+    return shape == other or (
+        len(shape) == len(other) and all(a == b or _unknown(a, b) for a, b in zip(shape, other, strict=True))
+    )
 
 
 def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dtype: str | None = None) -> Array:
@@ -102,7 +134,7 @@ def same_shape(name: str, value: Any, family: Family, x: Array, lay: Layout, of:
     """Check and fold a floating operand that has exactly the shape of the first array."""
     value = adopt(name, value, family, x)
     real(name, value, ", ".join(FLOATS))
-    if tuple(value.shape) != lay.given:
+    if not same(tuple(value.shape), lay.given):
         raise ValueError(
             f"{name}: shape {tuple(value.shape)} is not allowed; allowed is exactly that of {of}, {lay.given}"
         )
@@ -168,7 +200,7 @@ def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
         return None
     value = adopt("class_weight", value, family, x)
     real("class_weight", value, "real dtypes")
-    if tuple(value.shape) != (lay.n,):
+    if not same(tuple(value.shape), (lay.n,)):
         raise ValueError(
             f"class_weight: shape {tuple(value.shape)} is not allowed; allowed is ({lay.n},), one weight a class"
         )

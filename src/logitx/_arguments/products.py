@@ -16,6 +16,12 @@ def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> tuple[Arra
     bias = None if bias is None else adopt("bias", bias, family, hidden)
     if hidden.ndim == 0:
         raise ValueError("hidden: shape () is not allowed; allowed are shapes with the features on the last axis")
+    for name, x in (("hidden", hidden), ("weight", weight)):
+        if None in tuple(x.shape):
+            raise ValueError(
+                f"{name}: shape {tuple(x.shape)} has a length that is not known; allowed are known lengths, set them"
+                " with tensorflow.ensure_shape"
+            )
     if weight.ndim != 2 or weight.shape[0] == 0:
         raise ValueError(
             f"weight: shape {tuple(weight.shape)} is not allowed; allowed is (classes, features), with 1 class or more"

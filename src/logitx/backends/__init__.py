@@ -20,7 +20,7 @@ BACKENDS: tuple[BackendRow, ...] = (
     BackendRow(
         name="numba",
         module="logitx.backends.numba",
-        families=("numpy", "torch"),
+        families=("numpy", "torch", "tensorflow"),
         requires="numba",
         summary="fused Numba kernels on the CPU",
     ),
@@ -39,9 +39,16 @@ BACKENDS: tuple[BackendRow, ...] = (
         summary="derivatives and operators of PyTorch around the kernels",
     ),
     BackendRow(
+        name="tensorflow",
+        module="logitx.backends.tensorflow",
+        families=("tensorflow",),
+        requires="tensorflow",
+        summary="gradients of TensorFlow around the kernels",
+    ),
+    BackendRow(
         name="generic",
         module="logitx.backends.generic",
-        families=("numpy", "torch", "jax", "array_api"),
+        families=("numpy", "torch", "jax", "tensorflow", "dask", "array_api"),
         requires=None,
         summary="the Array API standard, on any array and device",
     ),

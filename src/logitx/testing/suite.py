@@ -14,7 +14,8 @@ from logitx.testing.cases import FLOATS, Case, Data, NDArray, row_shape, to_rows
 from logitx.testing.compare import Mismatch, assert_matches, wider
 from logitx.testing.expect import Expected
 from logitx.testing.ops import OPS, Op, expected
-from logitx.testing.targets import TARGETS, Target
+from logitx.testing.target import Target
+from logitx.testing.targets import TARGETS
 
 
 class Cell(NamedTuple):
@@ -51,10 +52,11 @@ def cells(targets: Iterable[Target] = TARGETS, ops: Iterable[Op] = OPS) -> list[
 
 
 def cases_of(cell: Cell) -> list[Case]:
-    """Return the cases of a cell: all special ones, and the target's share of those of the grid."""
+    """Return the cases of a cell: all special ones, and the target's share of those of the grid, that fit."""
     share, of = cell.target.share
     cases = cell.op.cases(cell.dtype)
-    return [case for i, case in enumerate(cases) if case.special or i % of == share]
+    chosen = [case for i, case in enumerate(cases) if case.special or i % of == share]
+    return [case for case in chosen if cell.target.fits(case)]
 
 
 def check(cell: Cell, cases: Iterable[Case] | None = None) -> Report:

@@ -9,132 +9,18 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
-import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from logitx.testing.cases import NDArray
-
-Exact = tuple[NDArray, str]  # values in float64, int64 or bool, and the name of the dtype
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """One kind of array, and how functions are called with it.
-
-    Attributes
-    ----------
-    name : str
-        As in the ids of the tests.
-    requires : tuple of str
-        Modules that must be importable.
-    backend : str or None
-        The backend forced by ``logitx.use_backend``; None leaves the choice to the library.
-    make : callable
-        ``make(values, dtype, memory)``: an array of these exact values, of the dtype of that name.
-    read : callable
-        ``read(array)``: the exact values, and the name of the dtype.
-    dtype : callable
-        ``dtype(name)``: the library's own object for the dtype of that name.
-    default_float : callable
-        ``default_float(x64)``: name of the dtype that integers become.
-    problem : callable
-        ``problem(array, elementwise)``: None, or why this is not the kind of array that a call must return.
-    call : callable
-        ``call(function, args, options)``: the result. Options that are arrays are those with ``is_array``.
-    is_array : callable
-        Tell whether an option is an array of this kind.
-    session : callable
-        ``session(x64)``: a context in which arrays are made and functions are called; `x64` says that the case holds
-        a float64.
-    declines : tuple of str
-        What the backend may give as a reason not to run a case; the case then goes to the automatic choice.
-    missing : mapping of str to str
-        Columns of the table of cells that do not exist here, each with the reason.
-    writable : bool
-        Arrays can be written: ``out=`` is tested.
-    share : tuple of int
-        ``(k, m)``: of the cases with pairs of options, those numbered k modulo m are run. Less than all is for targets
-        that run the same compiled code and deal its cases out among themselves; all run every special value.
-    serial_sums : bool
-        The namespace may add terms one by one, as NumPy does along all axes but the last: the error of a sum grows
-        with its length, and so does what is allowed from 16 classes on.
-    """
-
-    name: str
-    requires: tuple[str, ...]
-    backend: str | None
-    make: Callable[[NDArray, str, str], Any]
-    read: Callable[[Any], Exact]
-    dtype: Callable[[str], Any]
-    default_float: Callable[[bool], str]
-    problem: Callable[[Any, bool], str | None]
-    is_array: Callable[[Any], bool]
-    call: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] = lambda function, args, options: (
-        function(*args, **options)
-    )
-    session: Callable[[bool], AbstractContextManager[Any]] = lambda x64: contextlib.nullcontext()
-    declines: tuple[str, ...] = ()
-    missing: Mapping[str, str] = field(default_factory=dict)
-    writable: bool = True
-    share: tuple[int, int] = (0, 1)
-    serial_sums: bool = False
-
-    def absent(self, dtype: str | None = None) -> str | None:
-        """Return why this target, or a column of it, cannot run here; None where it can."""
-        for module in self.requires:
-            if importlib.util.find_spec(module) is None:
-                return f"{module} is not installed"
-        if dtype == "bfloat16" and "bfloat16" not in self.missing and importlib.util.find_spec("ml_dtypes") is None:
-            return "ml_dtypes, by which NumPy has bfloat16, is not installed"
-        return self.missing.get(dtype) if dtype is not None else None
-
+from logitx.testing.target import Exact, Target, numpy_dtype, numpy_make, numpy_problem, numpy_read
+from logitx.testing.targets_labelled import LABELLED
+from logitx.testing.targets_tensorflow import TENSORFLOW
 
 # -- NumPy ------------------------------------------------------------------------------------------------------------
-
-
-def _numpy_dtype(name: str) -> Any:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
-
-
-def _numpy_make(values: NDArray, dtype: str, memory: str) -> NDArray:
-    array = np.array(values, dtype=_numpy_dtype(dtype), order="F" if memory == "F" else "C")
-    if memory == "strided" and array.ndim:
-        wide = np.empty((*array.shape[:-1], 2 * array.shape[-1]), dtype=array.dtype)
-        wide[..., ::2] = array
-        array = wide[..., ::2]
-    elif memory == "reversed" and array.ndim:
-        array = np.flip(np.flip(array).copy())
-    elif memory == "readonly":
-        array.flags.writeable = False
-    elif memory == "swapped":
-        array = array.astype(array.dtype.newbyteorder())
-    return array
-
-
-def _numpy_read(array: Any) -> Exact:
-    array = np.asarray(array)
-    if array.dtype.kind == "b":
-        return array.copy(), "bool"
-    exact = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
-    return exact, array.dtype.name
-
-
-def _numpy_problem(array: Any, elementwise: bool) -> str | None:
-    if type(array) is np.ndarray and (elementwise or array.ndim):
-        return None if array.dtype.isnative else f"byte order of {array.dtype} is foreign"
-    if not elementwise and isinstance(array, np.generic):
-        return None
-    return f"type is {type(array).__name__}; expected is an ndarray, or a NumPy scalar for a 0-d reduction"
 
 
 def _numpy(name: str, backend: str, requires: tuple[str, ...] = (), serial_sums: bool = False) -> Target:
@@ -142,11 +28,11 @@ def _numpy(name: str, backend: str, requires: tuple[str, ...] = (), serial_sums:
         name=name,
         requires=requires,
         backend=backend,
-        make=_numpy_make,
-        read=_numpy_read,
-        dtype=_numpy_dtype,
+        make=numpy_make,
+        read=numpy_read,
+        dtype=numpy_dtype,
         default_float=lambda x64: "float64",
-        problem=_numpy_problem,
+        problem=numpy_problem,
         is_array=lambda x: isinstance(x, np.ndarray),
         serial_sums=serial_sums,
     )
@@ -158,7 +44,7 @@ def _numpy(name: str, backend: str, requires: tuple[str, ...] = (), serial_sums:
 def _jax_make(values: NDArray, dtype: str, memory: str) -> Any:
     import jax.numpy
 
-    return jax.numpy.asarray(_numpy_make(values, dtype, "C"))
+    return jax.numpy.asarray(numpy_make(values, dtype, "C"))
 
 
 def _jax_dtype(name: str) -> Any:
@@ -207,7 +93,7 @@ def _jax(name: str, call: Callable[..., Any], share: tuple[int, int]) -> Target:
         requires=("jax",),
         backend="jax",
         make=_jax_make,
-        read=_numpy_read,
+        read=numpy_read,
         dtype=_jax_dtype,
         default_float=lambda x64: "float64" if x64 else "float32",
         problem=_jax_problem,
@@ -322,11 +208,11 @@ def _strict_dtype(name: str) -> Any:
 def _strict_make(values: NDArray, dtype: str, memory: str) -> Any:
     import array_api_strict
 
-    return array_api_strict.asarray(_numpy_make(values, dtype, "C" if memory == "swapped" else memory))
+    return array_api_strict.asarray(numpy_make(values, dtype, "C" if memory == "swapped" else memory))
 
 
 def _strict_read(array: Any) -> Exact:
-    exact, _ = _numpy_read(np.from_dlpack(array))
+    exact, _ = numpy_read(np.from_dlpack(array))
     return exact, str(array.dtype).rpartition(".")[2]
 
 
@@ -379,4 +265,6 @@ TARGETS: tuple[Target, ...] = (
         missing={"float16": _NO_HALVES, "bfloat16": _NO_HALVES},
         serial_sums=True,
     ),
+    *LABELLED,
+    *TENSORFLOW,
 )

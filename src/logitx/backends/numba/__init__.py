@@ -5,21 +5,28 @@ To read: `_rows` (what kernels are made of), `_softmax` (the plainest kernel), `
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from logitx._arrays import FAMILIES, dtype_name
+from logitx._arrays import FAMILIES, dtype_name, namespace_dtype
 from logitx._typing import Array, Plan, Scalar
-from logitx.backends.numba import _kernels, _linear, _losses, _threads
+from logitx.backends.numba import _kernels, _linear, _losses
 from logitx.backends.numba._accepts import accepts
+from logitx.backends.numba._blocks import is_across
+from logitx.backends.numba._compile import Function
 from logitx.backends.numba._losses import Wanted
-from logitx.backends.numba._threads import set_num_threads
+from logitx.backends.numba._memory import OK
+from logitx.backends.numba._threads import CREW, SERIAL, parts_for, set_num_threads
 from logitx.backends.numba._views import (
+    CLASSES,
     HELD,
-    NO_ENTRIES,
-    NO_ROWS,
     blank,
+    done,
     entries,
     given_back,
+    known,
     output,
     per_row,
     rounded,
@@ -38,36 +45,62 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "prepare",
     "set_num_threads",
     "softmax",
     "softmax_vjp",
 ]
 
 
+def prepare(plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array], Array] | None:
+    """Return softmax or log_softmax with all but the array settled; it may have any strides."""
+    x, _, temperature, softcap, _ = operands
+    if plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype or not x.dtype.isnative:
+        return None
+    operation = softmax if plan.op == "softmax" else log_softmax
+    kernel, arguments = _normalizing(plan, False, temperature, softcap)
+    shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
+    empty, crew, (across, log, options, heat, cap, undefined) = np.empty, CREW, arguments
+
+    def call(x: Array) -> Array:
+        out = empty(shape, dtype)
+        parts = 1 if nbytes < SERIAL else parts_for(nbytes)
+        if kernel(x, None, out, axis, across, log, options, heat, cap, undefined, parts, crew.address) == OK:
+            return out
+        return operation(plan, x, None, temperature, softcap, None)
+
+    return call
+
+
 def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """exp(x - max) / sum of exp(x - max)."""
-    return _normalized(plan, x, where, temperature, softcap, out, False)
+    return _normalized(plan, x, where, temperature, softcap, out)
 
 
 def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """(x - max) - log(sum of exp(x - max))."""
-    return _normalized(plan, x, where, temperature, softcap, out, True)
+    return _normalized(plan, x, where, temperature, softcap, out)
 
 
-def _normalized(
-    plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array, log: bool
-) -> Array:
-    compute, result, held = plan.compute, plan.result, stored(plan.dtype, plan.compute)
+def _normalizing(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> tuple[Function, tuple[Any, ...]]:
+    """Return the kernel of softmax and log_softmax, and its arguments that are no array of the caller."""
+    compute, held = plan.compute, stored(plan.dtype, plan.compute)
+    heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
+    ways = is_across(plan), known(plan.op == "log_softmax"), known(masked or heat is not None or cap is not None)
+    undefined = np.nan if plan.empty == "nan" else 0.0
+    return _kernels.normalize(*ways, held, compute, plan.result), (*ways, heat, cap, undefined)
+
+
+def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    result, held = plan.result, stored(plan.dtype, plan.compute)
     view = entries(plan, x, plan.dtype, held)
-    mask = NO_ENTRIES["bool"] if where is None else entries(plan, where, "bool", "bool")
+    mask = None if where is None else entries(plan, where, "bool", "bool")
     written = None if out is None else output(plan, out, result)
     direct = written is not None
     if written is None:
         written = blank(plan, result)
-    undefined = np.nan if plan.empty == "nan" else 0.0
-    heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
-    kernel = _kernels.normalize(held, compute, result)
-    _threads.run(kernel, (view, mask, written, log, heat, cap, undefined), _threads.parts_for(view.nbytes))
+    kernel, settled = _normalizing(plan, mask is not None, temperature, softcap)
+    done(kernel(view, mask, written, CLASSES, *settled, parts_for(view.nbytes), CREW.address))
     return out if direct else given_back(plan, written, result, plan.layout.shape)
 
 
@@ -75,15 +108,15 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     compute, held, layout = plan.compute, stored(plan.dtype, plan.compute), plan.layout
     view = entries(plan, x, plan.dtype, held)
-    mask = NO_ENTRIES["bool"] if where is None else entries(plan, where, "bool", "bool")
-    factor = NO_ENTRIES[compute] if b is None else entries(plan, b, dtype_name(b.dtype), compute)
+    mask = None if where is None else entries(plan, where, "bool", "bool")
+    factor = None if b is None else entries(plan, b, dtype_name(b.dtype), compute)
     value = np.empty(layout.outer * layout.inner, HELD[plan.result])
-    sign = np.empty_like(value) if plan.return_sign else NO_ROWS[plan.result]
-    kernel = _kernels.reduce(held, compute, plan.result)
-    arguments = (view, factor, mask, value, sign, NO_ROWS[compute])
-    _threads.run(kernel, arguments, _threads.parts_for(view.nbytes))
+    sign = np.empty_like(value) if plan.return_sign else None
+    ways = is_across(plan), known(mask is not None or factor is not None)
+    kernel = _kernels.reduce(*ways, held, compute, plan.result)
+    done(kernel(view, factor, mask, value, sign, None, CLASSES, *ways, parts_for(view.nbytes), CREW.address))
     found = given_back(plan, value, plan.result, layout.rows)
-    return found, given_back(plan, sign, plan.result, layout.rows) if plan.return_sign else None
+    return found, None if sign is None else given_back(plan, sign, plan.result, layout.rows)
 
 
 def cross_entropy(
@@ -194,9 +227,10 @@ def _pulled_back(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array
     other = stored(dtype, compute)
     view = entries(plan, value, plan.dtype, held)
     written = blank(plan, plan.result)
-    kernel = _kernels.pull_back(held, other, compute, plan.result)
-    arguments = (view, entries(plan, cotangent, dtype, other), written, log, NO_ROWS[compute])
-    _threads.run(kernel, arguments, _threads.parts_for(view.nbytes))
+    across = is_across(plan)
+    kernel = _kernels.pull_back(across, held, other, compute, plan.result)
+    pulled = entries(plan, cotangent, dtype, other)
+    done(kernel(view, pulled, written, CLASSES, across, log, None, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 
 

@@ -15,7 +15,16 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return None
     if FAMILIES[plan.family].to_numpy is None:
         return f"arrays of {plan.family} are not NumPy arrays in memory"
-    return _watched(plan, operands)
+    return _WATCHED[plan.family](plan, operands)
+
+
+def _taped(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Return why a call on tensors of TensorFlow needs TensorFlow's own operations."""
+    family = FAMILIES[plan.family]
+    xp = family.namespace(operands[0])
+    if not all(family.readable(one) for one in operands if hasattr(one, "dtype")):
+        return "a tensor is not plain memory on the CPU"
+    return "a tape is recording" if xp.recording() else None
 
 
 def _watched(plan: Plan, operands: tuple[Any, ...]) -> str | None:
@@ -37,3 +46,6 @@ def _watched(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         if operand.layout is not torch.strided or operand.is_neg():
             return "a tensor is not strided memory"
     return None
+
+
+_WATCHED = {"torch": _watched, "tensorflow": _taped}

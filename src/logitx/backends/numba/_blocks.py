@@ -17,13 +17,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-from numba.extending import overload
-from numba.np.numpy_support import as_dtype
-
+from logitx._typing import Plan
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import least, load, misalignment, spread, store, width
-from logitx.backends.numba._storage import read_lanes, read_one, write
+from logitx.backends.numba._lanes import LANES, least, width
 
 FEW = 6  # up to so many vectors of classes, turning rows into columns costs less than folding each row
 TILE_BYTES = 1 << 18  # a fraction of the second-level cache of any processor of the last decade
@@ -33,7 +29,6 @@ MOST_PANELS = 16
 class Geometry(NamedTuple):
     """How the rows of an array are cut into blocks."""
 
-    across: bool
     outer: int
     n: int
     inner: int
@@ -46,14 +41,19 @@ class Geometry(NamedTuple):
     blocks: int
 
 
+def is_across(plan: Plan) -> bool | None:
+    """Choose how to fill lanes: True for one row at a time, None for columns; kernels are compiled for either."""
+    return True if plan.layout.inner == 1 and plan.layout.n > FEW * LANES[plan.compute] else None
+
+
 @primitive
-def geometry(outer: int, n: int, inner: int, lanes: int) -> Any:
-    """Choose how to fill lanes and the size of blocks: from the shape and the compute dtype alone."""
+def geometry(outer: int, n: int, inner: int, lanes: int, across: Any) -> Any:
+    """Choose the size of blocks, from the shape and the compute dtype alone."""
     if outer * n * inner == 0:
-        return Geometry(True, outer, n, inner, 0, 0, 0, 1, 1, 0, 0)
-    if inner == 1 and n > FEW * lanes:
+        return Geometry(outer, n, inner, 0, 1, 0, 1, 1, 0, 0)
+    if across is not None:
         steps = (n + lanes - 1) // lanes
-        return Geometry(True, outer, n, 1, steps, steps * lanes, steps * lanes, 1, outer, outer, outer)
+        return Geometry(outer, n, 1, steps, steps * lanes, steps * lanes, 1, outer, outer, outer)
     stretch = inner if inner >= lanes else outer * inner
     panels = (stretch + lanes - 1) // lanes
     if panels > MOST_PANELS:
@@ -65,20 +65,25 @@ def geometry(outer: int, n: int, inner: int, lanes: int) -> Any:
     most = panels * lanes
     cuts = (stretch + most - 1) // most
     blocks = cuts * (outer * inner // stretch)
-    return Geometry(False, outer, n, inner, n, n * lanes, panels * n * lanes, most, stretch, cuts, blocks)
+    return Geometry(outer, n, inner, n, n * lanes, panels * n * lanes, most, stretch, cuts, blocks)
 
 
 @primitive
-def geometry_of(x: Any, like: Any) -> Any:
+def geometry_of(x: Any, like: Any, across: Any) -> Any:
     """Return the geometry of an array for the compute dtype, that of `like`."""
-    outer, n, inner = x.shape
-    return geometry(outer, n, inner, width(like))
+    return geometry(x.outer, x.n, x.inner, width(like), across)
 
 
 @primitive
-def place(g: Any, block: int) -> Any:
+def blocks_of(g: Any, part: int, parts: int) -> Any:
+    """Return the first block of a part, and the one after its last."""
+    return g.blocks * part // parts, g.blocks * (part + 1) // parts
+
+
+@primitive
+def place(g: Any, block: int, across: Any) -> Any:
     """Return the first row of a block and how many rows it has; rows are counted in C order."""
-    if g.across:
+    if across is not None:
         return block, 1
     start = (block // g.cuts) * g.stretch
     at = (block % g.cuts) * g.most
@@ -86,124 +91,18 @@ def place(g: Any, block: int) -> Any:
 
 
 @primitive
-def used(g: Any, rows: int, tile: Any) -> Any:
-    """Return how many elements of a tile a block of so many rows fills: whole panels."""
-    return (rows + width(tile) - 1) // width(tile) * g.panel
-
-
-def scratch(size: int, like: Any) -> Any:
-    """Return aligned memory for `size` numbers of the dtype of the array `like`."""
-    raise NotImplementedError("only for kernels")
-
-
-@overload(scratch)
-def _scratch(size: Any, like: Any) -> Any:
-    dtype = as_dtype(like.dtype)
-    spare = 64 // dtype.itemsize
-
-    def make(size: Any, like: Any) -> Any:
-        memory = np.empty(size + spare, dtype)
-        first = ((64 - misalignment(memory)) % 64) // memory.itemsize
-        return memory[first : first + size]
-
-    return make
+def panels(g: Any, rows: int, tile: Any, across: Any) -> int:
+    """Return how many panels of a tile a block of so many rows fills."""
+    if across is not None:
+        return 1
+    filled: int = (rows + width(tile) - 1) // width(tile)
+    return filled
 
 
 @primitive
-def load_block(source: Any, g: Any, first: int, rows: int, tile: Any, pad: float) -> None:
-    """Copy a block into a tile; places of a panel that no entry belongs to hold `pad`."""
-    if g.across:
-        _load_row(source, g, first, tile, pad)
-    else:
-        _load_columns(source, g, first, rows, tile, pad)
-
-
-@primitive
-def _load_row(source: Any, g: Any, row: int, tile: Any, pad: float) -> None:
-    lanes = width(tile)
-    stride = source.strides[1]
-    start = row * source.strides[0]
-    store(tile, g.size - lanes, spread(tile, pad))
-    if stride == source.itemsize:
-        for j in range(0, g.n - lanes + 1, lanes):
-            store(tile, j, read_lanes(source, start + j * stride, tile))
-        if g.n < g.size:  # the last vector overlaps its neighbor
-            last = g.n - lanes
-            write(tile, last * tile.itemsize, read_lanes(source, start + last * stride, tile))
-    else:
-        for j in range(g.n):
-            tile[j] = read_one(source, start + j * stride, tile)
-
-
-@primitive
-def _load_columns(source: Any, g: Any, first: int, rows: int, tile: Any, pad: float) -> None:
-    lanes = width(tile)
-    o, i = first // g.inner, first % g.inner
-    done = 0
-    if source.strides[2] == source.itemsize and i + rows <= g.inner:
-        done = rows // lanes
-        start = o * source.strides[0] + i * source.itemsize
-        for j in range(g.n):
-            for panel in range(done):
-                place = start + j * source.strides[1] + panel * lanes * source.itemsize
-                store(tile, panel * g.panel + j * lanes, read_lanes(source, place, tile))
-        i += done * lanes
-    for row in range(done * lanes, rows):
-        if i >= g.inner:
-            o, i = o + 1, 0
-        start = o * source.strides[0] + i * source.strides[2]
-        at = (row // lanes) * g.panel + row % lanes
-        for j in range(g.n):
-            tile[at + j * lanes] = read_one(source, start + j * source.strides[1], tile)
-        i += 1
-    for row in range(rows, (rows + lanes - 1) // lanes * lanes):
-        for j in range(g.n):
-            tile[(row // lanes) * g.panel + row % lanes + j * lanes] = pad
-
-
-@primitive
-def store_block(tile: Any, target: Any, g: Any, first: int, rows: int) -> None:
-    """Copy a tile to where its block belongs, rounded once to the dtype of the target."""
-    if g.across:
-        _store_row(tile, target, g, first)
-    else:
-        _store_columns(tile, target, g, first, rows)
-
-
-@primitive
-def _store_row(tile: Any, target: Any, g: Any, row: int) -> None:
-    lanes = width(tile)
-    stride = target.strides[1]
-    start = row * target.strides[0]
-    if stride == target.itemsize:
-        for j in range(0, g.n - lanes + 1, lanes):
-            write(target, start + j * stride, load(tile, j))
-        if g.n < g.size:
-            last = g.n - lanes
-            write(target, start + last * stride, read_lanes(tile, last * tile.itemsize, tile))
-    else:
-        for j in range(g.n):
-            write(target, start + j * stride, tile[j])
-
-
-@primitive
-def _store_columns(tile: Any, target: Any, g: Any, first: int, rows: int) -> None:
-    lanes = width(tile)
-    o, i = first // g.inner, first % g.inner
-    done = 0
-    if target.strides[2] == target.itemsize and i + rows <= g.inner:
-        done = rows // lanes
-        start = o * target.strides[0] + i * target.itemsize
-        for j in range(g.n):
-            for panel in range(done):
-                place = start + j * target.strides[1] + panel * lanes * target.itemsize
-                write(target, place, load(tile, panel * g.panel + j * lanes))
-        i += done * lanes
-    for row in range(done * lanes, rows):
-        if i >= g.inner:
-            o, i = o + 1, 0
-        start = o * target.strides[0] + i * target.strides[2]
-        at = (row // lanes) * g.panel + row % lanes
-        for j in range(g.n):
-            write(target, start + j * target.strides[1], tile[at + j * lanes])
-        i += 1
+def rows_in(rows: int, panel: int, tile: Any, across: Any) -> int:
+    """Return how many rows of a block are in one of its panels."""
+    if across is not None:
+        return 1
+    count: int = least(rows - panel * width(tile), width(tile))
+    return count

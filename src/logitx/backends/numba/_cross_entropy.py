@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba._blocks import geometry_of, load_block, place, scratch, store_block, used
+from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place, rows_in
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import fma, least, load, select, spread, store, width
+from logitx.backends.numba._copies import ahead_of, finish_panel, load_block, store_block
+from logitx.backends.numba._crew import job, together
+from logitx.backends.numba._finish import Gradient
+from logitx.backends.numba._lanes import any_of, cast, is_nan, select, spread, width
 from logitx.backends.numba._loss import (
-    ALL,
-    BAD,
     MEAN,
     Row,
     all_masked,
-    finish,
+    blank_reports,
+    finish_loss,
     label_of,
     log_z_of,
+    place_in_panel,
+    report_bad,
     settle_all,
     zero_dead,
 )
+from logitx.backends.numba._memory import FAILED, UNFIT, entries, given, rows
 from logitx.backends.numba._rows import (
     cap,
     emit,
     exponent,
     hide,
     limit_at,
+    load_per_row,
     multiply,
     nans_beside_infinity,
     normalizer,
@@ -36,129 +42,172 @@ from logitx.backends.numba._rows import (
     scale_at,
 )
 from logitx.backends.numba._simd import exp, log1p
+from logitx.backends.numba._storage import class_id, number, write
+from logitx.backends.numba._tiles import after, missing, place_one, release, reserve, store, take_one
 
 LOGIT, SHARE, CHANGE = range(3)  # what is known of the label of each row: its logit, its weight, its gradient
 
 
+class Labels(NamedTuple):
+    """Class ids and what weighs them."""
+
+    ids: Any
+    ignoring: bool
+    ignored: int
+    class_weight: Any
+    sample_weight: Any
+
+
 def hard(
     x: Any, labels: Any, class_weight: Any, sample_weight: Any, where: Any, grad: Any, loss: Any, z_part: Any,
-    log_normalizer: Any, ignoring: bool, ignored: int, z_loss: float, softcap: Any, temperature: Any,
-    undefined: float, reduction: int, reports: Any, part: int,
-    parts: int,
+    log_normalizer: Any, axis: int, across: Any, backward: Any, options: Any, ignoring: bool, ignored: int,
+    z_loss: float, softcap: Any, temperature: Any, undefined: float, reduction: int, parts: int, crew: int,
 ) -> Any:  # fmt: skip
-    """Write losses, or their sum or mean, and what else has an array that is not of size 0; return a bad row or -1.
+    """Write losses, or their sum or mean, and what else is not None; return a bad row or what `_memory` lists.
 
+    Without `options` there is no mask, weight, softcap or temperature, without `backward` no gradient.
     For a mean the gradient is divided by the sum of shares, which then has to be known first.
-    Parts share `reports`: a call with part == -1 comes before them, and one with part == parts adds them up.
     """
-    g = geometry_of(x, softcap)
-    if reports.size == 0:
-        reports = np.zeros((g.blocks + 1, 4))
-    if part < 0 or parts == 1:
-        share, bad = 1.0, -1
-        if reduction == MEAN and grad.size > 0:
-            share, bad = _shares(g, labels, class_weight, sample_weight, where, ignoring, ignored, softcap)
+    logits, fits_x = entries(x, axis)
+    mask, fits_where = entries(where, axis)
+    gradient, fits_grad = entries(grad, axis)
+    if not (fits_x and fits_where and fits_grad):
+        return UNFIT
+    targets = Labels(rows(labels), ignoring, ignored, rows(class_weight), rows(sample_weight))
+    losses, z_parts, caps = rows(loss), rows(z_part), rows(softcap)
+    g = geometry_of(logits, caps, across)
+    heat = rows(temperature)
+    factor = 1.0
+    if backward is not None and reduction == MEAN:
+        total, bad = _total_share(g, targets, mask, options, caps)
         if bad >= 0:
             return bad
-        reports[g.blocks, ALL] = share
-    if 0 <= part < parts:
-        share = reports[g.blocks, ALL]
-        factor = 1.0 / share if share != 0.0 else 0.0
-        _blocks(
-            x, labels, class_weight, sample_weight, where, grad, loss, z_part, log_normalizer, ignoring, ignored,
-            z_loss, softcap, temperature, undefined, factor, reduction, reports,
-            g.blocks * part // parts, g.blocks * (part + 1) // parts,
-        )  # fmt: skip
-    if part == parts or parts == 1:
-        return settle_all(reports, g.blocks, loss, z_part, reduction, undefined)
-    return -1
+        factor = 1.0 / total if total != 0.0 else 0.0
+    reports = blank_reports(g.blocks, heat)
+    if missing(reports):
+        return FAILED
+    work = job(_blocks, (
+        logits, targets, mask, gradient, losses, z_parts, rows(log_normalizer), across, backward, options, z_loss, caps,
+        heat, undefined, factor, reduction, reports,
+    ))  # fmt: skip
+    code = FAILED
+    if together(crew, work, parts):
+        code = settle_all(reports, g.blocks, losses, z_parts, reduction, undefined)
+    release(reports)
+    return code
 
 
 @primitive
-def _shares(
-    g: Any, labels: Any, class_weight: Any, sample_weight: Any, where: Any, ignoring: bool, ignored: int, like: Any
-) -> Any:
+def _total_share(g: Any, labels: Any, where: Any, options: Any, like: Any) -> Any:
     """Return the sum of sample weight times class weight over counted rows, and the first bad row or -1."""
+    if options is None:
+        return _count(g, labels)
     total = 0.0
-    tile = scratch(0, like)
-    for row in range(labels.size):
-        label, good = label_of(labels, row, g.n, ignoring, ignored)
+    for row in range(labels.ids.outer):
+        label, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
         if good < 0:
             return total, row
-        if good > 0 and not all_masked(where, g, row, tile):
-            share = 1.0
-            if class_weight.size > 0:
-                share *= class_weight[label]
-            if sample_weight.size > 0:
-                share *= sample_weight[row]
-            total += share
+        if good > 0:
+            total += _share(g, labels, label, where, row, like, options)
     return total, -1
 
 
 @primitive
+def _count(g: Any, labels: Any) -> Any:
+    """Return how many labels are not ignored, and the first bad row or -1: without a branch, many at a time."""
+    counted, bad = 0, 0
+    for row in range(labels.ids.outer):
+        label = class_id(labels.ids, row)
+        skipped = labels.ignoring and label == labels.ignored
+        counted += not skipped
+        bad += (not skipped) and (label < 0 or label >= g.n)
+    if bad > 0:
+        for row in range(labels.ids.outer):
+            _, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
+            if good < 0:
+                return 0.0, row
+    return float(counted), -1
+
+
+@primitive
+def _share(g: Any, labels: Any, label: int, where: Any, row: int, like: Any, options: Any) -> float:
+    """Return the weight of a row with a good label; 0 where no class is left."""
+    if options is None:
+        return 1.0
+    if all_masked(where, g, row, like):
+        return 0.0
+    share = 1.0
+    if given(labels.class_weight):
+        share *= number(labels.class_weight, label, like)
+    if given(labels.sample_weight):
+        share *= number(labels.sample_weight, row, like)
+    return share
+
+
+@primitive
 def _blocks(
-    x: Any, labels: Any, class_weight: Any, sample_weight: Any, where: Any, grad: Any, loss: Any, z_part: Any,
-    log_normalizer: Any, ignoring: bool, ignored: int, z_loss: float, softcap: Any, temperature: Any,
-    undefined: float, factor: float, reduction: int, reports: Any, start: int, stop: int,
-) -> None:  # fmt: skip
-    g = geometry_of(x, softcap)
-    backward, masked, capped = grad.size > 0, where.size > 0, softcap.size > 0
-    tile = scratch(g.size, softcap)
-    mask = scratch(g.size if masked else 0, softcap)
-    room = scratch(2 * width(tile), softcap)
-    slope = scratch(g.size if capped and backward else 0, softcap)
-    facts = scratch(3 * width(tile), softcap)
+    x: Any, labels: Any, where: Any, grad: Any, loss: Any, z_part: Any, log_normalizer: Any, across: Any, backward: Any,
+    options: Any, z_loss: float, softcap: Any, temperature: Any, undefined: float, factor: float, reduction: int,
+    reports: Any, part: int, parts: int,
+) -> bool:  # fmt: skip
+    g = geometry_of(x, softcap, across)
+    masked, capped = options is not None and given(where), options is not None and given(softcap)
+    lanes, sloping = width(softcap), backward is not None and capped
+    room = reserve(5 * lanes + (1 + masked + sloping) * g.size, softcap)
+    if missing(room):
+        return False
+    facts, tile = after(room, 2 * lanes), after(room, 5 * lanes)
+    mask = after(tile, g.size)
+    slope = after(mask, masked * g.size)
+    start, stop = blocks_of(g, part, parts)
     for block in range(start, stop):
-        first, rows = place(g, block)
-        load_block(x, g, first, rows, tile, -np.inf)
-        if masked:
-            load_block(where, g, first, rows, mask, 0.0)
+        first, total = place(g, block, across)
+        tops = load_block(x, g, first, total, tile, -np.inf, across)
+        if options is not None and masked:
+            load_block(where, g, first, total, mask, 0.0, across)
             hide(tile, mask, g.size, -np.inf)
-        for base in range(0, used(g, rows, tile), g.panel):
-            row = first + base // g.panel * width(tile)
-            count = least(first + rows - row, width(tile))
-            if capped:
-                cap(tile, slope, base, g.steps, limit_at(softcap, row, count, room, g.across))
-            scale = scale_at(temperature, row, count, room, g.across)
-            bad = _gather(
-                tile, base, g, facts, labels, class_weight, sample_weight, where, ignoring, ignored, row, count
-            )
-            if bad >= 0 and reports[block, BAD] == 0.0:
-                reports[block, BAD] = bad + 1
+        final = False  # whether the gradient of the row has been written already
+        for panel in range(panels(g, total, tile, across)):
+            base, row = panel * g.panel, first + panel * lanes
+            count = rows_in(total, panel, tile, across)
+            if options is not None and capped:
+                cap(tile, slope, sloping, base, g.steps, limit_at(softcap, row, count, room, across))
+            scale = scale_at(temperature, row, count, room, options, across)
+            bad = _gather(tile, base, g, facts, labels, where, row, count, options, across)
+            report_bad(reports, block, bad)
+            top = peak(tile, base, g.steps, tops, not masked and not capped, across)
             reduced = _forward(
-                tile, base, g, facts, scale, backward, z_loss, undefined, reduction, loss, z_part, log_normalizer,
-                reports[block], row, count,
+                tile, base, g, facts, top, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer,
+                reports, block, row, count, ahead_of(x, g, first, panel, tile, across), across,
             )  # fmt: skip
-            if backward:
-                _backward(tile, base, g, facts, scale, reduced, z_loss, factor)
-                _scatter(tile, base, g, facts, labels, ignoring, ignored, row, count)
-                zero_dead(tile, base, g, known(facts, SHARE, g.across), reduced.rest, x, row, count)
-        if backward:
-            if capped:
+            if backward is not None:
+                final = across is not None and not (masked or capped or any_of(is_nan(reduced.rest)))
+                _backward(tile, base, g, facts, scale, reduced, z_loss, factor, grad, first, final, across)
+                if final:
+                    _write_label(grad, g, facts, labels, row)
+                else:
+                    _scatter(tile, base, g, facts, labels, row, count, across)
+                    zero_dead(tile, base, g, _known(facts, SHARE, across), reduced.rest, x, row, count, across)
+        if backward is not None and not final:
+            if options is not None and capped:
                 multiply(tile, slope, g.size)
-            if masked:
+            if options is not None and masked:
                 hide(tile, mask, g.size, 0.0)
-            store_block(tile, grad, g, first, rows)
+            store_block(tile, grad, g, first, total, across)
+    release(room)
+    return True
 
 
 @primitive
-def _at(g: Any, label: int, i: int, tile: Any) -> int:
-    """Return where in a panel the entry of the label of row i is."""
-    return label if g.across else label * width(tile) + i
-
-
-@primitive
-def known(facts: Any, fact: int, across: bool) -> Any:
-    """Return a fact in lanes; across, all of them belong to one row."""
-    if across:
-        return spread(facts, facts[fact * width(facts)])
-    return load(facts, fact * width(facts))
+def _known(facts: Any, fact: int, across: Any) -> Any:
+    """Return a fact of each row of a panel."""
+    return load_per_row(facts, fact * width(facts), across)
 
 
 @primitive
 def _gather(
-    tile: Any, base: int, g: Any, facts: Any, labels: Any, class_weight: Any, sample_weight: Any, where: Any,
-    ignoring: bool, ignored: int, row: int, count: int,
+    tile: Any, base: int, g: Any, facts: Any, labels: Any, where: Any, row: int, count: int, options: Any,
+    across: Any,
 ) -> int:  # fmt: skip
     """Collect logit and weight of the label of each row; return the first row with a bad label or -1."""
     lanes = width(tile)
@@ -166,66 +215,69 @@ def _gather(
     store(facts, SHARE * lanes, spread(tile, 0.0))
     first_bad = -1
     for i in range(count):
-        label, good = label_of(labels, row + i, g.n, ignoring, ignored)
+        label, good = label_of(labels.ids, row + i, g.n, labels.ignoring, labels.ignored)
         if good < 0 and first_bad < 0:
             first_bad = row + i
         if good > 0:
-            facts[LOGIT * lanes + i] = tile[base + _at(g, label, i, tile)]
-            if not all_masked(where, g, row + i, tile):
-                share = 1.0
-                if class_weight.size > 0:
-                    share *= class_weight[label]
-                if sample_weight.size > 0:
-                    share *= sample_weight[row + i]
-                facts[SHARE * lanes + i] = share
+            place_one(facts, LOGIT * lanes + i, take_one(tile, base + place_in_panel(label, i, tile, across)))
+            place_one(facts, SHARE * lanes + i, cast(_share(g, labels, label, where, row + i, tile, options), tile))
     return first_bad
 
 
 @primitive
 def _forward(
-    tile: Any, base: int, g: Any, facts: Any, scale: Any, keep: bool, z_loss: float, undefined: float, reduction: int,
-    loss: Any, z_part: Any, log_normalizer: Any, report: Any, row: int, count: int,
+    tile: Any, base: int, g: Any, facts: Any, top: Any, scale: Any, z_loss: float, undefined: float, reduction: int,
+    loss: Any, z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int, ahead: Any,
+    across: Any,
 ) -> Any:  # fmt: skip
-    """Reduce the rows of a panel and hand in their losses; `keep` leaves the exponentials in the tile."""
-    top = peak(tile, base, g.steps, g.across)
-    nans = nans_beside_infinity(tile, base, g.steps, top, g.across)
-    rest = rest_of(tile, base, g.steps, top, scale, keep, g.across)
+    """Reduce the rows of a panel to exponentials, which stay in the tile, and hand in their losses."""
+    nans = nans_beside_infinity(tile, base, g.steps, top, across)
+    rest = rest_of(tile, base, g.steps, top, scale, None, ahead, across)
     log_sum = log1p(rest)
     reduced = Row(top, rest, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))
-    v, _ = exponent(known(facts, LOGIT, g.across), top, scale)
-    share = known(facts, SHARE, g.across)
-    finish(report, reduced, g, log_sum - v, share, share, z_loss, undefined, reduction, loss, z_part, row, count)
+    v, _ = exponent(_known(facts, LOGIT, across), top, scale)
+    weight = _known(facts, SHARE, across)
+    finish_loss(
+        reports, block, reduced, log_sum - v, weight, weight, z_loss, undefined, reduction, loss, z_part, row, count
+    )
     return reduced
 
 
 @primitive
-def _backward(tile: Any, base: int, g: Any, facts: Any, scale: Any, row: Any, z_loss: float, factor: float) -> None:
+def _backward(
+    tile: Any, base: int, g: Any, facts: Any, scale: Any, row: Any, z_loss: float, factor: float, grad: Any, first: int,
+    final: bool, across: Any,
+) -> None:  # fmt: skip
     """Turn exponentials into the gradient of every class as if it were not the label; note that of the label."""
-    zero, one = spread(tile, 0.0), spread(tile, 1.0)
-    share = known(facts, SHARE, g.across)
-    quiet = (row.rest < zero) | (share == zero)
+    weight = _known(facts, SHARE, across)
+    zero, one = spread(weight, 0.0), spread(weight, 1.0)
+    quiet = (row.rest < zero) | (weight == zero)
     high, low = reciprocal(select(quiet, one, one + row.rest))
-    weight = share * spread(tile, factor) * scale.high
-    pull = spread(tile, 2.0 * z_loss) * row.log_z if z_loss != 0.0 else zero
-    slant = weight * (one + pull)
-    for at in range(base, base + g.steps * width(tile), width(tile)):
-        e = load(tile, at)
-        store(tile, at, select(quiet, zero, slant * fma(e, high, e * low)))
-    logit = known(facts, LOGIT, g.across)
+    weight = weight * spread(weight, factor) * scale.high
+    pull = spread(weight, 2.0 * z_loss) * row.log_z if z_loss != 0.0 else zero
+    finish_panel(tile, base, grad, g, first, final, Gradient(quiet, weight * (one + pull), high, low), across)
+    logit = _known(facts, LOGIT, across)
     v, lost = exponent(logit, row.top, scale)
     p = exp(v, lost) * high
     complement = select(v == zero, row.rest * high, one - p)  # at the maximum 1 - p would cancel
-    change = select(logit == spread(tile, -np.inf), zero, weight * (pull * p - complement))
+    change = select(logit == spread(logit, -np.inf), zero, weight * (pull * p - complement))
     store(facts, CHANGE * width(tile), select(quiet, zero, change))
 
 
 @primitive
-def _scatter(
-    tile: Any, base: int, g: Any, facts: Any, labels: Any, ignoring: bool, ignored: int, row: int, count: int
-) -> None:
-    """Write the gradient of the labels."""
+def _write_label(grad: Any, g: Any, facts: Any, labels: Any, row: int) -> None:
+    """Write the gradient of the label of a row to the caller's memory."""
+    label, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
+    if good > 0:
+        write(grad, row * grad.outer_stride + label * grad.n_stride, take_one(facts, CHANGE * width(facts)))
+
+
+@primitive
+def _scatter(tile: Any, base: int, g: Any, facts: Any, labels: Any, row: int, count: int, across: Any) -> None:
+    """Write the gradient of the labels to the tile."""
     for i in range(count):
-        label, good = label_of(labels, row + i, g.n, ignoring, ignored)
+        label, good = label_of(labels.ids, row + i, g.n, labels.ignoring, labels.ignored)
         if good > 0:
-            tile[base + _at(g, label, i, tile)] = facts[CHANGE * width(tile) + i]
+            change = take_one(facts, CHANGE * width(tile) + i)
+            place_one(tile, base + place_in_panel(label, i, tile, across), change)

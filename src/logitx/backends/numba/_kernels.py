@@ -1,88 +1,85 @@
-"""The compiled kernels: one for each combination of dtypes, made when it is first needed, whatever the layout."""
+"""The compiled kernels: one for each combination of dtypes and way to fill lanes, made when it is first needed."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
-from numba.core.types import boolean, float64, int64
+from numba.core.types import boolean, float64, int64, none
 
 from logitx.backends.numba import _cross_entropy, _logsumexp, _soft_targets, _softmax, _tile_loss, _vjp
-from logitx.backends.numba._compile import kernel, scalar, source, target
+from logitx.backends.numba._compile import KNOWN, Function, kernel
+from logitx.backends.numba._memory import Lent
 
-Kernel = Callable[..., Any]
-_MASK = source("bool", 3)
-_ROWS = source("float64", 1)
-_REPORTS = target("float64", 2)
+_MASK, _IDS, _WIDE = Lent("bool"), Lent("int64"), Lent("float64")
+_SHARED = (int64, int64)  # how every signature ends: the number of parts, the address of the crew
+
+
+def _way(*ways: bool | None) -> tuple[Any, ...]:
+    """Return the types of arguments that are True or None: of two types, so that only what they ask for is compiled."""
+    return tuple(none if way is None else KNOWN for way in ways)
+
+
+def _compiled(function: Function, *signature: Any) -> Function:
+    return kernel(function, (*signature, *_SHARED))
 
 
 @functools.cache
-def normalize(held: str, compute: str, result: str) -> Kernel:
+def normalize(
+    across: bool | None, log: bool | None, options: bool | None, held: str, compute: str, result: str
+) -> Function:
     """Return the kernel of softmax and log_softmax."""
-    signature = (
-        source(held, 3), _MASK, target(result, 3), boolean, _ROWS, source(compute, 1),
-        float64, int64, int64,
-    )  # fmt: skip
-    return kernel(_softmax.normalize, signature)
+    numbers = _WIDE, Lent(compute), float64
+    return _compiled(_softmax.normalize, Lent(held), _MASK, Lent(result), int64, *_way(across, log, options), *numbers)
 
 
 @functools.cache
-def reduce(held: str, compute: str, result: str) -> Kernel:
+def reduce(across: bool | None, options: bool | None, held: str, compute: str, result: str) -> Function:
     """Return the kernel of logsumexp."""
-    rows = target(result, 1)
-    signature = (source(held, 3), source(compute, 3), _MASK, rows, rows, source(compute, 1), int64, int64)
-    return kernel(_logsumexp.reduce, signature)
+    number, row = Lent(compute), Lent(result)
+    return _compiled(_logsumexp.reduce, Lent(held), number, _MASK, row, row, number, int64, *_way(across, options))
 
 
 @functools.cache
-def hard(held: str, compute: str, result: str, loss: str) -> Kernel:
+def hard(
+    across: bool | None, backward: bool | None, options: bool | None, held: str, compute: str, result: str, loss: str
+) -> Function:
     """Return the kernel of cross-entropy with class ids."""
-    weights, rows = source(compute, 1), target(loss, 1)
-    signature = (
-        source(held, 3), source("int64", 1), weights, weights, _MASK, target(result, 3), rows, rows, rows,
-        boolean, int64, float64, source(compute, 1), _ROWS, float64, int64, _REPORTS, int64, int64,
-    )  # fmt: skip
-    return kernel(_cross_entropy.hard, signature)
+    number, row = Lent(compute), Lent(loss)
+    arrays = Lent(held), _IDS, number, number, _MASK, Lent(result), row, row, row
+    numbers = boolean, int64, float64, number, _WIDE, float64, int64
+    return _compiled(_cross_entropy.hard, *arrays, int64, *_way(across, backward, options), *numbers)
 
 
 @functools.cache
-def soft(held: str, targets: str, compute: str, result: str, loss: str) -> Kernel:
+def soft(across: bool | None, held: str, targets: str, compute: str, result: str, loss: str) -> Function:
     """Return the kernel of cross-entropy with probabilities or smoothed class ids, and of its Hessian."""
-    weights, rows, gradient = source(compute, 1), target(loss, 1), target(result, 3)
-    signature = (
-        source(held, 3), source(targets, 3), source("int64", 1), weights, weights, _MASK, gradient, gradient,
-        rows, rows, rows, boolean, int64, scalar(compute), float64, source(compute, 1), _ROWS, float64, int64,
-        _REPORTS, int64, int64,
-    )  # fmt: skip
-    return kernel(_soft_targets.soft, signature)
+    number, row, entry = Lent(compute), Lent(loss), Lent(result)
+    arrays = Lent(held), Lent(targets), _IDS, number, number, _MASK, entry, entry, row, row, row
+    options = int64, *_way(across), boolean, int64, float64, float64, number, _WIDE, float64, int64
+    return _compiled(_soft_targets.soft, *arrays, *options)
 
 
 @functools.cache
-def pull_back(held: str, cotangent: str, compute: str, result: str) -> Kernel:
+def pull_back(across: bool | None, held: str, cotangent: str, compute: str, result: str) -> Function:
     """Return the kernel of softmax_vjp and log_softmax_vjp."""
-    signature = (
-        source(held, 3), source(cotangent, 3), target(result, 3), boolean, source(compute, 1), int64, int64,
-    )  # fmt: skip
-    return kernel(_vjp.pull_back, signature)
+    return _compiled(
+        _vjp.pull_back, Lent(held), Lent(cotangent), Lent(result), int64, *_way(across), boolean, Lent(compute)
+    )
 
 
-def _tile(compute: str, targets: str, tile: Any) -> tuple[Any, ...]:
-    numbers, ids = source(compute, 1), source("int64", 1)
-    return (
-        tile, int64, numbers, ids, ids, source(targets, 2), numbers, float64, float64, _ROWS, numbers
-    )  # fmt: skip
+def _tile(compute: str, targets: str) -> tuple[Any, ...]:
+    number, shares = Lent(compute), Lent(targets)
+    return number, int64, number, _IDS, _IDS, shares, number, float64, float64, _WIDE, number, *_way(True)
 
 
 @functools.cache
-def reduce_tile(compute: str, targets: str) -> Kernel:
+def reduce_tile(compute: str, targets: str) -> Function:
     """Return the kernel that reduces the rows of a tile of logits."""
-    found = target("float64", 2), target("float64", 1)
-    return kernel(_tile_loss.reduce, (*_tile(compute, targets, source(compute, 2)), *found, int64, int64))
+    return _compiled(_tile_loss.reduce, *_tile(compute, targets), _WIDE, _WIDE)
 
 
 @functools.cache
-def differentiate_tile(compute: str, targets: str) -> Kernel:
+def differentiate_tile(compute: str, targets: str) -> Function:
     """Return the kernel that turns a tile of logits into its gradient."""
-    facts = source("float64", 2)
-    return kernel(_tile_loss.differentiate, (*_tile(compute, targets, target(compute, 2)), facts, int64, int64))
+    return _compiled(_tile_loss.differentiate, *_tile(compute, targets), _WIDE)

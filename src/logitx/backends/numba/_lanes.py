@@ -105,7 +105,7 @@ for _op, _method in (
     (operator.truediv, "fdiv"),
 ):
     _define(_op, _method)
-for _op, _predicate in ((operator.lt, "<"), (operator.gt, ">"), (operator.eq, "==")):
+for _op, _predicate in ((operator.lt, "<"), (operator.gt, ">"), (operator.le, "<="), (operator.eq, "==")):
     _define_comparison(_op, _predicate)
 
 
@@ -150,15 +150,44 @@ def maximum(_context: Any, new: Any, old: Any) -> Any:
 
 
 @intrinsic
-def spread(_context: Any, tile: Any, value: Any) -> Any:
-    """Return lanes that all hold `value`, of the dtype of a tile or of other lanes."""
-    kind = lanes_of(tile.dtype)
+def spread(_context: Any, like: Any, value: Any) -> Any:
+    """Return lanes that all hold `value`: as many as other lanes have, or as a tile takes."""
+    kind = like if isinstance(like, Lanes) else lanes_of(like.dtype)
+    if kind.dtype is types.boolean:
+        return None
 
     def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
         single = context.cast(builder, operands[1], signature.args[1], kind.dtype)
         return _splat(builder, single, ir.VectorType(single.type, kind.width))
 
-    return kind(tile, value), emit
+    return kind(like, value), emit
+
+
+@intrinsic
+def single(_context: Any, like: Any, value: Any) -> Any:
+    """Return one lane, of the dtype of a tile or of other lanes."""
+    kind = Lanes(like.dtype, 1)
+
+    def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        one = context.cast(builder, operands[1], signature.args[1], kind.dtype)
+        return _splat(builder, one, ir.VectorType(one.type, 1))
+
+    return kind(like, value), emit
+
+
+@intrinsic
+def wide(_context: Any, like: Any, value: Any) -> Any:
+    """Return a single lane as a whole vector; a vector as it is."""
+    kind = Lanes(value.dtype, like.width if isinstance(like, Lanes) else WIDTH[like.dtype])
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        given = operands[1]
+        if given.type.count == kind.width:
+            return given
+        one = builder.extract_element(given, ir.IntType(32)(0))
+        return _splat(builder, one, ir.VectorType(one.type, kind.width))
+
+    return kind(like, value), emit
 
 
 @intrinsic
@@ -205,6 +234,16 @@ def any_of(_context: Any, mask: Any) -> Any:
 
 
 @intrinsic
+def is_nan(_context: Any, value: Any) -> Any:
+    """Return a mask of the lanes that are NaN."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.fcmp_unordered("uno", *operands, *operands)
+
+    return Lanes(types.boolean, value.width)(value), emit
+
+
+@intrinsic
 def fold_sum(_context: Any, value: Any, residue: Any) -> Any:
     """Return the sum of all lanes and of their residues, in float64."""
 
@@ -226,11 +265,7 @@ def least(_context: Any, a: Any, b: Any) -> Any:
     return types.int64(types.int64, types.int64), emit
 
 
-# --- tiles: aligned scratch memory of the compute dtype ---------------------------------------------------------------
-
-
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
-    return context.make_array(array_type)(context, builder, array).data
+# --- dtypes -----------------------------------------------------------------------------------------------------------
 
 
 def _element(like: Any) -> Any:
@@ -260,46 +295,10 @@ def biggest(_context: Any, like: Any) -> Any:
 
 @intrinsic
 def width(_context: Any, tile: Any) -> Any:
-    """Return the number of lanes for the dtype of a tile or number."""
-    lanes = WIDTH[_element(tile)]
+    """Return the number of lanes: of lanes, or for the dtype of a tile or number."""
+    lanes = tile.width if isinstance(tile, Lanes) else WIDTH[_element(tile)]
 
     def emit(_context: Any, _builder: Any, _signature: Any, _operands: Any) -> Any:
         return ir.IntType(64)(lanes)
-
-    return types.int64(tile), emit
-
-
-@intrinsic
-def load(_context: Any, tile: Any, index: Any) -> Any:
-    """Read lanes from a tile, at an index that is a multiple of the width."""
-    kind = lanes_of(tile.dtype)
-
-    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        place = builder.gep(_pointer(context, builder, tile, operands[0]), [operands[1]])
-        vector = context.get_value_type(kind)
-        return builder.load(builder.bitcast(place, vector.as_pointer()), align=64, typ=vector)
-
-    return kind(tile, types.int64), emit
-
-
-@intrinsic
-def store(_context: Any, tile: Any, index: Any, value: Any) -> Any:
-    """Write lanes to a tile, at an index that is a multiple of the width."""
-
-    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        place = builder.gep(_pointer(context, builder, tile, operands[0]), [operands[1]])
-        builder.store(operands[2], builder.bitcast(place, operands[2].type.as_pointer()), align=64)
-        return context.get_dummy_value()
-
-    return types.void(tile, types.int64, value), emit
-
-
-@intrinsic
-def misalignment(_context: Any, tile: Any) -> Any:
-    """Return by how many bytes the start of an array misses a multiple of 64."""
-
-    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        address = builder.ptrtoint(_pointer(context, builder, tile, operands[0]), ir.IntType(64))
-        return builder.and_(address, ir.IntType(64)(63))
 
     return types.int64(tile), emit

@@ -9,11 +9,10 @@ import numpy as np
 
 from logitx._arrays import FAMILIES, dtype_name
 from logitx._typing import Array, LabelError, Plan, Scalar
-from logitx.backends.numba._views import HELD, NO_ROWS, NdArray, entries, numbers, per_row, stored, widened
+from logitx.backends.numba._views import HELD, NdArray, entries, numbers, per_row, stored, widened
 from logitx.backends.tiles import pieces
 
 PANEL = 1 << 20  # elements of an array that are converted at a time, to be multiplied
-NO_TARGETS = {name: np.empty((0, 0), dtype) for name, dtype in HELD.items()}
 
 
 class Layer(NamedTuple):
@@ -21,19 +20,19 @@ class Layer(NamedTuple):
 
     hidden: NdArray  # of all rows
     weight: NdArray
-    bias: NdArray  # of size 0 where there is none; so all that may be absent
+    bias: NdArray | None
     rows: NdArray  # numbers of the rows that count
-    labels: NdArray
-    targets: NdArray  # of all rows
-    class_weight: NdArray
+    labels: NdArray | None
+    targets: NdArray | None  # of all rows
+    class_weight: NdArray | None
     sample: NdArray  # s
     classes: NdArray  # c
     whole: float  # the denominator of a mean
     even: float  # the weight of every class: class_weight (even + keep t)
     keep: float
     z_loss: float
-    softcap: NdArray  # a number for all rows, or one each
-    temperature: NdArray
+    softcap: NdArray | None  # a number for all rows, or one each
+    temperature: NdArray | None
 
 
 def layer_of(
@@ -52,28 +51,31 @@ def layer_of(
     """Look at all operands; raise for a class id out of range."""
     view, count, n = FAMILIES[plan.family].to_numpy, plan.layout.outer, plan.layout.n
     smoothing = 0.0 if label_smoothing is None else float(label_smoothing)
-    per_class = NO_ROWS[plan.compute] if class_weight is None else numbers(plan, class_weight, plan.compute)
-    labels, soft = NO_ROWS["int64"], NO_TARGETS[plan.compute]
+    per_class = None if class_weight is None else numbers(plan, class_weight, plan.compute)
+    labels, soft = None, None
     counted: Any
     if plan.hard:
-        labels = numbers(plan, targets, "int64")
+        labels = numbers(plan, targets, "int64").reshape(count)
         counted = _checked(plan, labels, targets)
         safe = np.where(counted, labels, 0)
-        classes = np.ones(count) if class_weight is None else per_class[safe].astype(np.float64)
+        classes = np.ones(count) if per_class is None else per_class[safe].astype(np.float64)
     else:
         held = stored(dtype_name(targets.dtype), plan.compute)
         soft = entries(plan, targets, dtype_name(targets.dtype), held).reshape(count, n)
         counted, classes = True, _class_sums(targets, soft, view, per_class)
-    sample = np.ones(count) if sample_weight is None else numbers(plan, sample_weight, "float64")
+    sample = np.ones(count) if sample_weight is None else numbers(plan, sample_weight, "float64").reshape(count)
     rows = np.flatnonzero((sample * classes != 0.0) & counted)
     sample, classes = sample[rows], classes[rows]
-    scalings = (per_row(plan, softcap, plan.compute), per_row(plan, temperature, "float64"))
+    cap, heat = (
+        one if one is None or one.size == 1 else one.reshape(count)[rows]
+        for one in (per_row(plan, softcap, plan.compute), per_row(plan, temperature, "float64"))
+    )
     return Layer(
         hidden=view(hidden).reshape(count, hidden.shape[-1]),  # type: ignore[misc]
         weight=view(weight),  # type: ignore[misc]
-        bias=NO_ROWS[plan.compute] if bias is None else numbers(plan, bias, plan.compute),
+        bias=None if bias is None else numbers(plan, bias, plan.compute),
         rows=rows,
-        labels=labels[rows] if plan.hard else labels,
+        labels=None if labels is None else labels[rows],
         targets=soft,
         class_weight=per_class,
         sample=sample,
@@ -82,8 +84,8 @@ def layer_of(
         even=smoothing / n,
         keep=1.0 - smoothing,
         z_loss=0.0 if z_loss is None else float(z_loss),
-        softcap=scalings[0] if scalings[0].size < 2 else scalings[0][rows],
-        temperature=scalings[1] if scalings[1].size < 2 else scalings[1][rows],
+        softcap=cap,
+        temperature=heat,
     )
 
 
@@ -98,11 +100,11 @@ def _checked(plan: Plan, labels: NdArray, targets: Array) -> NdArray:
     return counted
 
 
-def _class_sums(targets: Array, soft: NdArray, view: Any, class_weight: NdArray) -> NdArray:
+def _class_sums(targets: Array, soft: NdArray, view: Any, class_weight: NdArray | None) -> NdArray:
     """Return the sum of class weights times probabilities of each row; 1 without class weights."""
     count, n = soft.shape
     sums = np.ones(count)
-    if class_weight.size:
+    if class_weight is not None:
         given, dtype = view(targets).reshape(count, n), dtype_name(targets.dtype)
         for piece in pieces(count, max(1, PANEL // n)):
             t = widened(given[piece], dtype).astype(np.float64)

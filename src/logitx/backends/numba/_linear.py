@@ -14,9 +14,10 @@ import numpy as np
 
 from logitx._arrays import FAMILIES, dtype_name
 from logitx._typing import Array, Plan
-from logitx.backends.numba import _kernels, _threads
+from logitx.backends.numba import _kernels
 from logitx.backends.numba._layer import Layer, layer_of, panels, rows_of
-from logitx.backends.numba._views import HELD, NdArray, given_back, rounded, stored
+from logitx.backends.numba._threads import CREW, parts_for
+from logitx.backends.numba._views import HELD, NdArray, done, fresh, given_back, rounded, stored
 from logitx.backends.row_sums import Rows, Shared, Sums, facts_of, losses_of, merged
 from logitx.backends.tiles import pieces, tiles
 
@@ -41,7 +42,7 @@ class Call:
         layer, heat = self.layer, self.layer.temperature
         classes = layer.classes[piece]
         weight = classes * layer.keep if self.plan.hard else np.zeros(classes.shape)
-        temperature = 1.0 if heat.size == 0 else heat if heat.size == 1 else heat[piece]
+        temperature = 1.0 if heat is None else heat if heat.size == 1 else heat[piece]
         return Rows(np.zeros(classes.shape), weight, classes, layer.sample[piece], temperature)
 
     def logits(self, hidden: NdArray, classes: slice) -> NdArray:
@@ -55,13 +56,13 @@ class Call:
     def _run(self, kernel: Any, tile: NdArray, piece: slice, classes: slice, *more: Any) -> None:
         """Run a kernel on a tile."""
         layer = self.layer
-        labels = layer.labels[piece] if layer.labels.size else layer.labels
-        scalings = (one if one.size < 2 else one[piece] for one in (layer.temperature, layer.softcap))
-        arguments = (
+        labels = None if layer.labels is None else layer.labels[piece]
+        heat, cap = (one if one is None or one.size == 1 else one[piece] for one in (layer.temperature, layer.softcap))
+        code = kernel(
             tile, classes.start, layer.bias, labels, layer.rows[piece], layer.targets, layer.class_weight, layer.even,
-            layer.keep, *scalings, *more,
+            layer.keep, heat, cap, True, *more, min(len(tile), parts_for(tile.nbytes)), CREW.address,
         )  # fmt: skip
-        _threads.run(kernel, arguments, min(len(tile), _threads.parts_for(tile.nbytes)))
+        done(code)
 
     def _kernel(self, which: Any) -> Any:
         compute = self.plan.compute
@@ -99,14 +100,15 @@ class ByClass:
         self.call, self.dtype = call, plan.gradients[1]
         # Where every row is in one block, what is to be rounded can be rounded at once and needs no array of its own
         self.at_once = self.dtype != plan.compute and len(call.blocks) == 1
-        make = np.empty if call.blocks else np.zeros
-        self.weight = make(weight.shape, HELD[self.dtype if self.at_once or not call.blocks else plan.compute])
-        self.bias = np.zeros(plan.layout.n if call.layer.bias.size else 0)
+        self.weight = fresh(plan, weight.shape, self.dtype if self.at_once or not call.blocks else plan.compute)
+        if not call.blocks:
+            self.weight.fill(0)
+        self.bias = None if call.layer.bias is None else np.zeros(plan.layout.n)
         self.more = False
 
     def add(self, gradient: NdArray, hidden: NdArray, classes: slice) -> None:
         """Add what the gradient by the logits of a tile amounts to."""
-        if self.bias.size:
+        if self.bias is not None:
             self.bias[classes] += np.matmul(np.ones(len(gradient), gradient.dtype), gradient)
         weight = self.weight[classes]
         if not self.at_once:
@@ -121,7 +123,7 @@ class ByClass:
         """Return the gradient by the weights in the dtype that it is to have."""
         if self.weight.dtype == HELD[self.dtype]:
             return self.weight
-        result = np.empty(self.weight.shape, HELD[self.dtype])
+        result = fresh(self.call.plan, self.weight.shape, self.dtype)
         for part in pieces(len(result), max(1, (1 << 20) // max(1, result.shape[1]))):
             result[part] = rounded(self.weight[part], self.dtype)
         return result
@@ -158,7 +160,9 @@ def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array,
         layer, kind = call.layer, plan.gradients[0]
         losses, by_class = np.zeros(len(layer.rows)), ByClass(call)
         direct = kind == plan.compute and len(layer.rows) == len(layer.hidden)
-        dhidden = (np.empty if direct else np.zeros)(layer.hidden.shape, HELD[kind])
+        dhidden = fresh(plan, layer.hidden.shape, kind)
+        if not direct:
+            dhidden.fill(0)
         for piece in call.blocks:
             hidden = rows_of(plan, layer, piece, call.dtypes[0])
             sums, rows = call.reduce(hidden, piece)
@@ -170,7 +174,7 @@ def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array,
             if not direct:
                 dhidden[layer.rows[piece]] = rounded(written, kind)
         dbias = None
-        if layer.bias.size:
+        if by_class.bias is not None:
             held = rounded(by_class.bias.astype(plan.compute), plan.gradients[2])
             dbias = given_back(plan, held, plan.gradients[2], by_class.bias.shape)
         return (

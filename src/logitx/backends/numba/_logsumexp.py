@@ -7,74 +7,109 @@ from typing import Any
 
 import numpy as np
 
-from logitx.backends.numba._blocks import geometry_of, load_block, place, scratch, used
+from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place, rows_in
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import any_of, lane, least, load, select, spread, width
+from logitx.backends.numba._copies import ahead_of, load_block
+from logitx.backends.numba._crew import job, together
+from logitx.backends.numba._lanes import any_of, lane, select, spread, width
+from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, given, rows
 from logitx.backends.numba._rows import Scale, dot, emit, folded, hide, nans_beside_infinity, normalizer, peak, rest_of
 from logitx.backends.numba._simd import log1p
 from logitx.backends.numba._storage import write
+from logitx.backends.numba._tiles import after, load, missing, release, reserve
 
 
-def reduce(x: Any, b: Any, where: Any, value: Any, sign: Any, like: Any, part: int, parts: int) -> None:
-    """Write log(sum of b exp(x)) of every row, and the sign of the sum; an array of size 0 is absent."""
-    g = geometry_of(x, like)
-    if g.n == 0:
-        for row in range(value.size):
-            write(value, row * value.itemsize, -np.inf)
-        for row in range(sign.size):
-            write(sign, row * sign.itemsize, 0.0)
-    tile = scratch(g.size, like)
-    mask = scratch(g.size if where.size > 0 else 0, like)
-    factor = scratch(g.size if b.size > 0 else 0, like)
-    for block in range(g.blocks * part // parts, g.blocks * (part + 1) // parts):
-        first, rows = place(g, block)
-        load_block(x, g, first, rows, tile, -np.inf)
-        if where.size > 0:
-            load_block(where, g, first, rows, mask, 0.0)
-            hide(tile, mask, g.size, -np.inf)
-        if b.size > 0:
-            load_block(b, g, first, rows, factor, 0.0)
-            if where.size > 0:
-                hide(factor, mask, g.size, 0.0)
-            hide(tile, factor, g.size, -np.inf)
-        for base in range(0, used(g, rows, tile), g.panel):
-            row = base // g.panel * width(tile)
-            count = least(rows - row, width(tile))
-            if b.size > 0:
-                _signed_panel(tile, factor, base, g, value, sign, first + row, count)
-            else:
-                _panel(tile, base, g, value, sign, first + row, count)
+def reduce(
+    x: Any, b: Any, where: Any, value: Any, sign: Any, like: Any, axis: int, across: Any, options: Any, parts: int,
+    crew: int,
+) -> int:  # fmt: skip
+    """Write log(sum of b exp(x)) of every row, and the sign of the sum; `like` tells the dtype to compute in.
+
+    Without `options` there is no b and no mask.
+    """
+    logits, fits_x = entries(x, axis)
+    factor, fits_b = entries(b, axis)
+    mask, fits_where = entries(where, axis)
+    if not (fits_x and fits_b and fits_where):
+        return UNFIT
+    found, direction = rows(value), rows(sign)
+    if logits.n == 0:
+        for row in range(found.outer):
+            write(found, row * found.outer_stride, -np.inf)
+        for row in range(direction.outer):
+            write(direction, row * direction.outer_stride, 0.0)
+    work = job(_blocks, (logits, factor, mask, found, direction, rows(like), across, options))
+    return OK if together(crew, work, parts) else FAILED
 
 
 @primitive
-def _panel(tile: Any, base: int, g: Any, value: Any, sign: Any, row: int, count: int) -> None:
-    top = peak(tile, base, g.steps, g.across)
-    nans = nans_beside_infinity(tile, base, g.steps, top, g.across)
-    rest = rest_of(tile, base, g.steps, top, Scale(False, top, top), False, g.across)
-    zero = spread(tile, 0.0)
+def _blocks(
+    x: Any, b: Any, where: Any, value: Any, sign: Any, like: Any, across: Any, options: Any, part: int, parts: int
+) -> bool:
+    g = geometry_of(x, like, across)
+    tile = reserve((1 + given(where) + given(b)) * g.size, like)
+    if missing(tile):
+        return False
+    mask = after(tile, g.size)
+    factor = after(mask, given(where) * g.size)
+    start, stop = blocks_of(g, part, parts)
+    for block in range(start, stop):
+        first, count = place(g, block, across)
+        tops = load_block(x, g, first, count, tile, -np.inf, across)
+        if options is not None:
+            if given(where):
+                load_block(where, g, first, count, mask, 0.0, across)
+                hide(tile, mask, g.size, -np.inf)
+            if given(b):
+                load_block(b, g, first, count, factor, 0.0, across)
+                if given(where):
+                    hide(factor, mask, g.size, 0.0)
+                hide(tile, factor, g.size, -np.inf)
+        for panel in range(panels(g, count, tile, across)):
+            base, row = panel * g.panel, first + panel * width(tile)
+            here = rows_in(count, panel, tile, across)
+            ahead = ahead_of(x, g, first, panel, tile, across)
+            top = peak(tile, base, g.steps, tops, not given(where) and not given(b), across)
+            nans = nans_beside_infinity(tile, base, g.steps, top, across)
+            if options is not None and given(b):
+                _signed_panel(tile, factor, base, g, top, nans, value, sign, row, here, ahead, across)
+            else:
+                _panel(tile, base, g, top, nans, value, sign, row, here, ahead, across)
+    release(tile)
+    return True
+
+
+@primitive
+def _panel(
+    tile: Any, base: int, g: Any, top: Any, nans: Any, value: Any, sign: Any, row: int, count: int, ahead: Any,
+    across: Any,
+) -> None:  # fmt: skip
+    rest = rest_of(tile, base, g.steps, top, Scale(False, top, top), None, ahead, across)
+    zero = spread(rest, 0.0)
     log_z = normalizer(top, rest, nans, top + log1p(rest))
     emit(value, row, count, log_z)
-    if sign.size > 0:
-        positive = select(rest < zero, zero, spread(tile, 1.0))
+    if given(sign):
+        positive = select(rest < zero, zero, spread(rest, 1.0))
         emit(sign, row, count, select(log_z == log_z, positive, log_z))
 
 
 @primitive
-def _signed_panel(tile: Any, factor: Any, base: int, g: Any, value: Any, sign: Any, row: int, count: int) -> None:
-    zero, one, infinity = spread(tile, 0.0), spread(tile, 1.0), spread(tile, np.inf)
-    top = peak(tile, base, g.steps, g.across)
+def _signed_panel(
+    tile: Any, factor: Any, base: int, g: Any, top: Any, nans: Any, value: Any, sign: Any, row: int, count: int,
+    ahead: Any, across: Any,
+) -> None:  # fmt: skip
+    zero, one, infinity = spread(top, 0.0), spread(top, 1.0), spread(top, np.inf)
     infinite = top == infinity
     positive, negative = zero, zero
-    nans = nans_beside_infinity(tile, base, g.steps, top, g.across)
     if any_of(infinite):  # what is infinite decides alone, by its sign
-        positive = _count_infinite(tile, factor, base, g, 1.0)
-        negative = _count_infinite(tile, factor, base, g, -1.0)
-    rest_of(tile, base, g.steps, top, Scale(False, top, top), True, g.across)
-    total = dot(factor, tile, base, g.steps, g.across)
-    nan = spread(tile, np.nan)
+        positive = _count_infinite(tile, factor, base, g, 1.0, across)
+        negative = _count_infinite(tile, factor, base, g, -1.0, across)
+    rest_of(tile, base, g.steps, top, Scale(False, top, top), None, ahead, across)
+    total = dot(factor, tile, base, g.steps, across)
+    nan = spread(top, np.nan)
     certain = select(positive > zero, select(negative > zero, nan, one), select(negative > zero, zero - one, nan))
     total = select(infinite, select(nans == zero, certain, nan), total)
-    wants_sign = sign.size > 0
+    wants_sign = given(sign)
     for i in range(count):
         number = float(lane(total, i))
         size = float(lane(top, i))
@@ -82,17 +117,17 @@ def _signed_panel(tile: Any, factor: Any, base: int, g: Any, value: Any, sign: A
         result = -np.inf if number == 0.0 else size + math.log(abs(number))
         if number < 0.0 and not wants_sign:
             result = np.nan
-        write(value, (row + i) * value.itemsize, result)
+        write(value, (row + i) * value.outer_stride, result)
         if wants_sign:
-            write(sign, (row + i) * sign.itemsize, direction)
+            write(sign, (row + i) * sign.outer_stride, direction)
 
 
 @primitive
-def _count_infinite(tile: Any, factor: Any, base: int, g: Any, direction: float) -> Any:
+def _count_infinite(tile: Any, factor: Any, base: int, g: Any, direction: float, across: Any) -> Any:
     """Return how many entries are +inf with a factor of this sign."""
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
     count = zero
     for at in range(base, base + g.steps * width(tile), width(tile)):
         aligned = load(factor, at) * spread(tile, direction) > zero
         count = count + select(load(tile, at) == spread(tile, np.inf), select(aligned, one, zero), zero)
-    return folded(tile, count, zero, g.across)
+    return folded(count, zero, across)

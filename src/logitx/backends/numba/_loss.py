@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import any_of, fma, fold_sum, lane, select, spread, width
+from logitx.backends.numba._lanes import any_of, cast, fma, fold_sum, is_nan, lane, select, spread, width
+from logitx.backends.numba._memory import given
 from logitx.backends.numba._rows import emit
-from logitx.backends.numba._storage import read_one, write
+from logitx.backends.numba._storage import class_id, read_one, write
+from logitx.backends.numba._tiles import missing, place_one, reserve, take_one
 
 NONE, SUM, MEAN = range(3)
 LOSS, Z_LOSS, SHARE, BAD = range(4)  # columns of what a block reports; BAD is the row of a bad label plus 1
-ALL = SHARE  # the last report holds the sum of shares, where the gradient needs it first
+
+
+COLUMNS = 4
 
 
 class Row(NamedTuple):
@@ -28,7 +32,7 @@ class Row(NamedTuple):
 @primitive
 def label_of(labels: Any, row: int, n: int, ignoring: bool, ignored: int) -> Any:
     """Return (label, good): good is 1 for a class, 0 for an ignored row, -1 for what is neither."""
-    label = labels[row]
+    label = class_id(labels, row)
     if ignoring and label == ignored:
         return label, 0
     return label, 1 if 0 <= label < n else -1
@@ -38,18 +42,26 @@ def label_of(labels: Any, row: int, n: int, ignoring: bool, ignored: int) -> Any
 def entry(source: Any, g: Any, row: int, j: int, tile: Any) -> Any:
     """Return one entry of an array of the shape of the logits."""
     o, i = row // g.inner, row % g.inner
-    return read_one(source, o * source.strides[0] + j * source.strides[1] + i * source.strides[2], tile)
+    return read_one(source, o * source.outer_stride + j * source.n_stride + i * source.inner_stride, tile)
 
 
 @primitive
 def all_masked(where: Any, g: Any, row: int, tile: Any) -> bool:
     """Tell whether a row has no class left."""
-    if where.size == 0:
+    if not given(where):
         return False
     for j in range(g.n):  # noqa: SIM110  Numba has no `all` of a generator
         if entry(where, g, row, j, tile) != 0.0:
             return False
     return True
+
+
+@primitive
+def place_in_panel(j: int, i: int, tile: Any, across: Any) -> Any:
+    """Return where in a panel class j of row i is."""
+    if across is None:
+        return j * width(tile) + i
+    return j
 
 
 @primitive
@@ -62,9 +74,9 @@ def settle(value: Any, share: Any, rest: Any, undefined: float) -> Any:
 
 
 @primitive
-def finish(
-    report: Any, row: Any, g: Any, terms: Any, weight: Any, share: Any, z_loss: float, undefined: float, reduction: int,
-    loss: Any, z_part: Any, first: int, count: int,
+def finish_loss(
+    reports: Any, block: int, row: Any, terms: Any, weight: Any, share: Any, z_loss: float, undefined: float,
+    reduction: int, loss: Any, z_part: Any, first: int, count: int,
 ) -> None:  # fmt: skip
     """Write and add up the losses of a panel: weight * terms + share * z_loss * log_z**2."""
     z = spread(terms, 0.0)
@@ -76,22 +88,21 @@ def finish(
     if reduction == NONE:
         emit(loss, first, count, value)
         emit(z_part, first, count, z)
-    report[LOSS] += total(value, g.across)
-    report[Z_LOSS] += total(z, g.across)
-    report[SHARE] += total(share, g.across)
+    report(reports, block, LOSS, total(value))
+    report(reports, block, Z_LOSS, total(z))
+    report(reports, block, SHARE, total(share))
 
 
 @primitive
-def zero_dead(tile: Any, base: int, g: Any, share: Any, rest: Any, x: Any, row: int, count: int) -> None:
+def zero_dead(tile: Any, base: int, g: Any, share: Any, rest: Any, x: Any, row: int, count: int, across: Any) -> None:
     """In the gradient of rows with a NaN or +inf, which is NaN, put 0 where a logit is -inf."""
-    zero = spread(tile, 0.0)
-    if not any_of(select(rest == rest, zero, spread(tile, 1.0)) > zero):
+    if not any_of(is_nan(rest)):
         return
     for i in range(count):
         if lane(rest, i) != lane(rest, i) and lane(share, i) != 0.0:
             for j in range(g.n):
                 if entry(x, g, row + i, j, tile) == -np.inf:
-                    tile[base + (j if g.across else j * width(tile) + i)] = 0.0
+                    place_one(tile, base + place_in_panel(j, i, tile, across), cast(0.0, tile))
 
 
 @primitive
@@ -101,12 +112,35 @@ def log_z_of(top: Any, log_sum: Any, scale: Any) -> Any:
 
 
 @primitive
-def total(value: Any, across: bool) -> float:
-    """Return the sum over the rows of a panel; across, every lane tells of the same row."""
-    if across:
-        return float(lane(value, 0))
+def total(value: Any) -> float:
+    """Return the sum over the rows of a panel."""
     folded: float = fold_sum(value, spread(value, 0.0))
     return folded
+
+
+@primitive
+def blank_reports(blocks: int, like: Any) -> Any:
+    """Return room for the reports of all blocks, in float64, as `like` is."""
+    reports = reserve(COLUMNS * blocks, like)
+    if not missing(reports):
+        for i in range(COLUMNS * blocks):
+            place_one(reports, i, 0.0)
+    return reports
+
+
+@primitive
+def report(reports: Any, block: int, column: int, value: float) -> None:
+    """Add to what a block reports."""
+    at = COLUMNS * block + column
+    place_one(reports, at, take_one(reports, at) + value)
+
+
+@primitive
+def report_bad(reports: Any, block: int, row: int) -> None:
+    """Report the first row with a bad label; -1 for none."""
+    at = COLUMNS * block + BAD
+    if row >= 0 and take_one(reports, at) == 0.0:
+        place_one(reports, at, row + 1.0)
 
 
 @primitive
@@ -114,16 +148,17 @@ def settle_all(reports: Any, blocks: int, loss: Any, z_part: Any, reduction: int
     """Write the sum or mean over all blocks, added in order; return the first row with a bad label or -1."""
     loss_sum, z_sum, share = 0.0, 0.0, 0.0
     for block in range(blocks):
-        if reports[block, BAD] > 0.0:
-            return int(reports[block, BAD]) - 1
-        loss_sum += reports[block, LOSS]
-        z_sum += reports[block, Z_LOSS]
-        share += reports[block, SHARE]
+        bad = take_one(reports, COLUMNS * block + BAD)
+        if bad > 0.0:
+            return int(bad) - 1
+        loss_sum += take_one(reports, COLUMNS * block + LOSS)
+        z_sum += take_one(reports, COLUMNS * block + Z_LOSS)
+        share += take_one(reports, COLUMNS * block + SHARE)
     if reduction == MEAN:
         loss_sum = loss_sum / share if share != 0.0 else undefined
         z_sum = z_sum / share if share != 0.0 else undefined
     if reduction != NONE:
         write(loss, 0, loss_sum)
-        if z_part.size > 0:
+        if given(z_part):
             write(z_part, 0, z_sum)
     return -1

@@ -5,6 +5,9 @@ masked or -inf is -inf in a tile and counts for nothing by itself. Sums add up 8
 blocks with the error of every addition carried along, so a row of a million entries is summed as well as one of a
 thousand, in an order fixed by n and the dtype alone.
 
+`across` says how rows lie in lanes (`_blocks`): a panel is one row, or, where it is None, holds a row in every lane.
+What there is one of for each row (top, rest, ...) is a single lane or a whole vector; `wide` makes both a vector.
+
 Rows that have no plain answer need no branch. A NaN or +inf makes rest NaN; where nothing counts, rest is -1.
 """
 
@@ -24,15 +27,17 @@ from logitx.backends.numba._lanes import (
     fold_sum,
     lane,
     least,
-    load,
     maximum,
     select,
+    single,
     spread,
-    store,
+    wide,
     width,
 )
+from logitx.backends.numba._memory import given
 from logitx.backends.numba._simd import difference, exp, expm1
-from logitx.backends.numba._storage import write
+from logitx.backends.numba._storage import number, prefetch, read_one, write
+from logitx.backends.numba._tiles import load, place_one, store, take_one
 
 SPAN = 8  # steps that are added up without a correction
 
@@ -46,16 +51,46 @@ class Scale(NamedTuple):
 
 
 @primitive
-def scale_at(temperature: Any, row: int, count: int, room: Any, across: bool) -> Any:
+def per_row(tile: Any, value: float, across: Any) -> Any:
+    """Return one number for the row, or for each of the rows, of a panel."""
+    if across is None:
+        return spread(tile, value)
+    return single(tile, value)
+
+
+@primitive
+def load_per_row(tile: Any, at: int, across: Any) -> Any:
+    """Read one number for the row, or for each of the rows, of a panel."""
+    if across is None:
+        return load(tile, at)
+    return single(tile, take_one(tile, at))
+
+
+@primitive
+def scale_at(temperature: Any, row: int, count: int, room: Any, options: Any, across: Any) -> Any:
     """Return 1 / temperature of the rows of a panel; there is no temperature, one for all, or one a row."""
-    if temperature.size == 0:
-        return Scale(False, spread(room, 1.0), spread(room, 0.0))
-    if temperature.size == 1 or across:
-        high, low = _inverse(temperature[row if temperature.size > 1 else 0], room)
-        return Scale(True, spread(room, high), spread(room, low))
-    for i in range(width(room)):
-        room[i], room[width(room) + i] = _inverse(temperature[row + least(i, count - 1)], room)
-    return Scale(True, load(room, 0), load(room, width(room)))
+    if options is None or not given(temperature):
+        return Scale(False, per_row(room, 1.0, across), per_row(room, 0.0, across))
+    return _scale_at(temperature, row, count, room, across)
+
+
+@primitive
+def _scale_at(temperature: Any, row: int, count: int, room: Any, across: Any) -> Any:
+    if across is None and temperature.outer > 1:
+        for i in range(width(room)):
+            high, low = _inverse(_temperature(temperature, row + least(i, count - 1)), room)
+            place_one(room, i, high)
+            place_one(room, width(room) + i, low)
+        return Scale(True, load(room, 0), load(room, width(room)))
+    high, low = _inverse(_temperature(temperature, row if temperature.outer > 1 else 0), room)
+    return Scale(True, per_row(room, high, across), per_row(room, low, across))
+
+
+@primitive
+def _temperature(temperature: Any, row: int) -> float:
+    """Return the temperature of a row, in float64 whatever the kernel computes in."""
+    value: float = read_one(temperature, row * temperature.outer_stride, temperature)
+    return value
 
 
 @primitive
@@ -69,13 +104,13 @@ def _inverse(temperature: float, like: Any) -> Any:
 
 
 @primitive
-def limit_at(softcap: Any, row: int, count: int, room: Any, across: bool) -> Any:
-    """Return the softcap of the rows of a panel; there is one for all, or one a row."""
-    if softcap.size == 1 or across:
-        return spread(room, softcap[row if softcap.size > 1 else 0])
-    for i in range(width(room)):
-        room[i] = softcap[row + least(i, count - 1)]
-    return load(room, 0)
+def limit_at(softcap: Any, row: int, count: int, room: Any, across: Any) -> Any:
+    """Return the softcap of the rows of a panel, in lanes; there is one for all, or one a row."""
+    if across is None and softcap.outer > 1:
+        for i in range(width(room)):
+            place_one(room, i, number(softcap, row + least(i, count - 1), room))
+        return load(room, 0)
+    return spread(room, number(softcap, row if softcap.outer > 1 else 0, room))
 
 
 @primitive
@@ -88,60 +123,106 @@ def add(high: Any, low: Any, x: Any) -> Any:
 
 
 @primitive
-def folded(tile: Any, high: Any, low: Any, across: bool) -> Any:
-    """Return a sum in two parts as one: of every lane, or of all of them."""
-    low = select(low == low, low, spread(tile, 0.0))  # an infinite sum loses NaN, which says nothing
-    if across:
-        return spread(tile, fold_sum(high, low))
-    return high + low
+def folded(high: Any, low: Any, across: Any) -> Any:
+    """Return a sum in two parts as one, for each row."""
+    low = select(low == low, low, spread(low, 0.0))  # an infinite sum loses NaN, which says nothing
+    if across is None:
+        return high + low
+    return single(high, fold_sum(high, low))
 
 
 @primitive
-def peak(tile: Any, base: int, steps: int, across: bool) -> Any:
-    """Return the maximum of what is not NaN; 0 where nothing counts."""
-    lowest = spread(tile, -np.inf)
-    top = lowest
-    for at in range(base, base + steps * width(tile), width(tile)):
-        top = maximum(load(tile, at), top)
-    if across:
-        top = spread(tile, fold_maximum(top))
-    return select(top == lowest, spread(tile, 0.0), top)
+def peak(tile: Any, base: int, steps: int, seen: Any, unchanged: bool, across: Any) -> Any:
+    """Return the maximum of what is not NaN; 0 where nothing counts.
+
+    `seen` is the maximum of each lane when the block was loaded, of use if that is one row and `unchanged` since.
+    """
+    if across is None or not unchanged:
+        seen = spread(tile, -np.inf)
+        for at in range(base, base + steps * width(tile), width(tile)):
+            seen = maximum(load(tile, at), seen)
+    top = seen if across is None else single(tile, fold_maximum(seen))
+    return select(top == spread(top, -np.inf), spread(top, 0.0), top)
 
 
 @primitive
 def exponent(x: Any, top: Any, scale: Any) -> Any:
     """Return (x - top) / temperature, rounded, and what the rounding lost."""
-    d, lost = difference(x, top)
+    d, lost = difference(x, wide(x, top))
     if scale.used:
-        v = d * scale.high
-        return v, fma(d, scale.low, fma(lost, scale.high, fma(d, scale.high, spread(d, 0.0) - v)))
+        high = wide(x, scale.high)
+        v = d * high
+        return v, fma(d, wide(x, scale.low), fma(lost, high, fma(d, high, spread(d, 0.0) - v)))
     return d, lost
 
 
 @primitive
-def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, keep: bool, across: bool) -> Any:
-    """Return the sum of exp((x - top) / temperature) without one maximum; `keep` leaves the terms in the tile."""
+def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any, across: Any) -> Any:
+    """Return the sum of exp((x - top) / temperature) without one maximum.
+
+    The terms take the place of x in the tile, unless it has to stay `raw`.
+    """
+    if across is None:
+        return _rest_of_columns(tile, base, steps, top, scale, raw, ahead)
+    return _rest_of_row(tile, base, steps, top, scale, raw, ahead)
+
+
+@primitive
+def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
     high, low, tops = zero, zero, zero
+    place = ahead.address
     end = base + steps * width(tile)
     for start in range(base, end, SPAN * width(tile)):
         part = zero
         for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
             v, lost = exponent(load(tile, at), top, scale)
             e = exp(v, lost)
-            if keep:
+            if raw is None:
                 store(tile, at, e)
-            is_top = v == zero
+            is_top = e == one
             part = part + select(is_top, zero, e)
             tops = tops + select(is_top, one, zero)
+            prefetch(place, tile)
+            place += ahead.step
         high, low = add(high, low, part)
-    if across:
-        return spread(tile, (fold_sum(tops, zero) - 1.0) + fold_sum(high, low))
     return (tops - one) + (high + low)
 
 
 @primitive
-def sum_of(tile: Any, base: int, steps: int, across: bool) -> Any:
+def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
+    """Look for the maximum only in spans that may hold it: it would swallow the low bits of the others."""
+    zero, one = spread(tile, 0.0), spread(tile, 1.0)
+    high, low, tops = zero, zero, zero
+    place = ahead.address
+    end = base + steps * width(tile)
+    for start in range(base, end, SPAN * width(tile)):
+        stop = least(start + SPAN * width(tile), end)
+        part = zero
+        for at in range(start, stop, width(tile)):
+            v, lost = exponent(load(tile, at), top, scale)
+            e = exp(v, lost)
+            if raw is None:
+                store(tile, at, e)
+            part = part + e
+            prefetch(place, tile)
+            place += ahead.step
+        if any_of(one <= part):
+            part = zero
+            for at in range(start, stop, width(tile)):
+                e = load(tile, at)
+                if raw is not None:
+                    v, lost = exponent(e, top, scale)
+                    e = exp(v, lost)
+                is_top = e == one
+                part = part + select(is_top, zero, e)
+                tops = tops + select(is_top, one, zero)
+        high, low = add(high, low, part)
+    return single(tile, (fold_sum(tops, zero) - 1.0) + fold_sum(high, low))
+
+
+@primitive
+def sum_of(tile: Any, base: int, steps: int, across: Any) -> Any:
     """Return the sum of the entries."""
     high, low = spread(tile, 0.0), spread(tile, 0.0)
     end = base + steps * width(tile)
@@ -150,11 +231,11 @@ def sum_of(tile: Any, base: int, steps: int, across: bool) -> Any:
         for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
             part = part + load(tile, at)
         high, low = add(high, low, part)
-    return folded(tile, high, low, across)
+    return folded(high, low, across)
 
 
 @primitive
-def dot(tile: Any, other: Any, base: int, steps: int, across: bool) -> Any:
+def dot(tile: Any, other: Any, base: int, steps: int, across: Any) -> Any:
     """Return the sum of products with another tile; where `tile` is 0, the other has no say."""
     zero = spread(tile, 0.0)
     high, low = zero, zero
@@ -165,19 +246,19 @@ def dot(tile: Any, other: Any, base: int, steps: int, across: bool) -> Any:
             x = load(tile, at)
             part = part + select(x == zero, zero, x * load(other, at))
         high, low = add(high, low, part)
-    return folded(tile, high, low, across)
+    return folded(high, low, across)
 
 
 @primitive
-def nans_beside_infinity(tile: Any, base: int, steps: int, top: Any, across: bool) -> Any:
+def nans_beside_infinity(tile: Any, base: int, steps: int, top: Any, across: Any) -> Any:
     """Return how many entries are NaN, where the maximum is +inf; such rows are rare, so others are not counted."""
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
     count = zero
-    if any_of(top == spread(tile, np.inf)):
+    if any_of(top == spread(top, np.inf)):
         for at in range(base, base + steps * width(tile), width(tile)):
             x = load(tile, at)
             count = count + select(x == x, zero, one)
-    return folded(tile, count, zero, across)
+    return folded(count, zero, across)
 
 
 @primitive
@@ -191,12 +272,12 @@ def normalizer(top: Any, rest: Any, nans: Any, value: Any) -> Any:
 @primitive
 def emit(target: Any, first: int, count: int, value: Any) -> None:
     """Write one number a row to an array of rows, if the caller wants that array."""
-    if target.size > 0:
+    if given(target):
         if count == width(value):
-            write(target, first * target.itemsize, value)
+            write(target, first * target.outer_stride, value)
         else:
             for i in range(count):
-                write(target, (first + i) * target.itemsize, lane(value, i))
+                write(target, (first + i) * target.outer_stride, lane(value, i))
 
 
 @primitive
@@ -205,14 +286,6 @@ def reciprocal(total: Any) -> Any:
     one = spread(total, 1.0)
     high = one / total
     return high, fma(spread(total, 0.0) - total, high, one) * high
-
-
-@primitive
-def scale_by(tile: Any, base: int, steps: int, high: Any, low: Any) -> None:
-    """Multiply a panel by a factor in two parts."""
-    for at in range(base, base + steps * width(tile), width(tile)):
-        x = load(tile, at)
-        store(tile, at, fma(x, high, x * low))
 
 
 @primitive
@@ -231,8 +304,8 @@ def hide(tile: Any, mask: Any, size: int, value: float) -> None:
 
 
 @primitive
-def cap(tile: Any, slope: Any, base: int, steps: int, limit: Any) -> None:
-    """Replace x by limit * tanh(x / limit), infinities excepted; keep the derivative in `slope` if it has room."""
+def cap(tile: Any, slope: Any, sloping: bool, base: int, steps: int, limit: Any) -> None:
+    """Replace x by limit * tanh(x / limit), infinities excepted; with `sloping` keep the derivative in `slope`."""
     zero, one, two = spread(tile, 0.0), spread(tile, 1.0), spread(tile, 2.0)
     infinity = spread(tile, np.inf)
     for at in range(base, base + steps * width(tile), width(tile)):
@@ -243,7 +316,7 @@ def cap(tile: Any, slope: Any, base: int, steps: int, limit: Any) -> None:
         grown = expm1(twice)
         u = limit * (zero - grown / (two + grown))
         store(tile, at, select(magnitude == infinity, x, select(negative, zero - u, u)))
-        if slope.size > 0:
+        if sloping:
             e = exp(twice, zero)
             derivative = (spread(tile, 4.0) * e) / ((one + e) * (one + e))
             store(slope, at, select(x == x, derivative, zero))

@@ -9,10 +9,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba._blocks import geometry_of, load_block, place, scratch, store_block, used
+from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place, rows_in
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import fma, least, load, select, spread, store, width
-from logitx.backends.numba._loss import ALL, BAD, MEAN, Row, all_masked, entry, finish, label_of, log_z_of, settle_all
+from logitx.backends.numba._copies import ahead_of, load_block, store_block
+from logitx.backends.numba._crew import job, together
+from logitx.backends.numba._lanes import cast, fma, least, select, spread, wide, width
+from logitx.backends.numba._loss import (
+    MEAN,
+    Row,
+    all_masked,
+    blank_reports,
+    entry,
+    finish_loss,
+    label_of,
+    log_z_of,
+    place_in_panel,
+    report_bad,
+    settle_all,
+)
+from logitx.backends.numba._memory import FAILED, UNFIT, entries, given, rows
 from logitx.backends.numba._rows import (
     SPAN,
     add,
@@ -22,6 +37,7 @@ from logitx.backends.numba._rows import (
     folded,
     hide,
     limit_at,
+    load_per_row,
     multiply,
     nans_beside_infinity,
     normalizer,
@@ -32,6 +48,8 @@ from logitx.backends.numba._rows import (
     sum_of,
 )
 from logitx.backends.numba._simd import exp, log1p
+from logitx.backends.numba._storage import number
+from logitx.backends.numba._tiles import after, load, missing, place_one, release, reserve, store, take_one
 
 
 class Shares(NamedTuple):
@@ -44,36 +62,44 @@ class Shares(NamedTuple):
 
 def soft(
     x: Any, targets: Any, labels: Any, class_weight: Any, sample_weight: Any, where: Any, grad: Any, hess: Any,
-    loss: Any, z_part: Any, log_normalizer: Any, ignoring: bool, ignored: int, smoothing: Any, z_loss: float,
-    softcap: Any, temperature: Any, undefined: float, reduction: int, reports: Any, part: int,
-    parts: int,
+    loss: Any, z_part: Any, log_normalizer: Any, axis: int, across: Any, ignoring: bool, ignored: int,
+    smoothing: float, z_loss: float, softcap: Any, temperature: Any, undefined: float, reduction: int, parts: int,
+    crew: int,
 ) -> Any:  # fmt: skip
-    """Write losses, or their sum or mean, and what else has an array that is not of size 0; return a bad row or -1.
+    """Write losses, or their sum or mean, and what else is not None; return a bad row or what `_memory` lists.
 
-    Targets are `labels` where `targets` has size 0. For a mean the gradient is divided by the sum of shares.
-    Parts share `reports`: a call with part == -1 comes before them, and one with part == parts adds them up.
+    Targets are `labels` where `targets` is None. For a mean the gradient is divided by the sum of shares.
     """
-    g = geometry_of(x, softcap)
-    if reports.size == 0:
-        reports = np.zeros((g.blocks + 1, 4))
-    if part < 0 or parts == 1:
-        share, bad = 1.0, -1
-        if reduction == MEAN and grad.size > 0:
-            share, bad = _shares(g, targets, labels, class_weight, sample_weight, where, ignoring, ignored, softcap)
+    logits, fits_x = entries(x, axis)
+    shares, fits_targets = entries(targets, axis)
+    mask, fits_where = entries(where, axis)
+    gradient, fits_grad = entries(grad, axis)
+    hessian, fits_hess = entries(hess, axis)
+    if not (fits_x and fits_targets and fits_where and fits_grad and fits_hess):
+        return UNFIT
+    ids, classes, samples, caps = rows(labels), rows(class_weight), rows(sample_weight), rows(softcap)
+    losses, z_parts = rows(loss), rows(z_part)
+    g = geometry_of(logits, caps, across)
+    heat = rows(temperature)
+    factor = 1.0
+    if reduction == MEAN and given(gradient):
+        share, bad = _shares(g, shares, ids, classes, samples, mask, ignoring, ignored, caps)
         if bad >= 0:
             return bad
-        reports[g.blocks, ALL] = share
-    if 0 <= part < parts:
-        share = reports[g.blocks, ALL]
         factor = 1.0 / share if share != 0.0 else 0.0
-        _blocks(
-            x, targets, labels, class_weight, sample_weight, where, grad, hess, loss, z_part, log_normalizer,
-            ignoring, ignored, smoothing, z_loss, softcap, temperature, undefined, factor, reduction, reports,
-            g.blocks * part // parts, g.blocks * (part + 1) // parts,
-        )  # fmt: skip
-    if part == parts or parts == 1:
-        return settle_all(reports, g.blocks, loss, z_part, reduction, undefined)
-    return -1
+    reports = blank_reports(g.blocks, heat)
+    if missing(reports):
+        return FAILED
+    work = job(_blocks, (
+        logits, shares, ids, classes, samples, mask, gradient, hessian, losses, z_parts, rows(log_normalizer),
+        across, ignoring, ignored, cast(smoothing, caps), z_loss, caps, heat, undefined, factor,
+        reduction, reports,
+    ))  # fmt: skip
+    code = FAILED
+    if together(crew, work, parts):
+        code = settle_all(reports, g.blocks, losses, z_parts, reduction, undefined)
+    release(reports)
+    return code
 
 
 @primitive
@@ -83,21 +109,21 @@ def _shares(
 ) -> Any:  # fmt: skip
     """Return the sum of shares over counted rows, and the first bad row or -1."""
     total = 0.0
-    tile = scratch(0, like)
     for row in range(g.outer * g.inner):
-        label, good = label_of(labels, row, g.n, ignoring, ignored) if targets.size == 0 else (0, 1)
+        label, good = label_of(labels, row, g.n, ignoring, ignored) if not given(targets) else (0, 1)
         if good < 0:
             return total, row
-        if good > 0 and not all_masked(where, g, row, tile):
+        if good > 0 and not all_masked(where, g, row, like):
             share = 1.0
-            if class_weight.size > 0 and targets.size == 0:
-                share = float(class_weight[label])
-            elif class_weight.size > 0:
+            if given(class_weight) and not given(targets):
+                share = float(number(class_weight, label, like))
+            elif given(class_weight):
                 share = 0.0
                 for j in range(g.n):
-                    share += class_weight[j] * entry(targets, g, row, j, tile)
-            if sample_weight.size > 0:
-                share = 0.0 if sample_weight[row] == 0.0 else share * sample_weight[row]
+                    share += number(class_weight, j, like) * entry(targets, g, row, j, like)
+            if given(sample_weight):
+                weight = number(sample_weight, row, like)
+                share = 0.0 if weight == 0.0 else share * weight
             total += share
     return total, -1
 
@@ -105,71 +131,79 @@ def _shares(
 @primitive
 def _blocks(
     x: Any, targets: Any, labels: Any, class_weight: Any, sample_weight: Any, where: Any, grad: Any, hess: Any,
-    loss: Any, z_part: Any, log_normalizer: Any, ignoring: bool, ignored: int, smoothing: Any, z_loss: float,
-    softcap: Any, temperature: Any, undefined: float, factor: float, reduction: int,
-    reports: Any, start: int, stop: int,
-) -> None:  # fmt: skip
-    g = geometry_of(x, softcap)
-    backward, masked, capped = grad.size > 0, where.size > 0, softcap.size > 0
-    tile, weight = scratch(g.size, softcap), scratch(g.size, softcap)
-    mask = scratch(g.size if masked or smoothing > 0.0 else 0, softcap)
-    if smoothing > 0.0 and not masked:
-        _fill_valid(mask, g)
-    room = scratch(2 * width(tile), softcap)
-    slope = scratch(g.size if capped and backward else 0, softcap)
-    classes = _padded(class_weight, g, softcap)
-    samples = scratch(width(tile), softcap)
+    loss: Any, z_part: Any, log_normalizer: Any, across: Any, ignoring: bool, ignored: int, smoothing: Any,
+    z_loss: float, softcap: Any, temperature: Any, undefined: float, factor: float, reduction: int,
+    reports: Any, part: int, parts: int,
+) -> bool:  # fmt: skip
+    g = geometry_of(x, softcap, across)
+    backward, masked, capped = given(grad), given(where), given(softcap)
+    lanes, sloping, weighted = width(softcap), capped and backward, given(class_weight)
+    counting = masked or smoothing > 0.0  # the classes of a row that are left
+    padded = (g.n + lanes - 1) // lanes * lanes
+    room = reserve(3 * lanes + weighted * padded + (2 + counting + sloping) * g.size, softcap)
+    if missing(room):
+        return False
+    samples, classes = after(room, 2 * lanes), after(room, 3 * lanes)
+    tile = after(classes, weighted * padded)
+    weight, mask = after(tile, g.size), after(tile, 2 * g.size)
+    slope = after(mask, counting * g.size)
+    if counting and not masked:
+        _fill_valid(mask, g, across)
+    if weighted:
+        _pad(classes, class_weight, g.n, padded)
+    start, stop = blocks_of(g, part, parts)
     for block in range(start, stop):
-        first, rows = place(g, block)
-        load_block(x, g, first, rows, tile, -np.inf)
+        first, total = place(g, block, across)
+        tops = load_block(x, g, first, total, tile, -np.inf, across)
         if masked:
-            load_block(where, g, first, rows, mask, 0.0)
+            load_block(where, g, first, total, mask, 0.0, across)
             hide(tile, mask, g.size, -np.inf)
-        if targets.size > 0:
-            load_block(targets, g, first, rows, weight, 0.0)
+        if given(targets):
+            load_block(targets, g, first, total, weight, 0.0, across)
         else:
-            bad = _one_hot(weight, g, labels, ignoring, ignored, first, rows)
-            reports[block, BAD] = bad + 1
-        for base in range(0, used(g, rows, tile), g.panel):
-            row = first + base // g.panel * width(tile)
-            count = least(first + rows - row, width(tile))
+            bad = _one_hot(weight, g, labels, ignoring, ignored, first, total, across)
+            report_bad(reports, block, bad)
+        for panel in range(panels(g, total, tile, across)):
+            base, row = panel * g.panel, first + panel * lanes
+            count = rows_in(total, panel, tile, across)
             if capped:
-                cap(tile, slope, base, g.steps, limit_at(softcap, row, count, room, g.across))
-            scale = scale_at(temperature, row, count, room, g.across)
-            _collect(samples, g, labels, targets.size == 0, sample_weight, ignoring, ignored, row, count)
-            shares = _weigh(weight, mask, base, g, classes, samples, smoothing, masked)
+                cap(tile, slope, sloping, base, g.steps, limit_at(softcap, row, count, room, across))
+            scale = scale_at(temperature, row, count, room, True, across)
+            _collect(samples, g, labels, not given(targets), sample_weight, ignoring, ignored, row, count)
+            shares = _weigh(weight, mask, counting, base, g, classes, weighted, samples, smoothing, across)
+            top = peak(tile, base, g.steps, tops, not masked and not capped, across)
             reduced = _forward(
-                tile, weight, base, g, shares, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer,
-                reports[block], row, count,
+                tile, weight, base, g, shares, top, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer,
+                reports, block, row, count, ahead_of(x, g, first, panel, tile, across), across,
             )  # fmt: skip
             if backward:
                 _backward(tile, weight, base, g, shares, scale, reduced, z_loss, factor)
         if backward:
-            if capped:
+            if sloping:
                 multiply(tile, slope, g.size)
-            store_block(tile, grad, g, first, rows)
-        if hess.size > 0:
-            store_block(weight, hess, g, first, rows)
+            store_block(tile, grad, g, first, total, across)
+        if given(hess):
+            store_block(weight, hess, g, first, total, across)
+    release(room)
+    return True
 
 
 @primitive
-def _fill_valid(mask: Any, g: Any) -> None:
+def _fill_valid(mask: Any, g: Any, across: Any) -> None:
     """Tell classes from the padding of a panel."""
-    for j in range(mask.size):
-        mask[j] = 1.0 if j < g.n or not g.across else 0.0
+    for j in range(g.size):
+        place_one(mask, j, 1.0 if across is None or j < g.n else 0.0)
 
 
 @primitive
-def _padded(class_weight: Any, g: Any, like: Any) -> Any:
-    """Return the class weights, if any, with room for whole vectors."""
-    classes = scratch((g.n + 64) // 64 * 64 if class_weight.size > 0 else 0, like)
-    for j in range(classes.size):
-        classes[j] = class_weight[j] if j < g.n else 0.0
-    return classes
+def _pad(classes: Any, class_weight: Any, n: int, padded: int) -> None:
+    """Fill a tile with the class weights, and what is left of the last vector with 0."""
+    for j in range(padded):
+        place_one(classes, j, number(class_weight, j, classes) if j < n else 0.0)
 
 
 @primitive
-def _one_hot(weight: Any, g: Any, labels: Any, ignoring: bool, ignored: int, first: int, rows: int) -> int:
+def _one_hot(weight: Any, g: Any, labels: Any, ignoring: bool, ignored: int, first: int, rows: int, across: Any) -> int:
     """Write the one-hot rows of a block to a tile; return the first row with a bad label or -1."""
     for at in range(0, g.size, width(weight)):
         store(weight, at, spread(weight, 0.0))
@@ -178,7 +212,8 @@ def _one_hot(weight: Any, g: Any, labels: Any, ignoring: bool, ignored: int, fir
         label, good = label_of(labels, first + i, g.n, ignoring, ignored)
         if good > 0:
             lanes = width(weight)
-            weight[label if g.across else i // lanes * g.panel + label * lanes + i % lanes] = 1.0
+            at = i // lanes * g.panel + place_in_panel(label, i % lanes, weight, across)
+            place_one(weight, at, 1.0)
         elif good < 0 and first_bad < 0:
             first_bad = first + i
     return first_bad
@@ -203,22 +238,24 @@ def _collect(
         if hard:
             _, good = label_of(labels, row + i, g.n, ignoring, ignored)
         if good > 0:
-            samples[i] = sample_weight[row + i] if sample_weight.size > 0 else 1.0
-    if g.across:
-        store(samples, 0, spread(samples, samples[0]))
+            place_one(samples, i, number(sample_weight, row + i, samples) if given(sample_weight) else 1.0)
 
 
 @primitive
-def _weigh(weight: Any, mask: Any, base: int, g: Any, classes: Any, samples: Any, smoothing: Any, masked: bool) -> Any:
+def _weigh(
+    weight: Any, mask: Any, counting: bool, base: int, g: Any, classes: Any, weighted: bool, samples: Any,
+    smoothing: Any, across: Any,
+) -> Any:  # fmt: skip
     """Turn targets t into class_weight ((1 - smoothing) t + smoothing / K); return what they add up to."""
     lanes = width(weight)
     zero, one = spread(weight, 0.0), spread(weight, 1.0)
-    sample = load(samples, 0)
-    even = zero
-    if mask.size > 0:
-        valid = sum_of(mask, base, g.steps, g.across)
-        sample = select(valid == zero, zero, sample)
-        even = spread(weight, smoothing) / select(valid == zero, one, valid)
+    sample = load_per_row(samples, 0, across)
+    none, uniform = spread(sample, 0.0), spread(sample, 0.0)
+    if counting:
+        valid = sum_of(mask, base, g.steps, across)
+        sample = select(valid == none, none, sample)
+        uniform = spread(sample, smoothing) / select(valid == none, spread(valid, 1.0), valid)
+    even = wide(weight, uniform)
     keep = one - spread(weight, smoothing)
     share_high, share_low, total_high, total_low = zero, zero, zero, zero
     for start in range(0, g.steps, SPAN):
@@ -229,8 +266,8 @@ def _weigh(weight: Any, mask: Any, base: int, g: Any, classes: Any, samples: Any
             q = t
             if smoothing > 0.0:
                 q = fma(keep, t, even * load(mask, at))
-            if classes.size > 0:
-                c = load(classes, step * lanes) if g.across else spread(weight, classes[step])
+            if weighted:
+                c = load(classes, step * lanes) if across is not None else spread(weight, take_one(classes, step))
                 share_part = share_part + c * t
                 q = c * q
             store(weight, at, q)
@@ -238,35 +275,35 @@ def _weigh(weight: Any, mask: Any, base: int, g: Any, classes: Any, samples: Any
         share_high, share_low = add(share_high, share_low, share_part)
         total_high, total_low = add(total_high, total_low, total_part)
     share = sample
-    if classes.size > 0:
-        share = select(sample == zero, zero, sample * folded(weight, share_high, share_low, g.across))
-    return Shares(sample, share, folded(weight, total_high, total_low, g.across))
+    if weighted:
+        share = select(sample == none, none, sample * folded(share_high, share_low, across))
+    return Shares(sample, share, folded(total_high, total_low, across))
 
 
 @primitive
 def _forward(
-    tile: Any, weight: Any, base: int, g: Any, shares: Any, scale: Any, z_loss: float, undefined: float, reduction: int,
-    loss: Any, z_part: Any, log_normalizer: Any, report: Any, row: int, count: int,
+    tile: Any, weight: Any, base: int, g: Any, shares: Any, top: Any, scale: Any, z_loss: float, undefined: float,
+    reduction: int, loss: Any, z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int,
+    ahead: Any,     across: Any,
 ) -> Any:  # fmt: skip
     """Reduce the rows of a panel and hand in their losses."""
     zero = spread(tile, 0.0)
-    top = peak(tile, base, g.steps, g.across)
-    nans = nans_beside_infinity(tile, base, g.steps, top, g.across)
-    rest = rest_of(tile, base, g.steps, top, scale, False, g.across)
+    nans = nans_beside_infinity(tile, base, g.steps, top, across)
+    rest = rest_of(tile, base, g.steps, top, scale, True, ahead, across)
     log_sum = log1p(rest)
     reduced = Row(top, rest, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))
-    high, low = zero, zero
+    high, low, sum_of_logs = zero, zero, wide(tile, log_sum)
     end = base + g.steps * width(tile)
     for start in range(base, end, SPAN * width(tile)):
         part = zero
         for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
             w = load(weight, at)
             v, _ = exponent(load(tile, at), top, scale)
-            part = part + select(w == zero, zero, w * (log_sum - v))
+            part = part + select(w == zero, zero, w * (sum_of_logs - v))
         high, low = add(high, low, part)
-    finish(
-        report, reduced, g, folded(tile, high, low, g.across), shares.sample, shares.share, z_loss, undefined,
+    finish_loss(
+        reports, block, reduced, folded(high, low, across), shares.sample, shares.share, z_loss, undefined,
         reduction, loss, z_part, row, count,
     )  # fmt: skip
     return reduced
@@ -278,21 +315,28 @@ def _backward(
 ) -> None:
     """Replace logits by the gradient, p (A - w) - w (1 - p), and the weights by the diagonal Hessian, A p (1 - p)."""
     zero, one, dead = spread(tile, 0.0), spread(tile, 1.0), spread(tile, -np.inf)
-    quiet = (row.rest < zero) | (shares.share == zero)
-    high, low = reciprocal(select(quiet, one, one + row.rest))
-    sample = shares.sample * spread(tile, factor) * scale.high
-    pull = zero
+    none = spread(shares.share, 0.0)
+    quiet = (row.rest < none) | (shares.share == none)
+    divisor = reciprocal(select(quiet, spread(none, 1.0), spread(none, 1.0) + row.rest))
+    pulled = none
     if z_loss != 0.0:
-        pull = (
-            select(shares.sample == zero, zero, shares.share / shares.sample) * spread(tile, 2.0 * z_loss) * row.log_z
-        )
+        average = select(shares.sample == none, none, shares.share / shares.sample)
+        pulled = average * spread(none, 2.0 * z_loss) * row.log_z
+    sample = wide(tile, shares.sample * spread(none, factor) * scale.high)
+    high, low, pull, total = (
+        wide(tile, divisor[0]),
+        wide(tile, divisor[1]),
+        wide(tile, pulled),
+        wide(tile, shares.total),
+    )
+    others, hushed = wide(tile, row.rest * divisor[0]), wide(tile, quiet)
     for at in range(base, base + g.steps * width(tile), width(tile)):
         x, w = load(tile, at), load(weight, at)
         v, lost = exponent(x, row.top, scale)
         e = exp(v, lost)
         p = fma(e, high, e * low)
-        complement = select(v == zero, row.rest * high, one - p)  # at the maximum 1 - p would cancel
-        silent = quiet | (x == dead)
-        gradient = fma(p, shares.total - w, fma(pull, p, zero - w * complement))
+        complement = select(v == zero, others, one - p)  # at the maximum 1 - p would cancel
+        silent = hushed | (x == dead)
+        gradient = fma(p, total - w, fma(pull, p, zero - w * complement))
         store(tile, at, select(silent, zero, sample * gradient))
-        store(weight, at, select(silent, zero, sample * (shares.total * (p * complement))))
+        store(weight, at, select(silent, zero, sample * (total * (p * complement))))

@@ -6,52 +6,78 @@ from typing import Any
 
 import numpy as np
 
-from logitx.backends.numba._blocks import geometry_of, load_block, place, scratch, store_block, used
+from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place, rows_in
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import least, load, select, spread, store, width
-from logitx.backends.numba._rows import cap, exponent, hide, limit_at, peak, reciprocal, rest_of, scale_at, scale_by
+from logitx.backends.numba._copies import ahead_of, finish_panel, load_block, store_block
+from logitx.backends.numba._crew import job, together
+from logitx.backends.numba._finish import Logarithm, Scaled
+from logitx.backends.numba._lanes import select, spread, width
+from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, given, rows
+from logitx.backends.numba._rows import cap, hide, limit_at, peak, reciprocal, rest_of, scale_at
 from logitx.backends.numba._simd import log1p
+from logitx.backends.numba._tiles import after, missing, release, reserve
 
 
 def normalize(
-    x: Any, where: Any, out: Any, log: bool, temperature: Any, softcap: Any, undefined: float, part: int, parts: int
-) -> None:
-    """Write softmax or its logarithm; `undefined` is what a row without a maximum gets (NaN, or the value of p = 0)."""
-    g = geometry_of(x, softcap)
-    masked = where.size > 0
-    tile = scratch(g.size, softcap)
-    room = scratch(2 * width(tile), softcap)
-    mask = scratch(g.size if masked else 0, softcap)
-    for block in range(g.blocks * part // parts, g.blocks * (part + 1) // parts):
-        first, rows = place(g, block)
-        load_block(x, g, first, rows, tile, -np.inf)
-        if masked:
-            load_block(where, g, first, rows, mask, 0.0)
-            hide(tile, mask, g.size, -np.inf)
-        for base in range(0, used(g, rows, tile), g.panel):
-            row = first + base // g.panel * width(tile)
-            count = least(first + rows - row, width(tile))
-            if softcap.size > 0:
-                cap(tile, mask[:0], base, g.steps, limit_at(softcap, row, count, room, g.across))
-            scale = scale_at(temperature, row, count, room, g.across)
-            _panel(tile, base, g, scale, undefined, log)
-        if masked:
-            hide(tile, mask, g.size, -np.inf if log else 0.0)
-        store_block(tile, out, g, first, rows)
+    x: Any, where: Any, out: Any, axis: int, across: Any, log: Any, options: Any, temperature: Any, softcap: Any,
+    undefined: float, parts: int, crew: int,
+) -> int:  # fmt: skip
+    """Write softmax, or with `log` its logarithm; without `options` there is no mask, temperature or softcap.
+
+    `undefined` is what a row without a maximum gets (NaN, or the value of p = 0).
+    """
+    logits, fits_x = entries(x, axis)
+    mask, fits_where = entries(where, axis)
+    target, fits_out = entries(out, axis)
+    if not (fits_x and fits_where and fits_out):
+        return UNFIT
+    work = job(_blocks, (logits, mask, target, across, log, options, rows(temperature), rows(softcap), undefined))
+    return OK if together(crew, work, parts) else FAILED
 
 
 @primitive
-def _panel(tile: Any, base: int, g: Any, scale: Any, undefined: float, log: bool) -> None:
-    one = spread(tile, 1.0)
-    top = peak(tile, base, g.steps, g.across)
-    rest = rest_of(tile, base, g.steps, top, scale, not log, g.across)
-    nothing = rest < spread(tile, 0.0)
-    answer = spread(tile, undefined)
-    if log:
-        log_sum = select(nothing, answer, log1p(rest))
-        for at in range(base, base + g.steps * width(tile), width(tile)):
-            v, _ = exponent(load(tile, at), top, scale)
-            store(tile, at, v - log_sum)
-    else:
-        high, low = reciprocal(select(nothing, one, one + rest))
-        scale_by(tile, base, g.steps, select(nothing, answer, high), low)
+def _blocks(
+    x: Any, where: Any, out: Any, across: Any, log: Any, options: Any, temperature: Any, softcap: Any,
+    undefined: float, part: int, parts: int,
+) -> bool:  # fmt: skip
+    g = geometry_of(x, softcap, across)
+    masked, capped = options is not None and given(where), options is not None and given(softcap)
+    lanes = width(softcap)
+    room = reserve(2 * lanes + (1 + masked) * g.size, softcap)
+    if missing(room):
+        return False
+    tile, mask = after(room, 2 * lanes), after(room, 2 * lanes + g.size)
+    start, stop = blocks_of(g, part, parts)
+    for block in range(start, stop):
+        first, count = place(g, block, across)
+        tops = load_block(x, g, first, count, tile, -np.inf, across)
+        if options is not None and masked:
+            load_block(where, g, first, count, mask, 0.0, across)
+            hide(tile, mask, g.size, -np.inf)
+        for panel in range(panels(g, count, tile, across)):
+            base, row = panel * g.panel, first + panel * lanes
+            here = rows_in(count, panel, tile, across)
+            if options is not None and capped:
+                cap(tile, tile, False, base, g.steps, limit_at(softcap, row, here, room, across))
+            scale = scale_at(temperature, row, here, room, options, across)
+            top = peak(tile, base, g.steps, tops, not masked and not capped, across)
+            rest = rest_of(tile, base, g.steps, top, scale, log, ahead_of(x, g, first, panel, tile, across), across)
+            finish_panel(tile, base, out, g, first, not masked, _facts(top, rest, scale, undefined, log), across)
+        if options is not None and masked:
+            hide(tile, mask, g.size, 0.0 if log is None else -np.inf)
+            store_block(tile, out, g, first, count, across)
+        elif across is None:
+            store_block(tile, out, g, first, count, across)
+    release(room)
+    return True
+
+
+@primitive
+def _facts(top: Any, rest: Any, scale: Any, undefined: float, log: Any) -> Any:
+    """Return what the last pass has to know of each row."""
+    nothing, answer = rest < spread(rest, 0.0), spread(rest, undefined)
+    if log is not None:
+        return Logarithm(top, select(nothing, answer, log1p(rest)), scale)
+    one = spread(rest, 1.0)
+    high, low = reciprocal(select(nothing, one, one + rest))
+    return Scaled(select(nothing, answer, high), low)

@@ -1,105 +1,118 @@
-"""The thread policy: when a call is cut into parts, how many, and who runs them.
+"""The thread policy: into how many parts a call is cut, how many threads there are, and when they sleep.
 
-A kernel runs without the GIL and takes (part, parts) as its last arguments; which rows share a block never depends on
-the parts, so results are the same bits on any number of threads. Parts are run by the calling thread and by a few
-Python threads that wait on a queue. Numba's own threads are not used on purpose: its workqueue layer aborts the process
-when two threads enter it, GNU OpenMP does in a forked child, and a parallel version of a kernel takes longer to compile
-than the kernel. Waking a waiting thread costs some 50 us instead, so calls below `SERIAL` bytes run where they are.
+Which rows share a block never depends on the parts, so results are the same bits on any number of threads. Workers are
+Python threads that run one compiled function without the GIL (`_crew.serve`): it takes parts of whatever call is open,
+and returns to sleep when nothing came for a while. Numba's own threads are not used on purpose: its workqueue layer
+aborts the process when two threads enter it, GNU OpenMP does in a forked child, and a parallel version of a kernel
+takes longer to compile than the kernel.
 """
 
 from __future__ import annotations
 
-import itertools
+import ctypes
+import functools
 import os
+import sys
 import threading
-from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
 import numba
+import numpy as np
+from numba.core.types import int64
 
-SERIAL = 1 << 20  # bytes of input, computed in some 100 us, below which a second thread gains nothing
+from logitx.backends.numba import _crew
+from logitx.backends.numba._compile import Function, kernel, native
+
+SERIAL = 1 << 17  # bytes of input below which a second thread gains nothing, even one that is awake
 PARTS_PER_THREAD = 4  # a thread that is held up leaves its later parts to the others
-PART_BYTES = 1 << 19  # no part is smaller than this
+PART_BYTES = 1 << 16  # no part is smaller than this
+TURNS = 10_000  # of waiting before a worker sleeps: 0.2 ms on a current server, after which waking it costs some 50 us
 
 
-class _Job:
-    """One call, cut into parts that threads draw."""
-
-    def __init__(self, kernel: Callable[..., Any], arguments: tuple[Any, ...], parts: int) -> None:
-        self.kernel, self.arguments, self.parts = kernel, arguments, parts
-        self.next, self.finished = itertools.count(), itertools.count(1)  # `next` on a count is atomic
-        self.failure: BaseException | None = None
-        self.done = threading.Lock()
-        self.done.acquire()
-
-    def work(self) -> None:
-        """Run parts until none is left; whoever finishes the last one says so."""
-        for part in self.next:
-            if part >= self.parts:
-                return
-            try:
-                self.kernel(*self.arguments, part, self.parts)
-            except BaseException as failure:  # raised again by the caller
-                self.failure = failure
-            if next(self.finished) == self.parts:
-                self.done.release()
-
-
-class _Pool:
-    """Threads of this process that wait for jobs; a forked child starts with none."""
+class Crew:
+    """The workers of this process; a forked child starts with none."""
 
     def __init__(self) -> None:
+        """Start with no worker."""
         self.limit: int = numba.config.NUMBA_NUM_THREADS
-        self.lock = threading.Lock()
-        self.forget()
+        self.start_over()
 
-    def forget(self) -> None:
-        """Start over in a forked child, where the threads of the parent do not exist."""
-        self.jobs: SimpleQueue[_Job] = SimpleQueue()
-        self.started = 0
-        self.lock = threading.Lock()
+    def start_over(self) -> None:
+        """Forget the workers: in a forked child the threads of the parent do not exist."""
+        self._words = np.zeros(_crew.WORDS, np.int64)
+        self._view = self._words.data
+        self._view[_crew.HELPERS] = self.limit - 1
+        self._view[_crew.YIELD] = _offer_processor()
+        self.address = int(self._words.ctypes.data)
+        self._sleepers: SimpleQueue[None] = SimpleQueue()  # an item wakes one
+        self._started = 0
+        self._lock = threading.Lock()
 
-    def call(self, job: _Job, helpers: int) -> None:
-        """Offer a job to helpers and work on it until it is done."""
-        if self.started < helpers:
-            with self.lock:
-                while self.started < helpers:
-                    threading.Thread(target=self._serve, args=(self.jobs,), name="logitx", daemon=True).start()
-                    self.started += 1
-        for _ in range(helpers):
-            self.jobs.put(job)
-        job.work()
-        job.done.acquire()
-        if job.failure is not None:
-            raise job.failure
+    def set_limit(self, n: int) -> None:
+        """Use at most n threads, the calling one included."""
+        self.limit = n
+        self._view[_crew.HELPERS] = n - 1
 
-    @staticmethod
-    def _serve(jobs: SimpleQueue[_Job]) -> None:
-        while True:
-            jobs.get().work()
+    def rouse(self) -> None:
+        """Wake the workers that sleep; nobody waits for them."""
+        if self._view[_crew.ASSEMBLE] == 0:
+            self._view[_crew.ASSEMBLE] = _assemble()
+        missing = self.limit - 1 - self._view[_crew.AWAKE]
+        if missing > 0:
+            if self._started < self.limit - 1:
+                self._start()
+            for _ in range(missing):
+                self._sleepers.put(None)
+
+    def _start(self) -> None:
+        with self._lock:
+            while self._started < self.limit - 1:
+                arguments = (_serve(), self._sleepers, self.address, self._started)
+                threading.Thread(target=_work, args=arguments, name="logitx", daemon=True).start()
+                self._started += 1
 
 
-_POOL = _Pool()
+def _work(serve: Function, sleepers: SimpleQueue[None], address: int, index: int) -> None:
+    while True:
+        sleepers.get()
+        serve(address, index, TURNS)
+
+
+@functools.cache
+def _serve() -> Function:
+    return kernel(_crew.serve, (int64, int64, int64))
+
+
+@functools.cache
+def _assemble() -> int:
+    return native(_crew.assemble, (int64,) * 4)
+
+
+@functools.cache
+def _offer_processor() -> int:
+    """Return the address of the system's function that lets other threads run."""
+    function: Any
+    if sys.platform == "win32":
+        function = ctypes.windll.kernel32.SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+CREW = Crew()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_POOL.forget)
+    os.register_at_fork(after_in_child=CREW.start_over)
 
 
 def set_num_threads(n: int) -> None:
     """Use at most n threads, the calling one included."""
-    _POOL.limit = n
+    CREW.set_limit(n)
 
 
 def parts_for(nbytes: int) -> int:
     """Return into how many parts a call on so many bytes is cut; 1 where it stays on the calling thread."""
-    if nbytes < SERIAL or _POOL.limit < 2:
+    if nbytes < SERIAL or CREW.limit < 2:
         return 1
-    return max(2, min(_POOL.limit * PARTS_PER_THREAD, nbytes // PART_BYTES))
-
-
-def run(kernel: Callable[..., Any], arguments: tuple[Any, ...], parts: int) -> None:
-    """Run every part of a call."""
-    if parts == 1:
-        kernel(*arguments, 0, 1)
-    else:
-        _POOL.call(_Job(kernel, arguments, parts), min(_POOL.limit, parts) - 1)
+    CREW.rouse()
+    return max(2, min(CREW.limit * PARTS_PER_THREAD, nbytes // PART_BYTES))

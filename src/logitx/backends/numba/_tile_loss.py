@@ -1,4 +1,4 @@
-"""Cross-entropy of a tile of logits: some classes of some rows, in the dtype computed in.
+"""Cross-entropy of a tile of logits: some classes of some rows, in the dtype computed in, one row at a time.
 
 Two kernels. `reduce` finds what a tile adds to the reduction of its rows, to be merged with what other tiles add;
 `differentiate` turns a tile into its gradient in place, once the reductions of its rows are known.
@@ -6,13 +6,15 @@ Two kernels. `reduce` finds what a tile adds to the reduction of its rows, to be
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba._blocks import scratch
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import cast, fma, lane, least, load, select, spread, store, width
+from logitx.backends.numba._copies import Ahead
+from logitx.backends.numba._crew import job, together
+from logitx.backends.numba._lanes import cast, fma, least, maximum, select, spread, width
+from logitx.backends.numba._memory import FAILED, OK, entries, given, itemsize, rows
 from logitx.backends.numba._rows import (
     SPAN,
     add,
@@ -26,138 +28,234 @@ from logitx.backends.numba._rows import (
     scale_at,
 )
 from logitx.backends.numba._simd import exp
-from logitx.backends.numba._storage import read_lanes, read_one, write
+from logitx.backends.numba._storage import class_id, number, read_lanes, read_one, write
+from logitx.backends.numba._tiles import after, load, missing, place_one, release, reserve, store, take_one
 
 TOP, REST, TERMS, TOTAL = range(4)  # what `reduce` finds: a row's maximum, its sum beside that, sums of the targets
 PEAK, INVERSE, BESIDE, FACTOR, WHOLE, PULL, CHANGE = range(7)  # what `differentiate` is told of a row
 
 
+class Task(NamedTuple):
+    """A tile whose first class is `first`, and what belongs to its rows and classes."""
+
+    tile: Any
+    first: int
+    bias: Any
+    labels: Any
+    numbers: Any  # of the rows, among those of `targets`
+    targets: Any  # of all classes
+    class_weight: Any
+    even: float
+    keep: float
+    temperature: Any
+    softcap: Any
+
+
+class Scratch(NamedTuple):
+    """The memory of a part: `size` numbers of each, but those that a task has no use for."""
+
+    room: Any  # which all is in, and which begins with room for two vectors
+    panel: Any  # the logits of a row
+    shift: Any  # bias
+    weight: Any  # class weights
+    share: Any  # weights of the classes in a row
+    slope: Any  # derivatives of the softcap
+    size: int
+
+
 def reduce(
-    tile: Any, first: int, bias: Any, labels: Any, rows: Any, targets: Any, class_weight: Any, even: float, keep: float,
-    temperature: Any, softcap: Any, found: Any, logits: Any, part: int, parts: int,
-) -> None:  # fmt: skip
-    """Reduce the rows of a tile whose first class is `first`; write the logits of labels that are in it.
+    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
+    keep: float, temperature: Any, softcap: Any, across: Any, found: Any, logits: Any, parts: int, crew: int,
+) -> int:  # fmt: skip
+    """Reduce the rows of a tile; write the logits of labels that are in it. Return what `_memory` lists.
 
     The weight of class j in a row with targets t is class_weight_j (even + keep t_j); labels have theirs added by the
-    caller. `targets` are those of `rows`, of all classes, or have size 0. In `found`, TERMS is the sum of weights times
-    (maximum - logit) / temperature, and TOTAL the sum of weights.
+    caller. In `found`, TERMS is the sum of weights times (maximum - logit) / temperature, and TOTAL the sum of weights.
     """
-    count, n = tile.shape
-    panel = scratch((n + width(softcap) - 1) // width(softcap) * width(softcap), softcap)
-    steps = panel.size // width(panel)
-    shift, weight = _classes(bias, first, n, panel, 0.0), _classes(class_weight, first, n, panel, 1.0)
-    room = scratch(2 * width(panel), softcap)
-    weighted = even > 0.0 or targets.size > 0
-    share = scratch(panel.size if weighted else 0, softcap)
-    for i in range(count * part // parts, count * (part + 1) // parts):
-        _load(tile, i, 0, n, panel, -np.inf)
-        if bias.size > 0:
-            _add(panel, shift)
-        if softcap.size > 0:
-            cap(panel, panel[:0], 0, steps, limit_at(softcap, i, 1, room, True))
-        scale = scale_at(temperature, i, 1, room, True)
-        if labels.size > 0 and first <= labels[i] < first + n:
-            logits[i] = panel[labels[i] - first]
-        top = peak(panel, 0, steps, True)
-        found[i, TOP] = lane(top, 0)
-        found[i, REST] = lane(rest_of(panel, 0, steps, top, scale, False, True), 0)
-        if weighted:
-            _weigh(share, weight, targets, rows[i], first, n, even, keep)
-            found[i, TERMS], found[i, TOTAL] = _terms(panel, share, steps, top, scale)
+    task = _task(tile, first, bias, labels, numbers, targets, class_weight, even, keep, temperature, softcap)
+    sums, _ = entries(found, found.ndim - 1)
+    return OK if together(crew, job(_reduce_rows, (task, sums, rows(logits), across)), parts) else FAILED
 
 
 def differentiate(
-    tile: Any, first: int, bias: Any, labels: Any, rows: Any, targets: Any, class_weight: Any, even: float, keep: float,
-    temperature: Any, softcap: Any, facts: Any, part: int, parts: int,
-) -> None:  # fmt: skip
+    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
+    keep: float, temperature: Any, softcap: Any, across: Any, facts: Any, parts: int, crew: int,
+) -> int:  # fmt: skip
     """Replace the logits of a tile by FACTOR [p (WHOLE - w) - w (1 - p) + PULL p] du/dx; by CHANGE du/dx at labels.
 
     Weights w are those of `reduce`; INVERSE is 1 over the sum of exponentials, BESIDE what that lacks to 1.
     """
-    count, n = tile.shape
-    panel = scratch((n + width(softcap) - 1) // width(softcap) * width(softcap), softcap)
-    steps = panel.size // width(panel)
-    shift, weight = _classes(bias, first, n, panel, 0.0), _classes(class_weight, first, n, panel, 1.0)
-    room = scratch(2 * width(panel), softcap)
-    weighted = even > 0.0 or targets.size > 0
-    share = scratch(panel.size if weighted else 0, softcap)
-    slope = scratch(panel.size if softcap.size > 0 else 0, softcap)
-    for i in range(count * part // parts, count * (part + 1) // parts):
-        _load(tile, i, 0, n, panel, -np.inf)
-        if bias.size > 0:
-            _add(panel, shift)
-        if softcap.size > 0:
-            cap(panel, slope, 0, steps, limit_at(softcap, i, 1, room, True))
-        scale = scale_at(temperature, i, 1, room, True)
-        if weighted:
-            _weigh(share, weight, targets, rows[i], first, n, even, keep)
-            _descend_weighted(panel, share, steps, facts[i], scale)
-        else:
-            _descend(panel, steps, facts[i], scale)
-        if labels.size > 0 and first <= labels[i] < first + n:
-            panel[labels[i] - first] = facts[i, CHANGE]
-        if softcap.size > 0:
-            multiply(panel, slope, panel.size)
-        _store(panel, tile, i, n)
+    task = _task(tile, first, bias, labels, numbers, targets, class_weight, even, keep, temperature, softcap)
+    told, _ = entries(facts, facts.ndim - 1)
+    return OK if together(crew, job(_descend_rows, (task, told, across)), parts) else FAILED
 
 
 @primitive
-def _load(source: Any, row: int, first: int, n: int, panel: Any, pad: float) -> None:
-    """Copy classes of a row; the rest of the panel holds `pad`."""
-    lanes, stride = width(panel), source.strides[1]
-    start = row * source.strides[0] + first * stride
+def _task(
+    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
+    keep: float, temperature: Any, softcap: Any,
+) -> Any:  # fmt: skip
+    logits, _ = entries(tile, tile.ndim - 1)  # a matrix fits as it lies
+    shares, _ = entries(targets, targets.ndim - 1)
+    return Task(
+        logits, first, rows(bias), rows(labels), rows(numbers), shares, rows(class_weight), even, keep,
+        rows(temperature), rows(softcap),
+    )  # fmt: skip
+
+
+@primitive
+def _weighted(task: Any) -> bool:
+    """Tell whether classes other than the label have a weight."""
+    there: bool = task.even > 0.0 or given(task.targets)
+    return there
+
+
+@primitive
+def _scratch(task: Any, sloping: bool) -> Any:
+    weighted, biased, lanes = _weighted(task), given(task.bias), width(task.softcap)
+    size = (task.tile.n + lanes - 1) // lanes * lanes
+    room = reserve(2 * lanes + (1 + biased + 2 * weighted + sloping) * size, task.softcap)
+    panel = after(room, 2 * lanes)
+    shift = after(panel, size)
+    weight = after(shift, biased * size)
+    share = after(weight, weighted * size)
+    slope = after(share, weighted * size)
+    if not missing(room):
+        if biased:
+            _fill(shift, size, task.bias, task.first, task.tile.n, 0.0)
+        if weighted:
+            _fill(weight, size, task.class_weight, task.first, task.tile.n, 1.0)
+    return Scratch(room, panel, shift, weight, share, slope, size)
+
+
+@primitive
+def _fill(tile: Any, size: int, source: Any, first: int, n: int, absent: float) -> None:
+    """Write numbers of the classes of a tile, 0 in the padding; `absent` for each where there are none."""
+    for at in range(0, size, width(tile)):
+        store(tile, at, spread(tile, 0.0))
+    for j in range(n):
+        place_one(tile, j, number(source, first + j, tile) if given(source) else cast(absent, tile))
+
+
+@primitive
+def _reduce_rows(task: Any, found: Any, logits: Any, across: Any, part: int, parts: int) -> bool:
+    tile = task.tile
+    scratch = _scratch(task, False)
+    if missing(scratch.room):
+        return False
+    panel, steps = scratch.panel, scratch.size // width(scratch.panel)
+    for i in range(tile.outer * part // parts, tile.outer * (part + 1) // parts):
+        tops = _load_logits(task, scratch, i, False, across)
+        scale = scale_at(task.temperature, i, 1, scratch.room, True, across)
+        if given(task.labels):
+            j = class_id(task.labels, i) - task.first
+            if 0 <= j < tile.n:
+                write(logits, i * logits.outer_stride, take_one(panel, j))
+        top = peak(panel, 0, steps, tops, not given(task.bias) and not given(task.softcap), across)
+        following = tile.address + least(i + 1, tile.outer - 1) * tile.outer_stride
+        ahead = Ahead(following, width(panel) * itemsize(tile))
+        at = i * found.outer_stride
+        write(found, at + TOP * found.n_stride, top)
+        write(found, at + REST * found.n_stride, rest_of(panel, 0, steps, top, scale, True, ahead, across))
+        if _weighted(task):
+            _weigh(task, scratch, i)
+            terms, total = _terms(panel, scratch.share, steps, top, scale, across)
+            write(found, at + TERMS * found.n_stride, terms)
+            write(found, at + TOTAL * found.n_stride, total)
+    release(scratch.room)
+    return True
+
+
+@primitive
+def _descend_rows(task: Any, facts: Any, across: Any, part: int, parts: int) -> bool:
+    tile, capped = task.tile, given(task.softcap)
+    scratch = _scratch(task, capped)
+    if missing(scratch.room):
+        return False
+    panel, steps = scratch.panel, scratch.size // width(scratch.panel)
+    for i in range(tile.outer * part // parts, tile.outer * (part + 1) // parts):
+        _load_logits(task, scratch, i, capped, across)
+        scale = scale_at(task.temperature, i, 1, scratch.room, True, across)
+        if _weighted(task):
+            _weigh(task, scratch, i)
+            _descend_weighted(panel, scratch.share, steps, facts, i, scale)
+        else:
+            _descend(panel, steps, facts, i, scale)
+        if given(task.labels):
+            j = class_id(task.labels, i) - task.first
+            if 0 <= j < tile.n:
+                place_one(panel, j, cast(_fact(facts, i, CHANGE), panel))
+        if capped:
+            multiply(panel, scratch.slope, scratch.size)
+        _store(panel, tile, i)
+    release(scratch.room)
+    return True
+
+
+@primitive
+def _load_logits(task: Any, scratch: Any, i: int, sloping: bool, across: Any) -> Any:
+    """Fill the panel with the logits of a row; return the maximum of each lane before bias and softcap."""
+    tile, panel = task.tile, scratch.panel
+    tops = _load(tile, i * tile.outer_stride, tile.n, panel, scratch.size, -np.inf)
+    if given(task.bias):
+        for at in range(0, scratch.size, width(panel)):
+            store(panel, at, load(panel, at) + load(scratch.shift, at))
+    if given(task.softcap):
+        limit = limit_at(task.softcap, i, 1, scratch.room, across)
+        cap(panel, scratch.slope, sloping, 0, scratch.size // width(panel), limit)
+    return tops
+
+
+@primitive
+def _load(source: Any, start: int, n: int, panel: Any, size: int, pad: float) -> Any:
+    """Copy classes from a place on, of any number; the rest of the panel holds `pad`. Return the maximum of lanes."""
+    lanes, stride = width(panel), source.n_stride
+    tops = spread(panel, -np.inf)
     whole = 0
-    if stride == source.itemsize:
+    if stride == itemsize(source):
         whole = n // lanes * lanes
         for j in range(0, whole, lanes):
-            store(panel, j, read_lanes(source, start + j * stride, panel))
-    if n < panel.size:
-        store(panel, panel.size - lanes, spread(panel, pad))
+            x = read_lanes(source, start + j * stride, panel)
+            store(panel, j, x)
+            tops = maximum(x, tops)
+    if n < size:
+        store(panel, size - lanes, spread(panel, pad))
     for j in range(whole, n):
-        panel[j] = read_one(source, start + j * stride, panel)
+        place_one(panel, j, read_one(source, start + j * stride, panel))
+    for at in range(whole, size, lanes):
+        tops = maximum(load(panel, at), tops)
+    return tops
 
 
 @primitive
-def _store(panel: Any, target: Any, row: int, n: int) -> None:
+def _store(panel: Any, target: Any, row: int) -> None:
+    """Copy a panel to a row of contiguous memory."""
     lanes = width(panel)
-    start = row * target.strides[0]
-    whole = n // lanes * lanes
+    start, stride = row * target.outer_stride, itemsize(target)
+    whole = target.n // lanes * lanes
     for j in range(0, whole, lanes):
-        write(target, start + j * target.itemsize, load(panel, j))
-    for j in range(whole, n):
-        write(target, start + j * target.itemsize, panel[j])
+        write(target, start + j * stride, load(panel, j))
+    for j in range(whole, target.n):
+        write(target, start + j * stride, take_one(panel, j))
 
 
 @primitive
-def _classes(source: Any, first: int, n: int, panel: Any, absent: float) -> Any:
-    """Return numbers of the classes of a tile, 0 in the padding; `absent` for each where there are none."""
-    numbers = scratch(panel.size, panel)
-    for j in range(panel.size):
-        numbers[j] = 0.0 if j >= n else source[first + j] if source.size > 0 else absent
-    return numbers
-
-
-@primitive
-def _add(panel: Any, shift: Any) -> None:
-    for at in range(0, panel.size, width(panel)):
-        store(panel, at, load(panel, at) + load(shift, at))
-
-
-@primitive
-def _weigh(share: Any, weight: Any, targets: Any, row: int, first: int, n: int, even: float, keep: float) -> None:
+def _weigh(task: Any, scratch: Any, i: int) -> None:
     """Write class_weight (even + keep t)."""
-    base, factor = spread(share, even), spread(share, keep)
-    if targets.size > 0:
-        _load(targets, row, first, n, share, 0.0)
-    for at in range(0, share.size, width(share)):
+    share, weight, targets = scratch.share, scratch.weight, task.targets
+    base, factor = spread(share, task.even), spread(share, task.keep)
+    if given(targets):
+        start = class_id(task.numbers, i) * targets.outer_stride + task.first * targets.n_stride
+        _load(targets, start, task.tile.n, share, scratch.size, 0.0)
+    for at in range(0, scratch.size, width(share)):
         q = base
-        if targets.size > 0:
+        if given(targets):
             q = fma(factor, load(share, at), base)
         store(share, at, load(weight, at) * q)
 
 
 @primitive
-def _terms(panel: Any, share: Any, steps: int, top: Any, scale: Any) -> Any:
+def _terms(panel: Any, share: Any, steps: int, top: Any, scale: Any, across: Any) -> Any:
     """Return the sum of weights times (maximum - logit) / temperature, and the sum of weights."""
     zero = spread(panel, 0.0)
     high, low, whole_high, whole_low = zero, zero, zero, zero
@@ -170,22 +268,29 @@ def _terms(panel: Any, share: Any, steps: int, top: Any, scale: Any) -> Any:
             whole = whole + w
         high, low = add(high, low, part)
         whole_high, whole_low = add(whole_high, whole_low, whole)
-    return lane(folded(panel, high, low, True), 0), lane(folded(panel, whole_high, whole_low, True), 0)
+    return folded(high, low, across), folded(whole_high, whole_low, across)
 
 
 @primitive
-def _inverse(facts: Any, panel: Any) -> Any:
+def _fact(facts: Any, row: int, which: int) -> float:
+    value: float = read_one(facts, row * facts.outer_stride + which * facts.n_stride, facts)
+    return value
+
+
+@primitive
+def _inverse(facts: Any, row: int, panel: Any) -> Any:
     """Return 1 over the sum of exponentials in two parts."""
-    high = cast(facts[INVERSE], panel)
-    return spread(panel, high), spread(panel, cast(facts[INVERSE] - high, panel))
+    inverse = _fact(facts, row, INVERSE)
+    high = cast(inverse, panel)
+    return spread(panel, high), spread(panel, cast(inverse - high, panel))
 
 
 @primitive
-def _descend(panel: Any, steps: int, facts: Any, scale: Any) -> None:
+def _descend(panel: Any, steps: int, facts: Any, row: int, scale: Any) -> None:
     """Write the gradient where no class but the label has a weight."""
-    zero, dead, top = spread(panel, 0.0), spread(panel, -np.inf), spread(panel, facts[PEAK])
-    high, low = _inverse(facts, panel)
-    slant = spread(panel, facts[FACTOR] * (facts[WHOLE] + facts[PULL]))
+    zero, dead, top = spread(panel, 0.0), spread(panel, -np.inf), spread(panel, _fact(facts, row, PEAK))
+    high, low = _inverse(facts, row, panel)
+    slant = spread(panel, _fact(facts, row, FACTOR) * (_fact(facts, row, WHOLE) + _fact(facts, row, PULL)))
     for at in range(0, steps * width(panel), width(panel)):
         x = load(panel, at)
         v, lost = exponent(x, top, scale)
@@ -194,13 +299,13 @@ def _descend(panel: Any, steps: int, facts: Any, scale: Any) -> None:
 
 
 @primitive
-def _descend_weighted(panel: Any, share: Any, steps: int, facts: Any, scale: Any) -> None:
+def _descend_weighted(panel: Any, share: Any, steps: int, facts: Any, row: int, scale: Any) -> None:
     """Write the gradient where any class may have a weight."""
     zero, one = spread(panel, 0.0), spread(panel, 1.0)
-    dead, top = spread(panel, -np.inf), spread(panel, facts[PEAK])
-    high, low = _inverse(facts, panel)
-    factor, whole, pull = spread(panel, facts[FACTOR]), spread(panel, facts[WHOLE]), spread(panel, facts[PULL])
-    beside = spread(panel, facts[BESIDE])
+    dead, top = spread(panel, -np.inf), spread(panel, _fact(facts, row, PEAK))
+    high, low = _inverse(facts, row, panel)
+    factor, whole = spread(panel, _fact(facts, row, FACTOR)), spread(panel, _fact(facts, row, WHOLE))
+    pull, beside = spread(panel, _fact(facts, row, PULL)), spread(panel, _fact(facts, row, BESIDE))
     for at in range(0, steps * width(panel), width(panel)):
         x, w = load(panel, at), load(share, at)
         v, lost = exponent(x, top, scale)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from logitx._arrays import FAMILIES, FLOATS, dtype_name
 from logitx._typing import Array, Plan
+from logitx.backends.numba._memory import FAILED
 
 NdArray = np.ndarray[Any, Any]
 
-# What holds a dtype in memory for a kernel; Numba knows neither half type.
-_HELD = {"float16": np.dtype(np.uint16), "bfloat16": np.dtype(np.int16)}
-_SHOWN = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(np.uint16)}
-_DTYPES = {name: np.dtype(name) for name in ("float32", "float64", "bool", "int64")}
-HELD = {**_DTYPES, **_HELD}
-
-NO_ROWS = {name: np.empty(0, dtype) for name, dtype in HELD.items()}  # what is absent has size 0
-NO_ENTRIES = {name: np.empty((0, 0, 0), dtype) for name, dtype in HELD.items()}
-NUMBER = {"float32": np.float32, "float64": np.float64}
+# NumPy's dtype for memory of each dtype; where bfloat16 is not an extension's, its bits are integers
+HELD = {name: np.dtype(name) for name in ("float16", "float32", "float64", "bool", "int64")}
+HELD["bfloat16"] = np.dtype(np.uint16)
+CLASSES = 1  # the axis of the classes in what is given to a kernel here
 
 
 def stored(dtype: str, compute: str) -> str:
@@ -28,15 +25,13 @@ def stored(dtype: str, compute: str) -> str:
 
 
 def entries(plan: Plan, x: Array, dtype: str, held: str) -> NdArray:
-    """Return a view of an array of the shape of the logits; a copy if its numbers must change to be `held`."""
+    """Return an array of the shape of the logits as (outer, n, inner), copied if its numbers must change."""
     array: NdArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
     if dtype != held:
         with np.errstate(all="ignore"):
             array = widened(array, dtype).astype(HELD[held], copy=False)
     elif not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if held in _HELD:
-        array = array.view(_HELD[held])
     layout = plan.layout
     shape = (layout.outer, layout.n, layout.inner)
     return array if array.shape == shape else array.reshape(shape)
@@ -50,19 +45,31 @@ def widened(array: NdArray, dtype: str) -> NdArray:
 
 
 def numbers(plan: Plan, x: Array, kind: str) -> NdArray:
-    """Return a small array, of weights or class ids, as one of `kind` with one axis."""
+    """Return a small array, of weights or class ids, as a contiguous one of `kind`."""
     array: NdArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
-    if array.dtype == HELD[kind]:
-        return array if array.ndim == 1 else array.reshape(-1)
+    if array.dtype == HELD[kind] and array.flags.c_contiguous:
+        return array
     with np.errstate(all="ignore"):
         array = widened(array, dtype_name(x.dtype))
-        return np.ascontiguousarray(array, dtype=HELD[kind]).reshape(-1)
+        return np.ascontiguousarray(array, dtype=HELD[kind])
 
 
-def per_row(plan: Plan, value: Any, kind: str) -> NdArray:
-    """Return temperature or softcap as kernels take them: no number, one for all rows, or one a row."""
+def known(wanted: bool) -> bool | None:
+    """Return what a kernel takes for something that it is compiled with or without."""
+    return True if wanted else None
+
+
+def done(code: int) -> int:
+    """Pass on what a kernel returned, unless it could not do its work."""
+    if code == FAILED:
+        raise MemoryError("the scratch memory of a kernel could not be allocated")
+    return code
+
+
+def per_row(plan: Plan, value: Any, kind: str) -> NdArray | None:
+    """Return temperature or softcap as kernels take them: None, one number for all rows, or one a row."""
     if value is None:
-        return NO_ROWS[kind]
+        return None
     if isinstance(value, float):
         return np.full(1, value, HELD[kind])
     return numbers(plan, value, kind)
@@ -73,31 +80,38 @@ def output(plan: Plan, out: Array, held: str) -> NdArray | None:
     array: NdArray = FAMILIES[plan.family].to_numpy(out)  # type: ignore[misc]
     if not array.dtype.isnative:
         return None
-    if held in _HELD:
-        array = array.view(_HELD[held])
     layout = plan.layout
     view = array.reshape((layout.outer, layout.n, layout.inner))
     return view if np.may_share_memory(view, array) or view.size == 0 else None
 
 
-def blank(plan: Plan, held: str) -> NdArray:
+def blank(plan: Plan, dtype: str) -> NdArray:
     """Return fresh memory of the shape of the logits, as kernels see it."""
     layout = plan.layout
-    return np.empty((layout.outer, layout.n, layout.inner), HELD[held])
+    return fresh(plan, (layout.outer, layout.n, layout.inner), dtype)
+
+
+def fresh(plan: Plan, shape: tuple[int, ...], dtype: str) -> NdArray:
+    """Return fresh memory that the user's family can take over."""
+    alignment = FAMILIES[plan.family].alignment
+    if not alignment:
+        return np.empty(shape, HELD[dtype])
+    size = math.prod(shape) * HELD[dtype].itemsize
+    memory = np.empty(size + alignment, np.uint8)
+    start = -memory.ctypes.data % alignment
+    return memory[start : start + size].view(HELD[dtype]).reshape(shape)
 
 
 def rounded(array: NdArray, dtype: str) -> NdArray:
-    """Return an array of the compute dtype in the form that kernels write a dtype in."""
+    """Return an array of the compute dtype rounded to another, in memory as a kernel writes it."""
     if dtype != "bfloat16":
-        return array.astype(dtype, copy=False).view(HELD[dtype])
+        return array.astype(dtype, copy=False)
     bits = array.astype(np.float32, copy=False).view(np.uint32)
     nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     quiet = (bits >> 16) | 0x40
-    return np.where(np.isnan(array), quiet, nearest).astype(np.uint16).view(np.int16)
+    return np.where(np.isnan(array), quiet, nearest).astype(np.uint16)
 
 
 def given_back(plan: Plan, array: NdArray, dtype: str, shape: tuple[int, ...]) -> Array:
     """Return what a kernel wrote as an array of the user's family."""
-    if dtype in _SHOWN:
-        array = array.view(_SHOWN[dtype])
     return FAMILIES[plan.family].from_numpy(array.reshape(shape), dtype)  # type: ignore[misc]

@@ -6,44 +6,66 @@ from typing import Any
 
 import numpy as np
 
-from logitx.backends.numba._blocks import geometry_of, load_block, place, scratch, store_block, used
+from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._lanes import load, select, spread, store, width
+from logitx.backends.numba._copies import load_block, store_block
+from logitx.backends.numba._crew import job, together
+from logitx.backends.numba._lanes import select, spread, wide, width
+from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, rows
 from logitx.backends.numba._rows import dot, sum_of
 from logitx.backends.numba._simd import exp_any
+from logitx.backends.numba._tiles import after, load, missing, release, reserve, store
 
 
-def pull_back(value: Any, cotangent: Any, out: Any, log: bool, like: Any, part: int, parts: int) -> None:
+def pull_back(
+    value: Any, cotangent: Any, out: Any, axis: int, across: Any, log: bool, like: Any, parts: int, crew: int
+) -> int:
     """Write p (dp - sum of p dp), or with `log` dlog_p - p sum of dlog_p."""
-    g = geometry_of(value, like)
-    tile, other = scratch(g.size, like), scratch(g.size, like)
-    for block in range(g.blocks * part // parts, g.blocks * (part + 1) // parts):
-        first, rows = place(g, block)
-        load_block(value, g, first, rows, tile, -np.inf if log else 0.0)
-        load_block(cotangent, g, first, rows, other, 0.0)
-        for base in range(0, used(g, rows, tile), g.panel):
-            if log:
-                _log_panel(tile, other, base, g)
-            else:
-                _panel(tile, other, base, g)
-        store_block(tile, out, g, first, rows)
+    one, fits_one = entries(value, axis)
+    two, fits_two = entries(cotangent, axis)
+    target, fits_out = entries(out, axis)
+    if not (fits_one and fits_two and fits_out):
+        return UNFIT
+    return OK if together(crew, job(_blocks, (one, two, target, across, log, rows(like))), parts) else FAILED
 
 
 @primitive
-def _panel(tile: Any, other: Any, base: int, g: Any) -> None:
+def _blocks(value: Any, cotangent: Any, out: Any, across: Any, log: bool, like: Any, part: int, parts: int) -> bool:
+    g = geometry_of(value, like, across)
+    tile = reserve(2 * g.size, like)
+    if missing(tile):
+        return False
+    other = after(tile, g.size)
+    start, stop = blocks_of(g, part, parts)
+    for block in range(start, stop):
+        first, count = place(g, block, across)
+        load_block(value, g, first, count, tile, -np.inf if log else 0.0, across)
+        load_block(cotangent, g, first, count, other, 0.0, across)
+        for panel in range(panels(g, count, tile, across)):
+            if log:
+                _log_panel(tile, other, panel * g.panel, g, across)
+            else:
+                _panel(tile, other, panel * g.panel, g, across)
+        store_block(tile, out, g, first, count, across)
+    release(tile)
+    return True
+
+
+@primitive
+def _panel(tile: Any, other: Any, base: int, g: Any, across: Any) -> None:
     zero = spread(tile, 0.0)
-    total = dot(tile, other, base, g.steps, g.across)
+    total = wide(tile, dot(tile, other, base, g.steps, across))
     for at in range(base, base + g.steps * width(tile), width(tile)):
         p = load(tile, at)
         store(tile, at, select(p == zero, zero, p * (load(other, at) - total)))
 
 
 @primitive
-def _log_panel(tile: Any, other: Any, base: int, g: Any) -> None:
+def _log_panel(tile: Any, other: Any, base: int, g: Any, across: Any) -> None:
     zero, dead = spread(tile, 0.0), spread(tile, -np.inf)
     for at in range(base, base + g.steps * width(tile), width(tile)):
         store(other, at, select(load(tile, at) == dead, zero, load(other, at)))
-    total = sum_of(other, base, g.steps, g.across)
+    total = wide(tile, sum_of(other, base, g.steps, across))
     for at in range(base, base + g.steps * width(tile), width(tile)):
         log_p = load(tile, at)
         gradient = load(other, at) - exp_any(log_p) * total

@@ -37,6 +37,7 @@ class Family:
     differentiated: Callable[[Array], bool] = lambda _: False  # a derivative by it may be asked for; where readable
     to_numpy: Callable[[Array], np.ndarray[Any, Any]] | None = None  # a view, never a copy
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
+    alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
     # out = a @ b, or with the last argument out += a @ b, of NumPy matrices, as fast as the family can
     multiply: Callable[[NdArray, NdArray, NdArray, bool], None] | None = None
@@ -66,6 +67,8 @@ def namespace_dtype(xp: Any, name: str) -> Any:
     if name == "int64" and "jax" in sys.modules and xp is sys.modules.get("jax.numpy"):
         return sys.modules["jax"].dtypes.canonicalize_dtype("int64")  # int32 unless x64 is on, without a warning
     dtype = getattr(xp, name, None)
+    if dtype is None and getattr(xp, "float32", None) is np.float32:  # Dask: its dtypes are those of NumPy
+        return namespace_dtype(np, name)
     if dtype is None:
         raise TypeError(f"dtype: {name} is not allowed; {xp.__name__} does not have it")
     return dtype
@@ -119,9 +122,9 @@ def _torch_namespace(_: Array) -> Any:
 def _torch_adopt(a: np.ndarray[Any, Any], like: Array) -> Array:
     import torch
 
-    # from_numpy knows no negative strides, no foreign byte order, and warns of read-only memory
-    if not a.flags.writeable or not a.flags.c_contiguous or not a.dtype.isnative:
-        a = np.array(a, dtype=a.dtype.newbyteorder("="), order="C")
+    # from_numpy knows no negative strides, and warns of read-only memory
+    if not a.flags.writeable or not a.flags.c_contiguous:
+        a = np.array(a, order="C")
     if a.dtype.name == "bfloat16":
         return torch.from_numpy(a.view(np.uint16)).view(torch.bfloat16).to(like.device)
     return torch.from_numpy(a).to(like.device)
@@ -195,6 +198,34 @@ def _jax_readable(x: Array) -> bool:
     )
 
 
+# -- TensorFlow -------------------------------------------------------------------------------------------------------
+
+
+def _is_tensorflow(cls: type) -> bool:
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and issubclass(cls, getattr(tensorflow, "Tensor", ()))
+
+
+def _tensorflow() -> Any:
+    import logitx._arrays.tensorflow as xp
+
+    return xp
+
+
+# -- Dask -------------------------------------------------------------------------------------------------------------
+
+
+def _is_dask(cls: type) -> bool:
+    dask = sys.modules.get("dask.array")
+    return dask is not None and issubclass(cls, dask.Array)
+
+
+def _dask_adopt(a: np.ndarray[Any, Any], _: Array) -> Array:
+    import dask.array
+
+    return dask.array.asarray(a)
+
+
 # -- anything else with the Array API ---------------------------------------------------------------------------------
 
 
@@ -257,6 +288,30 @@ FAMILIES: dict[str, Family] = {
             readable=_jax_readable,
             immutable=True,
             detach=lambda x: sys.modules["jax"].lax.stop_gradient(x),
+        ),
+        Family(
+            name="tensorflow",
+            recognizes=_is_tensorflow,
+            namespace=lambda _: _tensorflow(),
+            adopt=lambda a, _: _tensorflow().asarray(a),
+            default_float=lambda _: "float32",
+            readable=lambda x: _tensorflow().readable(x),
+            immutable=True,
+            detach=lambda x: _tensorflow().stop_gradient(x),
+            differentiated=lambda x: _tensorflow().recorded(x),
+            to_numpy=lambda x: _tensorflow().view(x),
+            from_numpy=lambda a, name: _tensorflow().shared(a, name),
+            alignment=64,
+            multiply=_numpy_multiply,
+        ),
+        Family(
+            name="dask",
+            recognizes=_is_dask,
+            namespace=_standard_namespace,
+            adopt=_dask_adopt,
+            default_float=lambda _: "float64",
+            readable=lambda _: False,  # lazy: nothing is computed before it is asked for
+            immutable=True,
         ),
         Family(
             name="array_api",

@@ -1,0 +1,76 @@
+"""Masked arrays of NumPy: the mask becomes `where`, and the result is masked alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from logitx._arguments.labels import Labels, bare
+from logitx._arrays import FLOATS, dtype_name
+from logitx._typing import Array, Layout
+
+# What stands at masked places where there is no `where` that says so: what counts for nothing there.
+_NOTHING = {"softmax_vjp": 0.0, "log_softmax_vjp": -np.inf, "cross_entropy_grad_hess": -np.inf}
+
+
+class Masked(Labels):
+    """The mask of an array; None where nothing can be masked."""
+
+    kinds = (np.ma.MaskedArray,)
+
+    def __init__(self, x: Any) -> None:
+        self.bare: Any = np.ma.getdata(x)
+        self.mask = None if x.mask is np.ma.nomask else np.ma.getmaskarray(x)
+
+    def names(self) -> tuple[Any, ...]:
+        """Return nothing: axes have no names."""
+        return ()
+
+    def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
+        """Refuse operands with masked entries; a cotangent has no say where the logits are masked."""
+        if name in ("dp", "dlog_p") and self.mask is not None and np.shape(value) == self.bare.shape:
+            value = np.ma.MaskedArray(np.ma.getdata(value), np.ma.getmaskarray(value) & ~self.mask)
+        return bare(value, name)
+
+    def without(self, op: str, first: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Say by `where` what is masked, or put there what counts for nothing."""
+        if op == "merge_logsumexp":
+            return self._merged(first, given)
+        given = super().without(op, first, given)
+        if self.mask is None:
+            return given
+        if op in _NOTHING:
+            kept = self.bare if dtype_name(self.bare.dtype) in FLOATS else self.bare.astype(np.float64)
+            given[first] = np.where(self.mask, kept.dtype.type(_NOTHING[op]), kept)
+        else:
+            given["where"] = self._combined(given["where"])
+        return given
+
+    def _combined(self, where: Any) -> Any:
+        if where is None:
+            return ~self.mask  # type: ignore[operator]
+        try:
+            also = np.asarray(where)
+            both = also & ~self.mask  # type: ignore[operator]
+        except (TypeError, ValueError):
+            return where  # what is wrong with it is said by the check that follows
+        return both if also.dtype == bool and both.shape == self.bare.shape else where
+
+    def _merged(self, first: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Fill both; what is masked in either is masked in the result, as in all arithmetic of masked arrays."""
+        filled = {name: np.ma.filled(value, 0) for name, value in given.items()}
+        self.mask = np.ma.getmaskarray(given["a"]) | np.ma.getmaskarray(given["b"])
+        self.bare = np.broadcast_to(filled[first], self.mask.shape)
+        return filled
+
+    def full(self, result: Array) -> Array:
+        """Mask what has the shape of the logits."""
+        return np.ma.MaskedArray(result, np.ma.nomask if self.mask is None else self.mask.copy())
+
+    def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
+        """Mask the rows that are masked as a whole."""
+        mask = None if self.mask is None else self.mask.all(axis=lay.axes, keepdims=keepdims)
+        if np.ndim(result):
+            return np.ma.MaskedArray(result, np.ma.nomask if mask is None else mask)
+        return np.ma.masked if mask is not None and mask.all() else result

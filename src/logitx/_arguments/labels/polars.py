@@ -1,0 +1,51 @@
+"""DataFrames and Series of polars: names of columns come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from logitx._arguments.labels import Labels, bare
+from logitx._typing import Array, Layout
+
+
+class Columns(Labels):
+    """Names of columns."""
+
+    kinds = (pl.DataFrame, pl.Series)
+
+    def __init__(self, x: Any) -> None:
+        self.x, self.bare = x, bare(x, "x")
+
+    def names(self) -> tuple[str, ...]:
+        """Return nothing: polars knows its axes by no name."""
+        return ()
+
+    def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
+        """Refuse other columns; rows have no labels."""
+        frames = isinstance(value, pl.DataFrame) and isinstance(self.x, pl.DataFrame)
+        frames = frames and role not in ("shares", "last")  # whose columns are not those of what goes into a layer
+        if frames and len(value.columns) == len(self.x.columns) != 1 and value.columns != self.x.columns:
+            raise ValueError(
+                f"{name}: columns {value.columns} are not those of the logits; allowed are the same in the same order,"
+                " select them"
+            )
+        return bare(value, name)
+
+    def full(self, result: Array) -> Array:
+        """Label what has the shape of the logits."""
+        if isinstance(self.x, pl.DataFrame):
+            return pl.DataFrame(np.asarray(result), schema=self.x.columns)
+        return pl.Series(self.x.name, result)
+
+    def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
+        """Return one number a row as a Series, one a column as a frame of one row."""
+        if isinstance(self.x, pl.Series):
+            return pl.Series(self.x.name, result) if keepdims else result
+        if lay.axes == (0,):
+            return pl.DataFrame(np.asarray(result).reshape(1, -1), schema=self.x.columns)
+        if keepdims:
+            return pl.DataFrame(np.asarray(result))
+        return pl.Series(result) if np.ndim(result) else result

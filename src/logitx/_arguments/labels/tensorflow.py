@@ -1,0 +1,35 @@
+"""Variables of TensorFlow and Keras: they hold a tensor, and results are tensors, as everywhere in TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from logitx._arguments.labels import Labels
+from logitx._typing import Array, Layout
+
+
+class Held(Labels):
+    """Nothing but the tensor, read under the eyes of a tape."""
+
+    kinds = ()
+
+    def __init__(self, x: Any) -> None:
+        self.bare = tf.convert_to_tensor(x)
+
+    def names(self) -> tuple[Any, ...]:
+        """Return nothing: axes have no names."""
+        return ()
+
+    def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
+        """Return the operand as it is."""
+        return value
+
+    def full(self, result: Array) -> Array:
+        """Return a tensor."""
+        return result
+
+    def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
+        """Return a tensor."""
+        return result

@@ -1,0 +1,62 @@
+"""The last pass of the kernels: what becomes of each number of a tile on its way to the caller's memory.
+
+One formula for each kind of `facts`, so that the pass itself stands in one place (`_copies`), for rows that are written
+at once as for tiles that need another pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from logitx.backends.numba._compile import by_type, primitive
+from logitx.backends.numba._lanes import fma, select, spread, wide
+from logitx.backends.numba._rows import exponent
+
+
+class Scaled(NamedTuple):
+    """A factor in two parts, for each row."""
+
+    high: Any
+    low: Any
+
+
+class Logarithm(NamedTuple):
+    """What log_softmax subtracts."""
+
+    top: Any
+    log_sum: Any
+    scale: Any
+
+
+class Gradient(NamedTuple):
+    """What turns exponentials into the gradient of every class as if it were not the label."""
+
+    quiet: Any  # rows without a gradient
+    slant: Any
+    high: Any
+    low: Any
+
+
+@primitive
+def _as_it_is(x: Any, _facts: int) -> Any:
+    return x
+
+
+@primitive
+def _scaled(x: Any, facts: Any) -> Any:
+    return fma(x, wide(x, facts.high), x * wide(x, facts.low))
+
+
+@primitive
+def _logarithm(x: Any, facts: Any) -> Any:
+    v, _ = exponent(x, facts.top, facts.scale)
+    return v - wide(x, facts.log_sum)
+
+
+@primitive
+def _gradient(e: Any, facts: Any) -> Any:
+    p = fma(e, wide(e, facts.high), e * wide(e, facts.low))
+    return select(wide(e, facts.quiet), spread(e, 0.0), wide(e, facts.slant) * p)
+
+
+finish = by_type({int: _as_it_is, Scaled: _scaled, Logarithm: _logarithm, Gradient: _gradient})

@@ -1,0 +1,171 @@
+"""TensorFlow's tensors that are differentiated or traced: gradients of our own around the kernels and the formulas.
+
+Under a tape, eager tensors run on the kernels, in both passes. What is traced (`tf.function`, Keras) and what a tape
+still records while a gradient is computed, for one of the second order, runs on the formulas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from logitx._arrays import tensorflow as xp
+from logitx._typing import Array, Plan, Scalar
+from logitx.backends import generic, numba
+
+_FORMULAS = "differentiated by way of the formulas"
+DECLINES = {
+    "cross_entropy_value_and_grad": "differentiated by way of the formulas",
+    "cross_entropy_grad_hess": "differentiated by way of the formulas",
+    "linear_cross_entropy": "differentiated by way of the formulas",
+    "linear_cross_entropy_value_and_grad": "differentiated by way of the formulas",
+    "softmax_vjp": "differentiated by way of the formulas",
+    "log_softmax_vjp": "differentiated by way of the formulas",
+    "merge_logsumexp": "differentiated by way of the formulas",
+}
+
+
+def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Return None where a gradient may be asked for, else the reason why not."""
+    if plan.op in DECLINES:
+        return DECLINES[plan.op]
+    if _held(operands) and not xp.recorded(operands[0]):
+        return "no tape watches the logits"
+    if plan.layout.n == 0:
+        return "there are no classes"
+    if plan.op == "logsumexp" and operands[1] is not None:
+        return f"b: its sums are {_FORMULAS}"
+    return f"the parts of a loss are {_FORMULAS}" if plan.return_parts else None
+
+
+def _held(operands: tuple[Any, ...]) -> bool:
+    """Tell whether all tensors hold data on the CPU."""
+    return all(xp.readable(one) for one in operands if tf.is_tensor(one))
+
+
+def _backward(op: str, plan: Plan, *operands: Any) -> Any:
+    """Compute a part of a gradient: by the formulas where it is to be differentiated."""
+    backend = numba if _held(operands) and not xp.recording() else generic
+    return getattr(backend, op)(plan, *operands)
+
+
+Forward = Callable[..., tuple[Array, tuple[Any, ...]]]  # (backend, *operands) -> (value, what the gradient needs)
+Backward = Callable[..., Array]  # (gradient by the value, what the gradient needs) -> gradient by the logits
+
+
+def _differentiable(forward: Forward, backward: Backward, operands: tuple[Any, ...]) -> Array:
+    """Compute with a gradient by the logits of our own; by other operands it is that of the formulas."""
+    held = _held(operands)
+    others = [
+        i
+        for i, one in enumerate(operands)
+        if i and tf.is_tensor(one) and one.dtype.is_floating and (not held or xp.recorded(one))
+    ]
+
+    def filled(tensors: tuple[Array, ...]) -> tuple[Any, ...]:
+        given = dict(zip((0, *others), tensors, strict=True))
+        return tuple(given.get(i, one) for i, one in enumerate(operands))
+
+    @tf.custom_gradient
+    def function(*tensors: Array) -> Any:
+        value, kept = forward(numba if held else generic, *filled(tensors))
+
+        def gradients(dvalue: Array) -> list[Array]:
+            # What was kept is a constant to tapes: one that still records is to see it made
+            needed = forward(generic, *filled(tensors))[1] if xp.recording() else kept
+            by_logits = backward(dvalue, *needed)
+            if not others:
+                return [by_logits]
+            with tf.GradientTape() as tape:
+                tape.watch(tensors[1:])
+                formula, _ = forward(generic, *filled(tensors))
+            return [by_logits, *tape.gradient(formula, tensors[1:], dvalue)]
+
+        return value, gradients
+
+    return function(*(operands[i] for i in (0, *others)))
+
+
+def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """exp(x - max) / sum of exp(x - max)."""
+    return _normalized(plan, x, where, temperature, softcap)
+
+
+def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """(x - max) - log(sum of exp(x - max))."""
+    return _normalized(plan, x, where, temperature, softcap)
+
+
+def _normalized(plan: Plan, *operands: Any) -> Array:
+    exact = dataclasses.replace(plan, dtype=plan.result, result=plan.compute)
+
+    def forward(backend: Any, *operands: Any) -> tuple[Array, tuple[Any, ...]]:
+        y = getattr(backend, plan.op)(plan, *operands, None)
+        return y, (y, *operands)
+
+    def backward(dy: Array, y: Array, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+        dx = _backward(f"{plan.op}_vjp", exact, y, dy)
+        if softcap is not None:  # 1 - tanh^2, without its cancellation
+            u = tf.cast(x, dx.dtype)
+            e = tf.exp(-2.0 * tf.abs(xp.where(tf.math.is_finite(u), u, 0.0) / _cast(softcap, dx)))
+            dx = dx * (4.0 * e / (1.0 + e) ** 2)
+        dx = dx if temperature is None else dx / _cast(temperature, dx)
+        return tf.cast(xp.where(x == -xp.inf, 0.0, dx), x.dtype)
+
+    return _differentiable(forward, backward, operands)
+
+
+def _cast(value: Scalar, like: Array) -> Scalar:
+    return tf.cast(value, like.dtype) if tf.is_tensor(value) else value
+
+
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+    """max + log(sum of exp(x - max)), and the sign of the sum."""
+    exact = dataclasses.replace(plan, op="softmax", empty="zero", result=plan.compute)
+
+    def forward(backend: Any, x: Array, where: Array) -> tuple[Array, tuple[Any, ...]]:
+        return backend.logsumexp(plan, x, None, where)[0], (x, where)
+
+    def backward(dvalue: Array, x: Array, where: Array) -> Array:
+        p = _backward("softmax", exact, x, where, None, None, None)
+        dx = p * tf.cast(xp.reshape(dvalue, plan.layout.column), p.dtype)
+        return tf.cast(xp.where((x == -xp.inf) | (p == 0.0), 0.0, dx), x.dtype)
+
+    value = _differentiable(forward, backward, (x, where))
+    if not plan.return_sign:
+        return value, None
+    sign = xp.where(value == -xp.inf, 0.0, xp.where(xp.isnan(value), value, xp.ones_like(value)))
+    return value, xp.stop_gradient(sign)
+
+
+def cross_entropy(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Array, Array, Array]:
+    """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced; one pass makes the gradient too."""
+    exact = dataclasses.replace(plan, result=plan.compute)  # not rounded before it is scaled
+
+    def forward(backend: Any, *operands: Any) -> tuple[Array, tuple[Any, ...]]:
+        loss, dlogits, *_ = backend.cross_entropy_value_and_grad(exact, *operands)
+        return loss, (dlogits,)
+
+    def backward(dloss: Array, dlogits: Array) -> Array:
+        dloss = tf.cast(dloss, dlogits.dtype)
+        dx = dlogits * (xp.reshape(dloss, plan.layout.column) if plan.reduction == "none" else dloss)
+        return tf.cast(xp.where(dlogits == 0.0, 0.0, dx), logits.dtype)
+
+    operands = (
+        logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
+    )  # fmt: skip
+    return _differentiable(forward, backward, operands), None, None

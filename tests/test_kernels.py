@@ -1,0 +1,229 @@
+"""The Numba kernels: their mathematics on every number there is, and the same bits however a call is made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from numba.core.types import int64
+
+import logitx as lx
+from logitx.backends.numba import _simd
+from logitx.backends.numba._compile import kernel
+from logitx.backends.numba._lanes import spread, width
+from logitx.backends.numba._memory import Lent, rows
+from logitx.backends.numba._storage import read_lanes, write
+
+HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+def exp_of(x, out, parts, crew):
+    numbers, results = rows(x), rows(out)
+    for i in range(0, numbers.outer, width(numbers)):
+        lanes = read_lanes(numbers, i * numbers.outer_stride, numbers)
+        write(results, i * numbers.outer_stride, _simd.exp(lanes, spread(lanes, 0.0)))
+    return 0
+
+
+def expm1_of(x, out, parts, crew):
+    numbers, results = rows(x), rows(out)
+    for i in range(0, numbers.outer, width(numbers)):
+        write(results, i * numbers.outer_stride, _simd.expm1(read_lanes(numbers, i * numbers.outer_stride, numbers)))
+    return 0
+
+
+def log1p_of(x, out, parts, crew):
+    numbers, results = rows(x), rows(out)
+    for i in range(0, numbers.outer, width(numbers)):
+        write(results, i * numbers.outer_stride, _simd.log1p(read_lanes(numbers, i * numbers.outer_stride, numbers)))
+    return 0
+
+
+FUNCTIONS = {  # the function, what it computes, where (as float32), and the bound in its docstring
+    "exp": (exp_of, np.exp, (-110.0, -0.0), 0.95),
+    "expm1": (expm1_of, np.expm1, (-110.0, -0.0), 1.2),
+    "log1p": (log1p_of, np.log1p, (0.0, np.inf), 0.82),
+}
+
+
+def ulps(found: np.ndarray, right: np.ndarray) -> float:
+    """Return the largest error, in units in the last place of float32 at the right result."""
+    nearest = right.astype(np.float32)
+    spacing = np.spacing(np.abs(nearest)).astype(np.float64)
+    return float(np.nanmax(np.abs(found.astype(np.float64) - right) / np.where(np.isfinite(spacing), spacing, np.nan)))
+
+
+def every_float32(first: float, last: float, at_once: int) -> Iterator[np.ndarray]:
+    """Yield all numbers between two of one sign, in blocks."""
+    low, high = sorted(int(np.float32(x).view(np.uint32)) for x in (first, last))
+    for start in range(low, high, at_once):
+        yield np.arange(start, min(start + at_once, high + 1), dtype=np.uint32).view(np.float32)
+
+
+def worst(name: str, blocks: Iterator[np.ndarray]) -> float:
+    function, right, _, _ = FUNCTIONS[name]
+    compiled = kernel(function, (Lent("float32"), Lent("float32"), int64, int64))
+    largest = 0.0
+    for block in blocks:
+        x = np.resize(block, (block.size + 31) // 32 * 32)
+        out = np.empty_like(x)
+        compiled(x, out, 1, 0)
+        with np.errstate(under="ignore"):
+            largest = max(largest, ulps(out, right(x.astype(np.float64))))
+    return largest
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_mathematics_keeps_its_bound_on_a_sample(name):
+    rng = np.random.default_rng(0)
+    low, high = sorted(int(np.float32(x).view(np.uint32)) for x in FUNCTIONS[name][2])
+    sample = rng.integers(low, high, 1_000_000, dtype=np.uint32).view(np.float32)
+    assert 0.5 < worst(name, iter([sample])) < FUNCTIONS[name][3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_mathematics_keeps_its_bound_on_every_float32(name):
+    assert worst(name, every_float32(*FUNCTIONS[name][2], 1 << 22)) < FUNCTIONS[name][3]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_half_is_read_and_written_as_it_is(dtype):
+    x = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16).view(HALVES[dtype])
+    found = lx.logsumexp(x[:, None])  # of one class: the class
+    assert found.dtype == x.dtype
+    np.testing.assert_array_equal(found.astype(np.float32), x.astype(np.float32))
+
+
+# -- the same bits ----------------------------------------------------------------------------------------------------
+
+SHAPES = [((7, 3), -1), ((1, 200), -1), ((65, 1000), -1), ((3, 40_000), -1), ((33, 70), 0), ((5, 21, 37), 1)]
+
+
+def results(x: np.ndarray, axis: int) -> list[np.ndarray]:
+    """Return what every kernel makes of an array."""
+    labels = np.argmin(x, axis)
+    weights = np.linspace(0.5, 2.0, x.shape[axis], dtype=x.dtype)
+    soft = lx.softmax(-x, axis)
+    loss, gradient = lx.cross_entropy_value_and_grad(x, labels, axis, class_weight=weights, reduction="none")
+    smooth = lx.cross_entropy(x, labels, axis, label_smoothing=0.1, reduction="none")
+    hard, slope = lx.cross_entropy_value_and_grad(x, soft, axis, reduction="none")
+    p = lx.softmax(x, axis)
+    return [
+        p, lx.log_softmax(x, axis), lx.logsumexp(x, axis), loss, gradient, smooth, hard, slope,
+        lx.softmax_vjp(p, x, axis), lx.log_softmax(x, axis, temperature=0.7, softcap=5.0),
+    ]  # fmt: skip
+
+
+def example(shape: tuple[int, ...], dtype: np.dtype | str = "float32") -> np.ndarray:
+    rng = np.random.default_rng(sum(shape))
+    return (4 * rng.standard_normal(shape)).astype(dtype)
+
+
+def same(found: list[np.ndarray], right: list[np.ndarray]) -> None:
+    for one, other in zip(found, right, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
+def test_a_row_alone_and_in_a_batch_give_the_same_bits(shape, axis):
+    x = np.moveaxis(example(shape), axis, -1).reshape(-1, shape[axis])
+    together = results(x, -1)
+    for row in (0, len(x) - 1, len(x) // 2):
+        same([one[0] for one in results(x[row : row + 1], -1)], [one[row] for one in together])
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((600, 1000), -1), ((9, 70_000), -1), ((40, 5000), 0)], ids=str)
+def test_threads_change_no_bit(shape, axis):
+    x, before = example(shape), os.cpu_count() or 1
+    try:
+        lx.set_num_threads(1)
+        right = results(x, axis)
+        for n in (2, 8):
+            lx.set_num_threads(n)
+            for _ in range(3):
+                same(results(x, axis), right)
+    finally:
+        lx.set_num_threads(before)
+
+
+def layouts(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the same numbers, differently laid out."""
+    yield "Fortran", np.asfortranarray(x)
+    yield "backwards", np.ascontiguousarray(x[::-1, ..., ::-1])[::-1, ..., ::-1]
+    wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+    wide[..., ::2] = x
+    yield "every other", wide[..., ::2]
+    rows = np.zeros((2 * len(x), *x.shape[1:]), x.dtype)
+    rows[::2] = x
+    yield "every other row", rows[::2]
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    yield "read-only", fixed
+    memory = np.zeros(x.nbytes + 1, np.uint8)
+    unaligned = memory[1:].view(x.dtype).reshape(x.shape)
+    unaligned[...] = x
+    yield "unaligned", unaligned
+    yield "swapped bytes", x.astype(x.dtype.newbyteorder())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(("shape", "axis"), [((5, 300), -1), ((40, 7), -1), ((9, 33, 5), 1), ((3, 50), 0)], ids=str)
+def test_layouts_give_the_same_bits(shape, axis, dtype):
+    x = example(shape, dtype)
+    right = lx.softmax(x, axis), lx.logsumexp(x, axis), lx.cross_entropy_value_and_grad(x, np.argmax(x, axis), axis)[1]
+    for name, laid in layouts(x):
+        labels = np.argmax(x, axis)
+        found = lx.softmax(laid, axis), lx.logsumexp(laid, axis), lx.cross_entropy_value_and_grad(laid, labels, axis)[1]
+        for one, other in zip(found, right, strict=True):
+            np.testing.assert_array_equal(np.asarray(one, other.dtype), other, err_msg=name)
+        out = laid if laid.flags.writeable else np.empty_like(laid)
+        assert lx.softmax(laid, axis, out=out) is out
+        np.testing.assert_array_equal(out.astype(x.dtype), right[0], err_msg=name)
+
+
+def test_axes_that_cannot_be_merged_as_they_lie():
+    x = example((4, 6, 5, 8))
+    cut = x[:, ::2, :, 1:7].transpose(2, 0, 3, 1)
+    for axis in (0, 1, 2, 3, (1, 3), None):
+        np.testing.assert_array_equal(lx.softmax(cut, axis), lx.softmax(np.ascontiguousarray(cut), axis))
+
+
+NARROW = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
+DIGEST = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+from test_kernels import digest
+print(digest())
+"""
+
+
+def digest() -> str:
+    """Return a hash of the bits of all results."""
+    total = hashlib.sha256()
+    for shape, axis in SHAPES:
+        for one in results(example(shape), axis):
+            total.update(np.ascontiguousarray(one).tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names a processor of x86-64")
+def test_a_processor_with_narrower_registers_gives_the_same_bits(tmp_path):
+    here = str(Path(__file__).parent)
+    found = subprocess.run(
+        [sys.executable, "-c", DIGEST, here],
+        env={**os.environ, **NARROW, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == digest()

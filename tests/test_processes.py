@@ -1,0 +1,153 @@
+"""Threads and processes: many callers at once, forked children, one cache for all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import logitx as lx
+
+CALL = """
+import numpy as np
+import logitx as lx
+x = np.linspace(-5, 5, 6000, dtype=np.float32).reshape(3, 2000)
+np.testing.assert_allclose({call}, rtol=1e-5)
+"""
+CALLS = (
+    "lx.softmax(x).sum(-1), 1",
+    "lx.log_softmax(x[:, :9]).max(), np.log(np.exp(x[0, :9] - x[0, 8]).sum()) * -1",
+    "lx.logsumexp(x.astype(np.float64)), np.log(np.exp(x.astype(np.float64)).sum(-1))",
+    "lx.cross_entropy(x, np.array([1, 2, 3])), -lx.log_softmax(x)[[0, 1, 2], [1, 2, 3]].mean()",
+)
+
+
+def start(code: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
+    )
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def test_processes_that_compile_into_one_empty_cache(tmp_path):
+    running = [start(CALL.format(call=call), NUMBA_CACHE_DIR=str(tmp_path)) for call in CALLS * 2]
+    for process in running:
+        end(process)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+    assert written
+    for call in CALLS:
+        end(start(CALL.format(call=call), NUMBA_CACHE_DIR=str(tmp_path)))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == written  # nobody compiled again
+
+
+def test_a_damaged_cache_is_a_missing_one(tmp_path):
+    code = CALL.format(call=CALLS[0])
+    end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
+    for path in tmp_path.rglob("*.nb?"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
+
+
+def test_no_directory_for_a_cache(tmp_path):
+    nowhere = tmp_path / "a file"
+    nowhere.touch()
+    end(start(CALL.format(call=CALLS[0]), NUMBA_CACHE_DIR=str(nowhere / "below")))
+
+
+def test_many_threads_at_once():
+    x = np.random.default_rng(0).standard_normal((300, 1000)).astype(np.float32)
+    labels = np.arange(300)
+    right = lx.softmax(x), lx.cross_entropy_value_and_grad(x, labels)
+
+    def call(_: int) -> None:
+        np.testing.assert_array_equal(lx.softmax(x), right[0])
+        loss, gradient = lx.cross_entropy_value_and_grad(x, labels)
+        assert loss == right[1][0]
+        np.testing.assert_array_equal(gradient, right[1][1])
+
+    before = os.cpu_count() or 1
+    lx.set_num_threads(4)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(call, range(200)))
+    finally:
+        lx.set_num_threads(before)
+
+
+FORK = """
+import os, warnings
+import numpy as np
+import logitx as lx
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork beside threads
+lx.set_num_threads(3)
+x = np.random.default_rng(0).standard_normal((500, 2000)).astype(np.float32)
+right = lx.softmax(x)
+for _ in range(4):
+    child = os.fork()
+    if child == 0:
+        for _ in range(20):
+            if not np.array_equal(lx.softmax(x), right):
+                os._exit(1)
+        os._exit(0)
+    for _ in range(20):
+        assert np.array_equal(lx.softmax(x), right)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_children_have_threads_of_their_own():
+    end(start(FORK))
+
+
+def test_processes_at_the_same_time_do_not_wait_for_each_other():
+    code = "import numpy as np, logitx as lx\nx = np.ones((400, 1000), np.float32)\nfor _ in range(300): lx.softmax(x)"
+    for process in [start(code) for _ in range(4)]:
+        end(process)
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+import logitx as lx
+rows, classes = 2048, 4096
+def inputs(rows):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((rows, classes), dtype=np.float32)
+    return x, rng.integers(0, classes, rows), x > -3.0, np.linspace(0.5, 1.5, classes, dtype=np.float32)
+def call(x, labels, where, weight):
+    return {call}
+call(*inputs(8)); call(*inputs(300))
+arguments = inputs(rows)
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+before = peak()
+result = call(*arguments)
+print(peak() - before)
+"""
+OPTIONS = {  # a call, and how many arrays of the size of the logits it returns
+    "softmax": ("lx.softmax(x, where=where, temperature=0.5, softcap=20.0)", 1),
+    "log_softmax": ("lx.log_softmax(x)", 1),
+    "logsumexp": ("lx.logsumexp(x, where=where)", 0),
+    "cross_entropy": ("lx.cross_entropy(x, labels, where=where, class_weight=weight, label_smoothing=0.1)", 0),
+    "value_and_grad": ("lx.cross_entropy_value_and_grad(x, labels, class_weight=weight, softcap=20.0)", 1),
+    "grad_hess": ("lx.cross_entropy_grad_hess(x, labels)", 2),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="asks the system for the peak of the memory")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_no_option_takes_memory_of_the_size_of_the_logits(name):
+    call, results = OPTIONS[name]
+    found = subprocess.run(
+        [sys.executable, "-c", MEMORY.format(call=call)], capture_output=True, text=True, check=True
+    ).stdout
+    assert int(found) < results * 2048 * 4096 * 4 + (16 << 20)
