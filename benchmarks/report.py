@@ -221,7 +221,10 @@ def main() -> None:
     versions = ", ".join(f"{name} {version}" for name, version in installed())
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "results.json").write_text(
-        json.dumps({"machine": machine, "versions": versions, "cells": found}, indent=1) + "\n"
+        json.dumps(
+            {"machine": machine, "versions": versions, "summary": list(summary(found)), "cells": found}, indent=1
+        )
+        + "\n"
     )
     (RESULTS / "README.md").write_text(f"# Benchmark\n\n![bars](speed.png)\n\n{page(found, machine, versions)}")
     draw(found, machine, RESULTS / "speed.png")

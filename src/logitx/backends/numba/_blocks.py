@@ -22,7 +22,7 @@ from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._lanes import LANES, least, width
 
 FEW = 6  # up to so many vectors of classes, turning rows into columns costs less than folding each row
-TILE_BYTES = 1 << 18  # a fraction of the second-level cache of any processor of the last decade
+TILE_BYTES = 1 << 19  # a fraction of the second-level cache of any processor of the last decade
 MOST_PANELS = 16
 
 

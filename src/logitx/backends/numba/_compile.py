@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import binding
 from numba import _dynfunc
-from numba.core import caching, codegen, compiler, typed_passes, types
+from numba.core import caching, cgutils, codegen, compiler, typed_passes, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_machinery import register_pass
 from numba.extending import NativeValue, lower_builtin, models, register_model, type_callable, unbox
@@ -43,6 +44,7 @@ def primitive(function: Function) -> Function:
         function,
         nogil=True,
         error_model="numpy",
+        _nrt=False,  # nothing in kernels is counted
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
         pipeline_class=_PrimitivePipeline,
@@ -101,19 +103,45 @@ def by_type(cases: dict[type, Function]) -> Function:
 class _Draft(codegen.CPUCodeLibrary):
     """A library that stops at LLVM's intermediate code, which the kernels link and optimize.
 
-    Numba would otherwise optimize and translate every primitive on its own, and again within each kernel: half of the
-    time to compile a kernel.
+    Numba would otherwise optimize and translate every primitive on its own, link all that it calls into it, and do so
+    again within each kernel: most of the time to compile a kernel.
     """
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        self._final_module = binding.parse_assembly(cgutils.normalize_ir_text(str(ir_module)))
+        self._final_module.name = ir_module.name
+        self._final_module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == binding.Linkage.external:
+                function.linkage = "linkonce_odr"  # so that what is inlined everywhere leaves nothing behind
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        return self._final_module
+
+
+class _Whole(codegen.JITCodeLibrary):
+    """A library with all that it calls, each linked once, and optimized once.
+
+    Numba's second pipeline looks for reference counts to remove, of which kernels have none.
+    """
+
+    def finalize(self) -> None:
+        known: list[Any] = list(self._linking_libraries)  # type: ignore[has-type]
+        for library in known:  # grows as it goes
+            known.extend(one for one in getattr(library, "_linking_libraries", ()) if one not in known)
+        self._linking_libraries = known
+        super().finalize()
 
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
-        pass
-
-    def _finalize_final_module(self) -> None:
-        self._finalize_dynamic_globals()
-        self._finalized = True
+        builder = self._codegen._pass_builder(opt=2, loop_vectorize=True, slp_vectorize=False)
+        builder.getModulePassManager().run(self._final_module, builder)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -132,15 +160,37 @@ class _LowerToDraft(typed_passes.NativeLowering):
         return changed
 
 
-class _PrimitivePipeline(compiler.CompilerBase):
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LowerToWhole(typed_passes.NativeLowering):
+    _name = "logitx_lower_to_whole"
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = _Whole(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        changed: bool = super().run_pass(state)
+        return changed
+
+
+class _Pipeline(compiler.CompilerBase):
+    """Numba's way from Python to machine code with another last step."""
+
+    lower: Any
+
     def define_pipelines(self) -> list[Any]:
         pipeline = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
         pipeline.passes = [
-            (_LowerToDraft, what) if one is typed_passes.NativeLowering else (one, what)
-            for one, what in pipeline.passes
+            (self.lower if one is typed_passes.NativeLowering else one, what) for one, what in pipeline.passes
         ]
         pipeline.finalize()
         return [pipeline]
+
+
+class _PrimitivePipeline(_Pipeline):
+    lower = _LowerToDraft
+
+
+class _KernelPipeline(_Pipeline):
+    lower = _LowerToWhole
 
 
 def kernel(function: Function, signature: tuple[Any, ...]) -> Function:
@@ -148,7 +198,9 @@ def kernel(function: Function, signature: tuple[Any, ...]) -> Function:
 
     It is what Numba's dispatcher would call after looking at every argument, which costs 0.3 us.
     """
-    dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+    dispatcher: Any = numba.njit(
+        function, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True, pipeline_class=_KernelPipeline
+    )
     with contextlib.suppress(RuntimeError, OSError):  # without a directory to write to, every process compiles
         dispatcher._cache = _Cache(function)
     made: Function = dispatcher.compile(signature)
@@ -158,7 +210,8 @@ def kernel(function: Function, signature: tuple[Any, ...]) -> Function:
 
 def native(function: Function, signature: tuple[Any, ...]) -> int:
     """Compile a function of integers for machine code to call, without Python and the GIL; return its address."""
-    callback: Any = CFunc(function, (signature, types.int64), {}, {"nopython": True, "error_model": "numpy"})
+    options = {"nopython": True, "error_model": "numpy"}
+    callback: Any = CFunc(function, (signature, types.int64), {}, options, pipeline_class=_KernelPipeline)
     with contextlib.suppress(RuntimeError, OSError):
         callback._cache = _Cache(function)
     callback.compile()

@@ -5,25 +5,17 @@ Rows that lie next to each other, or at one stride, are turned into lanes 32 at 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from logitx.backends.numba._ahead import is_streamed, start_of
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._finish import finish
 from logitx.backends.numba._lanes import lane, least, maximum, spread, width
 from logitx.backends.numba._memory import itemsize
 from logitx.backends.numba._storage import gather_lanes, read_lanes, read_one, scatter_lanes, stream, write
 from logitx.backends.numba._tiles import load, load_anywhere, place_one, store, store_anywhere, take_one
-
-STREAMED = 1 << 25  # bytes of a result from which it is written past the caches
-
-
-class Ahead(NamedTuple):
-    """Where the next block of a panel lies: fetched while this one is computed, a vector at a time."""
-
-    address: int
-    step: int
 
 
 @primitive
@@ -69,24 +61,6 @@ def row_stride(memory: Any, g: Any) -> int:
     """Return the distance of neighboring rows; of those with the same place before the class axis, if there is one."""
     stride: int = memory.outer_stride if g.inner == 1 else memory.inner_stride
     return stride
-
-
-@primitive
-def start_of(memory: Any, g: Any, row: int) -> int:
-    """Return where a row begins."""
-    start: int = row // g.inner * memory.outer_stride + row % g.inner * memory.inner_stride
-    return start
-
-
-@primitive
-def ahead_of(source: Any, g: Any, first: int, panel: int, tile: Any, across: Any) -> Any:
-    """Return where the block after the one that starts at row `first` lies."""
-    if across is not None:
-        row = least(first + 1, g.outer - 1)
-        return Ahead(source.address + row * source.outer_stride, width(tile) * itemsize(source))
-    row = least(first + g.most, g.outer * g.inner - 1)
-    start = start_of(source, g, row) + panel * width(tile) * itemsize(source)
-    return Ahead(source.address + start, source.n_stride)
 
 
 @primitive
@@ -151,7 +125,7 @@ def _write_row(tile: Any, target: Any, g: Any, row: int, facts: Any) -> None:
         return
     last = g.n - lanes
     at = 0
-    if g.outer * g.inner * g.n * stride >= STREAMED:
+    if is_streamed(target, g):
         write(target, start, finish(load(tile, 0), facts))
         at = (64 - (target.address + start) % 64) % 64 // stride
         if (target.address + start + at * stride) % 64 == 0:

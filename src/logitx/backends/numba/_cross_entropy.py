@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from logitx.backends.numba._ahead import ahead_of, ahead_of_both
 from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place, rows_in
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._copies import ahead_of, finish_panel, load_block, store_block
+from logitx.backends.numba._copies import finish_panel, load_block, store_block
 from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._finish import Gradient
 from logitx.backends.numba._lanes import any_of, cast, is_nan, select, spread, width
@@ -178,7 +179,7 @@ def _blocks(
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
             reduced = _forward(
                 tile, base, g, facts, top, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer,
-                reports, block, row, count, ahead_of(x, g, first, panel, tile, across), across,
+                reports, block, row, count, _ahead(x, grad, g, first, panel, tile, backward, across), across,
             )  # fmt: skip
             if backward is not None:
                 final = across is not None and not (masked or capped or any_of(is_nan(reduced.rest)))
@@ -196,6 +197,13 @@ def _blocks(
             store_block(tile, grad, g, first, total, across)
     release(room)
     return True
+
+
+@primitive
+def _ahead(x: Any, grad: Any, g: Any, first: int, panel: int, tile: Any, backward: Any, across: Any) -> Any:
+    if backward is None:
+        return ahead_of(x, g, first, panel, tile, across)
+    return ahead_of_both(x, grad, g, first, panel, tile, across)
 
 
 @primitive

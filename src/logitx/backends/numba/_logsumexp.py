@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from logitx.backends.numba._ahead import ahead_of
 from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place, rows_in
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._copies import ahead_of, load_block
+from logitx.backends.numba._copies import load_block
 from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._lanes import any_of, lane, select, spread, width
 from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, given, rows

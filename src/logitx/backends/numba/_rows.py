@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from logitx.backends.numba._ahead import fetch
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._lanes import (
     any_of,
@@ -36,7 +37,7 @@ from logitx.backends.numba._lanes import (
 )
 from logitx.backends.numba._memory import given
 from logitx.backends.numba._simd import difference, exp, expm1
-from logitx.backends.numba._storage import number, prefetch, read_one, write
+from logitx.backends.numba._storage import number, read_one, write
 from logitx.backends.numba._tiles import load, place_one, store, take_one
 
 SPAN = 8  # steps that are added up without a correction
@@ -171,7 +172,6 @@ def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ah
 def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
     high, low, tops = zero, zero, zero
-    place = ahead.address
     end = base + steps * width(tile)
     for start in range(base, end, SPAN * width(tile)):
         part = zero
@@ -183,8 +183,7 @@ def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw
             is_top = e == one
             part = part + select(is_top, zero, e)
             tops = tops + select(is_top, one, zero)
-            prefetch(place, tile)
-            place += ahead.step
+            fetch((at - base) // width(tile), ahead)
         high, low = add(high, low, part)
     return (tops - one) + (high + low)
 
@@ -194,7 +193,6 @@ def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: An
     """Look for the maximum only in spans that may hold it: it would swallow the low bits of the others."""
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
     high, low, tops = zero, zero, zero
-    place = ahead.address
     end = base + steps * width(tile)
     for start in range(base, end, SPAN * width(tile)):
         stop = least(start + SPAN * width(tile), end)
@@ -205,8 +203,7 @@ def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: An
             if raw is None:
                 store(tile, at, e)
             part = part + e
-            prefetch(place, tile)
-            place += ahead.step
+            fetch((at - base) // width(tile), ahead)
         if any_of(one <= part):
             part = zero
             for at in range(start, stop, width(tile)):

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from logitx.backends.numba._ahead import ahead_of
 from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place, rows_in
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._copies import ahead_of, load_block, store_block
+from logitx.backends.numba._copies import load_block, store_block
 from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._lanes import cast, fma, least, select, spread, wide, width
 from logitx.backends.numba._loss import (

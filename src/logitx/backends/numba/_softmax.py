@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from logitx.backends.numba._ahead import ahead_of_both
 from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place, rows_in
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._copies import ahead_of, finish_panel, load_block, store_block
+from logitx.backends.numba._copies import finish_panel, load_block, store_block
 from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._finish import Logarithm, Scaled
 from logitx.backends.numba._lanes import select, spread, width
@@ -61,7 +62,8 @@ def _blocks(
                 cap(tile, tile, False, base, g.steps, limit_at(softcap, row, here, room, across))
             scale = scale_at(temperature, row, here, room, options, across)
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
-            rest = rest_of(tile, base, g.steps, top, scale, log, ahead_of(x, g, first, panel, tile, across), across)
+            ahead = ahead_of_both(x, out, g, first, panel, tile, across)
+            rest = rest_of(tile, base, g.steps, top, scale, log, ahead, across)
             finish_panel(tile, base, out, g, first, not masked, _facts(top, rest, scale, undefined, log), across)
         if options is not None and masked:
             hide(tile, mask, g.size, 0.0 if log is None else -np.inf)

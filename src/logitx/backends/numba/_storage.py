@@ -212,20 +212,34 @@ def write(_context: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.int64, value), emit
 
 
+def _prefetch(context: Any, builder: Any, address: Any, writing: int) -> Any:
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    for line in (0, 64):
+        place = builder.inttoptr(builder.add(address, _I64(line)), byte)
+        builder.call(function, [place, _I32(writing), _I32(2), _I32(1)])
+    return context.get_dummy_value()
+
+
 @intrinsic
-def prefetch(_context: Any, address: Any, tile: Any) -> Any:
-    """Ask for the memory of one vector of a tile's dtype, to be near when it is read."""
+def prefetch(_context: Any, address: Any) -> Any:
+    """Ask for 128 bytes that will be read."""
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        for line in (0, 64):
-            place = builder.inttoptr(builder.add(operands[0], _I64(line)), byte)
-            builder.call(function, [place, _I32(0), _I32(3), _I32(1)])
-        return context.get_dummy_value()
+        return _prefetch(context, builder, operands[0], 0)
 
-    return types.void(types.int64, tile), emit
+    return types.void(types.int64), emit
+
+
+@intrinsic
+def prefetch_to_write(_context: Any, address: Any) -> Any:
+    """Ask for 128 bytes that will be written."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return _prefetch(context, builder, operands[0], 1)
+
+    return types.void(types.int64), emit
 
 
 @intrinsic

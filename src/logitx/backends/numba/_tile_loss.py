@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from logitx.backends.numba._ahead import Next
 from logitx.backends.numba._compile import primitive
-from logitx.backends.numba._copies import Ahead
 from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._lanes import cast, fma, least, maximum, select, spread, width
 from logitx.backends.numba._memory import FAILED, OK, entries, given, itemsize, rows
@@ -153,7 +153,7 @@ def _reduce_rows(task: Any, found: Any, logits: Any, across: Any, part: int, par
                 write(logits, i * logits.outer_stride, take_one(panel, j))
         top = peak(panel, 0, steps, tops, not given(task.bias) and not given(task.softcap), across)
         following = tile.address + least(i + 1, tile.outer - 1) * tile.outer_stride
-        ahead = Ahead(following, width(panel) * itemsize(tile))
+        ahead = Next(following, width(panel) * itemsize(tile))
         at = i * found.outer_stride
         write(found, at + TOP * found.n_stride, top)
         write(found, at + REST * found.n_stride, rest_of(panel, 0, steps, top, scale, True, ahead, across))
