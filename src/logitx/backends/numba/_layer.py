@@ -67,7 +67,7 @@ def layer_of(
     rows = np.flatnonzero((sample * classes != 0.0) & counted)
     sample, classes = sample[rows], classes[rows]
     cap, heat = (
-        one if one is None or one.size == 1 else one.reshape(count)[rows]
+        None if one is None else one.reshape(1) if one.size == 1 else one.reshape(count)[rows]
         for one in (per_row(plan, softcap, plan.compute), per_row(plan, temperature, "float64"))
     )
     return Layer(
