@@ -88,7 +88,11 @@ def _shares(plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_wei
 def _block(plan: Plan, layer: Layer, samples: Samples) -> tuple[Any, ...]:
     """Return the cross-entropy's arguments for a block of rows."""
     xp = FAMILIES[plan.family].namespace(samples.hidden)
-    logits = real(plan, samples.hidden) @ xp.matrix_transpose(real(plan, layer.weight))
+    hidden, weight = real(plan, samples.hidden), real(plan, layer.weight)
+    if hidden.shape[-1]:
+        logits = hidden @ xp.matrix_transpose(weight)
+    else:  # graphs of TensorFlow end the process where a bias is added to a product of nothing
+        logits = xp.sum(hidden, axis=-1, keepdims=True) + xp.sum(weight, axis=-1)
     if layer.bias is not None:
         logits = logits + real(plan, layer.bias)
     softcap = layer.softcap if samples.softcap is None else samples.softcap
