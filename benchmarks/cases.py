@@ -14,6 +14,7 @@ import numpy as np
 import peers
 
 OPS = ("softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_value_and_grad")
+LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
 TORCH_OPS = (*OPS[:4], "softmax_and_backward", "log_softmax_and_backward", "cross_entropy_and_backward")
 DTYPES = {
     "float32": np.dtype(np.float32),
@@ -31,10 +32,12 @@ class Shape:
     axis: int
     why: str
     all_dtypes: bool = False  # float32 everywhere, the other dtypes on a third of the shapes
+    features: int = 0  # of the linear layer that makes the logits; 0: the logits are given
 
     def small(self) -> Shape:
         """Return the same regime in small: for smoke runs, which show that everything works."""
-        return Shape(tuple(min(length, 70) for length in self.shape), self.axis, self.why, self.all_dtypes)
+        shape = tuple(min(length, 70) for length in self.shape)
+        return Shape(shape, self.axis, self.why, self.all_dtypes, min(self.features, 30))
 
     @property
     def size(self) -> int:
@@ -45,6 +48,8 @@ class Shape:
     def name(self) -> str:
         """The shape as it stands in ids and tables, with the axis where it is not the last."""
         text = "x".join(map(str, self.shape))
+        if self.features:
+            return f"{text} of {self.features} features"
         return text if self.axis == -1 else f"{text}@{self.axis}"
 
 
@@ -65,6 +70,12 @@ SHAPES = (
 )
 
 
+LAYERS = (
+    Shape((2048, 50_257), -1, "a language model: logits of 393 MiB", features=768),
+    Shape((1024, 128_256), -1, "the widest vocabulary in use: logits of 501 MiB", features=1024),
+)
+
+
 @dataclass(frozen=True)
 class Cell:
     """One thing to time: a function on a shape in a dtype, of some library's arrays, into fresh memory or `out=`."""
@@ -79,7 +90,7 @@ class Cell:
     def id(self) -> str:
         """The id of the test."""
         arrays = "" if self.arrays == "numpy" else f"{self.arrays}-"
-        return f"{arrays}{self.op}{'_out' if self.into else ''}-{self.shape.name}-{self.dtype}"
+        return f"{arrays}{self.op}{'_out' if self.into else ''}-{self.shape.name.replace(' ', '_')}-{self.dtype}"
 
 
 def cells() -> list[Cell]:
@@ -91,22 +102,30 @@ def cells() -> list[Cell]:
                 every.append(Cell(op, shape, dtype))
                 if op in ("softmax", "log_softmax"):
                     every.append(Cell(op, shape, dtype, into=True))
-    return every + [Cell(op, shape, "float32", arrays="torch") for op in TORCH_OPS for shape in SHAPES]
+    every += [Cell(op, shape, "float32", arrays="torch") for op in TORCH_OPS for shape in SHAPES]
+    return every + [Cell(op, shape, "float32") for op in LINEAR for shape in LAYERS]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Logits and class ids, as NumPy arrays."""
+    """Logits and class ids, as NumPy arrays; for a linear layer its weights, and what goes in in place of logits."""
 
     logits: np.ndarray
     labels: np.ndarray
     axis: int
+    weight: np.ndarray | None = None
 
 
 @functools.lru_cache(maxsize=1)
 def make(shape: Shape, dtype: str) -> Inputs:
     """Make inputs such as a half-trained model gives: most mass on few classes."""
     rng = np.random.default_rng(shape.size)
+    if shape.features:
+        rows, classes = shape.shape
+        hidden = rng.standard_normal((rows, shape.features), dtype=np.float32)
+        weight = rng.standard_normal((classes, shape.features), dtype=np.float32)
+        weight *= np.float32(3 * shape.features**-0.5)
+        return Inputs(hidden.astype(DTYPES[dtype]), rng.integers(0, classes, rows), -1, weight.astype(DTYPES[dtype]))
     logits = (3 * rng.standard_normal(shape.shape, dtype=np.float32)).astype(DTYPES[dtype])
     rows = np.delete(shape.shape, shape.axis)
     return Inputs(logits, rng.integers(0, shape.shape[shape.axis], rows), shape.axis)
@@ -116,6 +135,8 @@ def make(shape: Shape, dtype: str) -> Inputs:
 def truth(op: str, shape: Shape, dtype: str) -> tuple[np.ndarray, ...]:
     """Return what every competitor must give: the textbook, in float64."""
     inputs = make(shape, dtype)
+    if op in LINEAR:
+        return _truth_of_layer(op, inputs)
     x, axis = inputs.logits.astype(np.float64), inputs.axis
     top = x.max(axis, keepdims=True)
     x -= top
@@ -139,6 +160,25 @@ def truth(op: str, shape: Shape, dtype: str) -> tuple[np.ndarray, ...]:
     return loss, gradient / inputs.labels.size
 
 
+def _truth_of_layer(op: str, inputs: Inputs) -> tuple[np.ndarray, ...]:
+    hidden, weight = inputs.logits.astype(np.float64), inputs.weight.astype(np.float64)
+    count, loss, dhidden, dweight = len(hidden), 0.0, np.empty_like(hidden), np.zeros_like(weight)
+    for start in range(0, count, 128):
+        rows, labels = hidden[start : start + 128], inputs.labels[start : start + 128]
+        x = rows @ weight.T
+        x -= x.max(axis=1, keepdims=True)
+        x -= np.log(np.exp(x).sum(axis=1, keepdims=True))
+        at = np.arange(len(rows)), labels
+        loss -= x[at].sum() / count
+        if op == LINEAR[1]:
+            np.exp(x, out=x)
+            x[at] -= 1
+            x /= count
+            dhidden[start : start + 128] = x @ weight
+            dweight += x.T @ rows
+    return (np.asarray(loss),) if op == LINEAR[0] else (np.asarray(loss), dhidden, dweight)
+
+
 @dataclass(frozen=True)
 class Competitor:
     """A way to do operations: what it needs, and what it can do. `prepare` does all that is not to be timed."""
@@ -146,7 +186,7 @@ class Competitor:
     name: str
     requires: tuple[str, ...]
     prepare: Callable[[Cell, Inputs], Callable[[], Any]]
-    ops: tuple[str, ...] = OPS
+    ops: tuple[str, ...] = OPS + LINEAR
     dtypes: tuple[str, ...] = tuple(DTYPES)
     into: bool = False  # has `out=`, so that it is timed with it too
     arrays: str = "numpy"  # whose cells it is timed in
@@ -168,6 +208,7 @@ COMPETITORS = (
     Competitor(OURS, ("logitx", "torch"), peers.logitx_torch, ops=TORCH_OPS, arrays="torch"),
     Competitor("SciPy", ("scipy",), peers.scipy, ops=OPS[:3], dtypes=("float32", "float64")),
     Competitor("PyTorch", ("torch",), peers.torch),
+    Competitor("PyTorch, chunked", ("torch",), peers.torch_chunked, ops=LINEAR),
     Competitor("JAX", ("jax", "optax"), peers.jax, dtypes=("float32", "float16", "bfloat16")),
     Competitor("PyTorch", ("torch",), peers.torch_eager, ops=TORCH_OPS, arrays="torch"),
     Competitor("torch.compile", ("torch",), peers.torch_compiled, ops=TORCH_OPS, arrays="torch", some=True),

@@ -18,6 +18,8 @@ def logitx_numpy(cell: Cell, inputs: Inputs) -> Call:
     import logitx
 
     function = getattr(logitx, cell.op)
+    if inputs.weight is not None:
+        return lambda: function(inputs.logits, inputs.weight, inputs.labels)
     if cell.op.startswith("cross_entropy"):
         return lambda: function(inputs.logits, inputs.labels, inputs.axis)
     if cell.into:
@@ -47,6 +49,9 @@ def torch(cell: Cell, inputs: Inputs) -> Call:
     import torch
 
     logits, labels, axis = _tensor(inputs.logits), torch.from_numpy(inputs.labels), inputs.axis
+    if inputs.weight is not None:
+        functional = torch.nn.functional
+        return _torch_layer(cell, inputs, lambda h, w: functional.cross_entropy(functional.linear(h, w), labels))
     if cell.op == "softmax" and cell.into:
         out = torch.empty_like(logits)
         return lambda: torch.softmax(logits, axis, out=out)
@@ -65,6 +70,29 @@ def torch(cell: Cell, inputs: Inputs) -> Call:
         return value.detach(), leaf.grad
 
     return value_and_grad
+
+
+def _torch_layer(cell: Cell, inputs: Inputs, loss: Call) -> Call:
+    hidden, weight = _tensor(inputs.logits), _tensor(inputs.weight)
+    if cell.op == "linear_cross_entropy":
+        return lambda: loss(hidden, weight)
+
+    def value_and_grad() -> tuple[Any, ...]:
+        leaves = hidden.detach().requires_grad_(), weight.detach().requires_grad_()
+        value = loss(*leaves)
+        value.backward()
+        return value.detach(), leaves[0].grad, leaves[1].grad
+
+    return value_and_grad
+
+
+def torch_chunked(cell: Cell, inputs: Inputs) -> Call:
+    """PyTorch's own cross-entropy of a linear layer, in chunks as it chooses them."""
+    import torch
+
+    labels, options = torch.from_numpy(inputs.labels), torch.nn.LinearCrossEntropyOptions()
+    function = torch.nn.functional.linear_cross_entropy
+    return _torch_layer(cell, inputs, lambda h, w: function(h, w, labels, options=options))
 
 
 def _on_tensors(cell: Cell, inputs: Inputs, function: Callable[..., Any]) -> Call:
@@ -127,6 +155,14 @@ def jax(cell: Cell, inputs: Inputs) -> Call:
     def loss(x: Any, labels: Any) -> Any:
         return optax.softmax_cross_entropy_with_integer_labels(x, labels, axis=axis).mean()
 
+    if inputs.weight is not None:
+        weight = jax.numpy.asarray(inputs.weight)
+
+        def of_layer(h: Any, w: Any, labels: Any) -> Any:
+            return loss(h @ w.T, labels)
+
+        layer = jax.jit(of_layer if cell.op == "linear_cross_entropy" else jax.value_and_grad(of_layer, (0, 1)))
+        return lambda: jax.block_until_ready(layer(logits, weight, labels))
     if cell.op.startswith("cross_entropy"):
         function = jax.jit(loss if cell.op == "cross_entropy" else jax.value_and_grad(loss))
         return lambda: jax.block_until_ready(function(logits, labels))

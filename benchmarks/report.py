@@ -12,8 +12,15 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 LARGE = 100_000  # elements from which the targets hold
-LIMITS = ("copy", "read")
-COLORS = {"logitx": "#1f5fa8", "SciPy": "#c9cdd3", "PyTorch": "#e08a4b", "JAX": "#7a9e7e", "ONNX Runtime": "#9b86b3"}
+LIMITS = ("copy", "read", "product")
+COLORS = {
+    "logitx": "#1f5fa8",
+    "SciPy": "#c9cdd3",
+    "PyTorch": "#e08a4b",
+    "PyTorch, chunked": "#b5523b",
+    "JAX": "#7a9e7e",
+    "ONNX Runtime": "#9b86b3",
+}
 
 Row = dict[str, Any]
 
@@ -77,8 +84,29 @@ def table(found: list[Row]) -> Iterator[str]:
         yield f"| `{row['op']}` {row['shape']} {row['dtype']}{into} | {' | '.join(cells)} | {ratio:.2f} ({name}) |"
 
 
+def is_layer(row: Row) -> bool:
+    """Tell the cells of a linear layer, for which memory is measured too."""
+    return "mebibytes" in row
+
+
+def layers(found: list[Row]) -> Iterator[str]:
+    """Yield the table of the cells of a linear layer: medians in seconds, and memory."""
+    names = list(dict.fromkeys(name for row in found for name in row["seconds"]))
+    yield f"| cell | {' | '.join(names)} | fastest peer / logitx |"
+    yield "|---" * (len(names) + 2) + "|"
+    for row in found:
+        cells = []
+        for name in names:
+            size = row["mebibytes"].get(name)
+            seconds = f"{row['seconds'][name]:.3g} s" if name in row["seconds"] else ""
+            cells.append(seconds if size is None else f"{seconds}, {size:.0f} MiB")
+        name, ratio = rival(row)
+        yield f"| `{row['op']}` {row['shape']} {row['dtype']} | {' | '.join(cells)} | {ratio:.2f} ({name}) |"
+
+
 def page(found: list[Row], machine: str, versions: str) -> str:
     """Return the Markdown page."""
+    of_layers, found = [row for row in found if is_layer(row)], [row for row in found if not is_layer(row)]
     lines = [
         f"Medians on {machine}, all cores, competitors timed in turn in one run ({versions}).",
         "",
@@ -91,12 +119,23 @@ def page(found: list[Row], machine: str, versions: str) -> str:
         *table(found),
         "",
     ]
+    title = "Cross-entropy of a linear layer: seconds, and what a call takes of memory beyond its inputs; *product* is"
+    if of_layers:
+        lines += [
+            f"{title} `hidden @ weight.T` alone:",
+            "",
+            *layers(of_layers),
+            "",
+            "![bars of time and memory](layers.png)",
+            "",
+        ]
     return "\n".join(lines)
 
 
 def is_drawn(row: Row) -> bool:
     """Tell whether a row is in the picture."""
-    return row["dtype"] == "float32" and row["size"] >= LARGE and not row["into"] and row["arrays"] == "numpy"
+    timed = row["dtype"] == "float32" and row["size"] >= LARGE and not row["into"] and row["arrays"] == "numpy"
+    return timed and not is_layer(row)
 
 
 def draw(found: list[Row], machine: str, path: Path) -> None:
@@ -141,6 +180,36 @@ def draw(found: list[Row], machine: str, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def draw_layers(found: list[Row], machine: str, path: Path) -> None:
+    """Draw the cells of a linear layer: a column of time, a column of memory."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = [f"{row['op'].removeprefix('linear_')}\n{row['shape']}" for row in found]
+    columns = (("seconds", "seconds"), ("mebibytes", "MiB beyond the inputs"))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 1.2 + 1.1 * len(found)), sharey=True, constrained_layout=True)
+    for axis, (key, label) in zip(axes, columns, strict=True):
+        for place, row in enumerate(found):
+            values = {name: row[key][name] for name in COLORS if row[key].get(name) is not None}
+            thick = 0.8 / max(1, len(values))
+            for order, (name, value) in enumerate(values.items()):
+                axis.barh(place - 0.4 + thick * (order + 0.5), value, thick * 0.92, color=COLORS[name])
+        axis.set_xlabel(label)
+        axis.grid(axis="x", color="#e6e8eb", linewidth=0.7)
+        axis.set_axisbelow(True)
+        axis.tick_params(length=0, colors="#444444")
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    axes[0].set_yticks(range(len(found)), names)
+    axes[0].invert_yaxis()
+    shown = [name for name in COLORS if any(name in row["seconds"] for row in found)]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=COLORS[name]) for name in shown]
+    figure.legend(handles, shown, loc="outside lower center", ncols=len(shown), frameon=False)
+    figure.suptitle(f"Cross-entropy of a linear layer, float32, shorter is better: {machine}", x=0.01, ha="left")
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Write results/ from a record of pytest-benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -159,6 +228,8 @@ def main() -> None:
     )
     (RESULTS / "README.md").write_text(f"# Benchmark\n\n![bars](speed.png)\n\n{page(found, machine, versions)}")
     draw(found, machine, RESULTS / "speed.png")
+    if any(map(is_layer, found)):
+        draw_layers([row for row in found if is_layer(row)], machine, RESULTS / "layers.png")
 
 
 def installed() -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import memory
 from cases import COMPETITORS, OURS, Cell, Inputs, Shape, cells, make, truth
 
 SETTLE = 0.004  # seconds: the threads of the last competitor spin for some milliseconds before they sleep
@@ -32,9 +33,15 @@ def numbers(result: Any) -> np.ndarray:
     return np.asarray(result).astype(np.float64)
 
 
+def flat(results: Any) -> list[Any]:
+    """Return the arrays of nested results."""
+    nested = ([one] if not isinstance(one, tuple | list) else flat(one) for one in results)
+    return [one for some in nested for one in some if one is not None]
+
+
 def check(results: Any, right: tuple[np.ndarray, ...], dtype: str) -> None:
     """Compare with a bound that the plain formula keeps: this guards against timing something else."""
-    results = results if isinstance(results, tuple | list) else (results,)
+    results = flat(results) if isinstance(results, tuple | list) else [results]
     # Some peers round every intermediate of a half to a half, so their small gradients miss by a share of the largest
     eps, share = {"float16": (2e-2, 0.1), "bfloat16": (1e-1, 0.1)}.get(dtype, (2e-4, 0.05))
     for result, one in zip(results, right, strict=True):
@@ -50,7 +57,9 @@ def once(call: Callable[[], Any], calls: int) -> float:
 
 
 def limits(inputs: Inputs) -> dict[str, Callable[[], Any]]:
-    """Return what memory allows: a copy reads and writes, a sum reads."""
+    """Return what memory allows: a copy reads and writes, a sum reads. With a layer: what its product takes."""
+    if inputs.weight is not None:
+        return {"product": lambda: inputs.logits @ inputs.weight.T}
     out = np.empty_like(inputs.logits)
     words = inputs.logits.reshape(-1).view(np.uint8)
     words = words[: words.size // 8 * 8].view(np.int64)
@@ -98,6 +107,8 @@ def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> No
     benchmark.group = cell.op
     mine = statistics.median(benchmark.stats.stats.data) / calls[OURS]
     medians = {OURS: mine, **{name: statistics.median(values) for name, values in samples.items()}}
+    if shape.features:
+        benchmark.extra_info["mebibytes"] = {name: memory.peak(name, cell) for name in medians if name != "product"}
     benchmark.extra_info.update(
         op=cell.op, shape=shape.name, axis=shape.axis, size=shape.size, dtype=cell.dtype, into=cell.into, why=shape.why,
         arrays=cell.arrays, seconds=medians,

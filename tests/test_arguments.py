@@ -182,7 +182,43 @@ LABELS = [
         concrete=True),
 ]  # fmt: skip
 
-ALL = (*AXES, *NUMBERS, *WORDS, *ARRAYS, *TARGETS_OF_LOSSES, *LABELS)
+H, W = [[1.0, 2.0], [0.5, -1.0]], [[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]]
+
+
+def _linear(error: type[Exception], starts: str, *values: Any, concrete: bool = False, **options: Any) -> Bad:
+    """Refuse hidden features, weights, targets and bias, where given, in place of good ones; or plain options."""
+
+    def call(a: Maker) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = [*values, *(H, W, IDS)[len(values) :]]
+        kinds = ("float32", "float32", "int64", "float32")
+        pairs = zip(given, kinds, strict=False)
+        return tuple(a(*one) if isinstance(one, tuple) else a(one, kind) for one, kind in pairs), options
+
+    return Bad("linear_cross_entropy", call, error, starts, concrete)
+
+
+LINEAR = [
+    _linear(ValueError, "hidden: shape () ", 1.0),
+    _linear(ValueError, "weight: shape (3,) ", H, [1.0, 2.0, 3.0]),
+    _linear(ValueError, "weight: shape (0, 2) ", H, np.zeros((0, 2))),
+    _linear(ValueError, "weight: shape (2, 3) does not fit that of hidden, (2, 2): dimension 1 of weight is 3, "
+            "dimension 1 of hidden 2;", H, X),
+    _linear(ValueError, "bias: shape (2,) does not fit that of weight, (3, 2): dimension 0 of bias is 2, dimension 0 "
+            "of weight 3;", H, W, IDS, [1.0, 2.0]),
+    _linear(ValueError, "bias: shape (1, 3) does not fit that of weight, (3, 2);", H, W, IDS, [[1.0, 2.0, 3.0]]),
+    _linear(ValueError, "targets: shape (3,) ", H, W, [0, 1, 2]),
+    _linear(ValueError, "targets: shape (2, 2) ", H, W, ([[0.5, 0.5], [1.0, 0.0]], "float32")),
+    _linear(ValueError, "targets: class id 3 at position (1,) ", H, W, [0, 3], concrete=True),
+    _linear(TypeError, "hidden: dtype complex64 ", (H, "complex64")),
+    _linear(TypeError, "weight: dtype complex64 ", H, (W, "complex64")),
+    _linear(TypeError, "block_bytes: 1.5 ", block_bytes=1.5),
+    _linear(TypeError, "block_bytes: True ", block_bytes=True),
+    _linear(ValueError, "block_bytes: 0 ", block_bytes=0),
+    _linear(ValueError, "temperature: -1.0 ", temperature=-1.0),
+    _linear(ValueError, "reduction: 'average' ", reduction="average"),
+]  # fmt: skip
+
+ALL = (*AXES, *NUMBERS, *WORDS, *ARRAYS, *TARGETS_OF_LOSSES, *LABELS, *LINEAR)
 
 
 def _refusal(bad: Bad, target: Target) -> tuple[type[BaseException], str]:

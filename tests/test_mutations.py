@@ -294,6 +294,33 @@ LOSSES = (
     Mutation("hessian is p", HESS, _result(lambda r, *_: (r[0], np.abs(r[0]))), "rows", "hessian"),
 )  # fmt: skip
 
+LINEAR, LINEAR_GRAD = "linear_cross_entropy", "linear_cross_entropy_value_and_grad"
+
+
+def _inexact(result: Any, plan: Any, hidden: Any, weight: Any, *_: Any) -> Any:
+    loss, dhidden, dweight, dbias = result
+    return loss, dhidden, dweight + 1e-3 * np.abs(dweight), dbias
+
+
+LAYERS = (
+    Mutation("bias lost", LINEAR, _operand(3, lambda b: None), "a class at -inf", _row("plain")),
+    Mutation("label off by one", LINEAR, _operand(2, _off_by_one), "rows", _row("plain")),
+    Mutation("softcap lost", LINEAR, _operand(8, lambda cap: None), "rows, scaled", _row("dominated label")),
+    Mutation("last class lost", LINEAR, _operand(3, lambda b: np.where(np.arange(len(b)) == len(b) - 1, -np.inf, b)),
+             "1000 classes in tiles", "loss"),
+    Mutation("ignored counted in the mean", LINEAR, _result(lambda r, plan, hidden, *_: r * 0.75),
+             "ignore_index is a valid id", "loss"),
+    Mutation("gradient of the sum", LINEAR_GRAD, _plan(reduction="sum"), "rows in tiles", "loss"),
+    Mutation("dhidden of the wrong sign", LINEAR_GRAD, _result(lambda r, *_: (r[0], -r[1], *r[2:])), "rows",
+             _row("plain")),
+    Mutation("dweight rounded off", LINEAR_GRAD, _result(_inexact), "rows in tiles", "dweight"),
+    Mutation("dbias lost", LINEAR_GRAD, _result(lambda r, *_: (*r[:3], None if r[3] is None else 0 * r[3])),
+             "1000 classes in tiles", "dbias"),
+    Mutation("NaN of a dead row leaks", LINEAR_GRAD,
+             _result(lambda r, plan, hidden, *_: (r[0], r[1], r[2] + 0 * hidden.sum(), r[3])), "rows in tiles",
+             "dweight"),
+)  # fmt: skip
+
 REST = (
     Mutation("no inner sum", "softmax_vjp", _result(lambda r, plan, p, dp: p * dp), "special rows", _row("plain")),
     Mutation(
@@ -303,7 +330,7 @@ REST = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("mutation", [*SOFTMAX, *LOSSES, *REST], ids=lambda mutation: mutation.id)
+@pytest.mark.parametrize("mutation", [*SOFTMAX, *LOSSES, *LAYERS, *REST], ids=lambda mutation: mutation.id)
 def test_mutation_is_caught(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     op = next(row for row in OPS if row.name == mutation.op)
     cell = Cell(op, TARGET, mutation.dtype)

@@ -169,7 +169,7 @@ def test_public_signatures(name):
     assert "dim" not in kinds
     flexible = {key for key, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
     if name in OPERATIONS:
-        assert flexible <= {"axis"}
+        assert flexible <= {"axis", "bias"}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -8,6 +8,7 @@
 
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
+from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx._functions.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -24,6 +25,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

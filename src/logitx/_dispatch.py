@@ -212,6 +212,15 @@ def _loss_and_grad(family: Family, plan: Plan, result: tuple[Array, Array, Array
     return (loss, dlogits, LossParts(*small)) if plan.return_parts else (loss, dlogits)
 
 
+def _linear_loss(family: Family, plan: Plan, loss: Array) -> Array:
+    return _small(family, loss)
+
+
+def _linear_loss_and_grad(family: Family, plan: Plan, result: tuple[Array, ...]) -> Any:
+    loss, *gradients = result
+    return _small(family, loss), tuple(gradients)
+
+
 def _merged(family: Family, plan: Plan, x: Array) -> Array:
     return _small(family, x)
 
@@ -223,6 +232,8 @@ _WRAP: dict[str, Any] = {
     "cross_entropy": _loss,
     "cross_entropy_value_and_grad": _loss_and_grad,
     "cross_entropy_grad_hess": _fulls,
+    "linear_cross_entropy": _linear_loss,
+    "linear_cross_entropy_value_and_grad": _linear_loss_and_grad,
     "softmax_vjp": _full,
     "log_softmax_vjp": _full,
     "merge_logsumexp": _merged,
@@ -262,6 +273,7 @@ CHECKS: tuple[Callable[..., Any], ...] = (
     _arguments.logsumexp,
     _arguments.cross_entropy,
     _arguments.cross_entropy_grad_hess,
+    _arguments.linear_cross_entropy,
     _arguments.vjp,
     _arguments.merge_logsumexp,
 )

@@ -60,6 +60,8 @@ class Plan:
     return_sign: bool = False
     keepdims: bool = False
     scalar: bool = False  # a Python or NumPy scalar went in: a 0-d result goes back as a scalar
+    gradients: tuple[str, ...] = ()  # dtypes of the gradients by hidden, weight and bias, where there are these
+    block_bytes: int = 0  # how much of the logits, in the dtype computed in, may be in memory at once; 0: all
 
 
 class LossParts(NamedTuple):
@@ -153,6 +155,41 @@ class Backend(Protocol):
         self, plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
     ) -> tuple[Array, Array]:
         """Return the gradient and the diagonal of the Hessian of the summed loss."""
+
+    def linear_cross_entropy(
+        self,
+        plan: Plan,
+        hidden: Array,
+        weight: Array,
+        targets: Array,
+        bias: Array,
+        class_weight: Array,
+        sample_weight: Array,
+        label_smoothing: Scalar,
+        z_loss: Scalar,
+        softcap: Scalar,
+        temperature: Scalar,
+    ) -> Array:
+        """Return the loss of the logits ``hidden @ weight.T + bias``, whose layout is that of the plan.
+
+        `hidden` has the shape of the rows and then its features; it, `weight` and `bias` are floating.
+        """
+
+    def linear_cross_entropy_value_and_grad(
+        self,
+        plan: Plan,
+        hidden: Array,
+        weight: Array,
+        targets: Array,
+        bias: Array,
+        class_weight: Array,
+        sample_weight: Array,
+        label_smoothing: Scalar,
+        z_loss: Scalar,
+        softcap: Scalar,
+        temperature: Scalar,
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return (loss, dhidden, dweight, dbias), in ``plan.gradients``; the last is None without a bias."""
 
     def softmax_vjp(self, plan: Plan, p: Array, dp: Array) -> Array:
         """Return the gradient by the logits, from the probabilities and the gradient by them."""

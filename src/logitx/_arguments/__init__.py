@@ -12,8 +12,10 @@ import operator
 from typing import Any
 
 from logitx._arguments import operands as _operands
+from logitx._arguments import products as _products
 from logitx._arguments.axes import layout as _layout
 from logitx._arguments.labels import Labelled, Labels, bare, is_labelled, take_apart
+from logitx._arguments.labels.layer import take_layer_apart
 from logitx._arrays import FLOATS, Family, dtype_name, fold
 from logitx._typing import Array, Plan
 
@@ -256,6 +258,52 @@ def cross_entropy_grad_hess(logits: Any, targets: Any, axis: Any, class_weight: 
         return take_apart(cross_entropy_grad_hess, logits, targets, axis, class_weight, sample_weight)
     targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
     return plan, (fold(family, array, plan.layout), targets, class_weight, sample_weight)
+
+
+def linear_cross_entropy(
+    op: str,
+    hidden: Any,
+    weight: Any,
+    targets: Any,
+    bias: Any,
+    class_weight: Any,
+    sample_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    softcap: Any,
+    temperature: Any,
+    reduction: Any,
+    empty: Any,
+    block_bytes: Any,
+) -> Call:
+    """Check linear_cross_entropy and linear_cross_entropy_value_and_grad; the layout is that of the logits."""
+    labels = _labels(targets, ignore_index)
+    try:
+        family, array = _operands.first("hidden", hidden)
+    except Labelled:
+        return take_layer_apart(
+            linear_cross_entropy, op, hidden, weight, targets, bias, class_weight, sample_weight, ignore_index,
+            label_smoothing, z_loss, softcap, temperature, reduction, empty, block_bytes,
+        )  # fmt: skip
+    array, weight, bias = _products.factors(family, array, weight, bias)
+    gradients = tuple(dtype_name(one.dtype) for one in (array, weight, bias) if one is not None)
+    facts = (
+        ("reduction", reduction), ("empty", empty), ("gradients", gradients),
+        ("block_bytes", _products.block_bytes(block_bytes)), *labels,
+    )  # fmt: skip
+    wide = "float64" if "float64" in gradients else None
+    shape = (*array.shape[:-1], weight.shape[0])
+    plan = _plan(op, "hidden", family.name, shape, array.dtype, -1, None, wide, True, facts)
+    lay = plan.layout
+    targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
+    label_smoothing = _operands.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay)
+    z_loss = _operands.scalar("z_loss", z_loss, 0.0, family, array, lay)
+    softcap = _operands.scalar("softcap", softcap, None, family, array, lay)
+    temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
+    return plan, (
+        array, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )  # fmt: skip
 
 
 def vjp(op: str, names: tuple[str, str], value: Any, cotangent: Any, axis: Any) -> Call:

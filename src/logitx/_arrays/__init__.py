@@ -16,6 +16,8 @@ import numpy as np
 
 from logitx._typing import Array, Layout
 
+NdArray = np.ndarray[Any, Any]
+
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -37,6 +39,8 @@ class Family:
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
     alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
+    # out = a @ b, or with the last argument out += a @ b, of NumPy matrices, as fast as the family can
+    multiply: Callable[[NdArray, NdArray, NdArray, bool], None] | None = None
 
 
 @functools.lru_cache(maxsize=256, typed=True)  # typed: dtypes of two libraries may compare equal, or warn
@@ -85,6 +89,20 @@ def _is_numpy(cls: type) -> bool:
 
 def _numpy_back(a: np.ndarray[Any, Any], name: str) -> Array:
     return a.view(namespace_dtype(np, name)) if name == "bfloat16" and a.dtype == np.uint16 else a
+
+
+_ADDEND = 1 << 20  # elements of a product that is made to be added to another array
+
+
+def _numpy_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
+    if not more:
+        np.matmul(a, b, out=out)
+        return
+    height = max(1, min(len(out), _ADDEND // max(1, out.shape[1])))
+    room = np.empty((height, out.shape[1]), out.dtype)
+    for start in range(0, len(out), height):
+        rows = out[start : start + height]
+        np.add(rows, np.matmul(a[start : start + height], b, out=room[: len(rows)]), out=rows)
 
 
 # -- PyTorch ----------------------------------------------------------------------------------------------------------
@@ -142,6 +160,12 @@ def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
     torch = sys.modules["torch"]
     tensor = torch.from_numpy(np.asarray(a))
     return tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
+
+
+def _torch_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
+    torch = sys.modules["torch"]
+    with torch.no_grad():
+        torch.from_numpy(out).addmm_(torch.from_numpy(a), torch.from_numpy(b), beta=1 if more else 0)
 
 
 # -- JAX --------------------------------------------------------------------------------------------------------------
@@ -239,6 +263,7 @@ FAMILIES: dict[str, Family] = {
             to_numpy=lambda x: x,
             from_numpy=_numpy_back,
             scalar=lambda x: x[()],
+            multiply=_numpy_multiply,
         ),
         Family(
             name="torch",
@@ -252,6 +277,7 @@ FAMILIES: dict[str, Family] = {
             differentiated=_torch_differentiated,
             to_numpy=_torch_view,
             from_numpy=_torch_back,
+            multiply=_torch_multiply,
         ),
         Family(
             name="jax",
@@ -276,6 +302,7 @@ FAMILIES: dict[str, Family] = {
             to_numpy=lambda x: _tensorflow().view(x),
             from_numpy=lambda a, name: _tensorflow().shared(a, name),
             alignment=64,
+            multiply=_numpy_multiply,
         ),
         Family(
             name="dask",

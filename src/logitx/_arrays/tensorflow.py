@@ -27,6 +27,7 @@ isnan, isinf, maximum = tf.math.is_nan, tf.math.is_inf, tf.maximum
 zeros_like, ones_like, permute_dims, squeeze = tf.zeros_like, tf.ones_like, tf.transpose, tf.squeeze
 sum, max, min, any = tf.reduce_sum, tf.reduce_max, tf.reduce_min, tf.reduce_any  # noqa: A001
 argmax, stop_gradient = tf.argmax, tf.stop_gradient
+matrix_transpose = tf.linalg.matrix_transpose
 
 
 def astype(x: Array, dtype: Any, copy: Any = False) -> Array:
@@ -44,6 +45,16 @@ def where(condition: Array, x: Array, y: Array) -> Array:
 def arange(stop: int, dtype: Any) -> Array:
     """Count."""
     return tf.range(stop, dtype=dtype)
+
+
+def concat(arrays: list[Array], axis: int = 0) -> Array:
+    """Join arrays."""
+    return tf.concat(arrays, axis)
+
+
+def take(x: Array, indices: Array, axis: int) -> Array:
+    """Choose along an axis by position."""
+    return tf.gather(x, indices, axis=axis)
 
 
 def iinfo(dtype: Any) -> Any:

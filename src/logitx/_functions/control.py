@@ -14,6 +14,7 @@ from logitx import _arguments, _dispatch
 from logitx._arrays import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
 from logitx._functions import cross_entropy as _losses
+from logitx._functions import linear as _linear
 from logitx._functions import softmax as _normalized
 
 # The check of every operation takes what the public function takes, in the same order.
@@ -27,6 +28,14 @@ _CHECKS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         partial(_arguments.cross_entropy, "cross_entropy_value_and_grad"),
     ),
     "cross_entropy_grad_hess": (_losses.cross_entropy_grad_hess, _arguments.cross_entropy_grad_hess),
+    "linear_cross_entropy": (
+        _linear.linear_cross_entropy,
+        partial(_arguments.linear_cross_entropy, "linear_cross_entropy"),
+    ),
+    "linear_cross_entropy_value_and_grad": (
+        _linear.linear_cross_entropy_value_and_grad,
+        partial(_arguments.linear_cross_entropy, "linear_cross_entropy_value_and_grad"),
+    ),
     "softmax_vjp": (_normalized.softmax_vjp, partial(_arguments.vjp, "softmax_vjp", ("p", "dp"))),
     "log_softmax_vjp": (_normalized.log_softmax_vjp, partial(_arguments.vjp, "log_softmax_vjp", ("log_p", "dlog_p"))),
     "merge_logsumexp": (_normalized.merge_logsumexp, _arguments.merge_logsumexp),
@@ -192,7 +201,9 @@ def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] =
 
 def _call(function: Callable[..., Any], x: Any, ids: Any, axis: int) -> None:
     parameters = inspect.signature(function).parameters
-    if "targets" in parameters:
+    if "weight" in parameters:
+        function(x, x, np.zeros(len(x), dtype=np.int64))
+    elif "targets" in parameters:
         function(x, ids, axis)
     elif len([p for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]) == 2:
         function(x, x, *((axis,) if "axis" in parameters else ()))

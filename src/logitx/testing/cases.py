@@ -73,6 +73,11 @@ class Case:
         """Tell a case that was made by hand, for its values, from a row of a grid."""
         return not self.name.startswith("pair ")
 
+    @property
+    def computed(self) -> tuple[Data, ...]:
+        """The arguments whose dtypes say what is computed in: the logits, or the factors that these are made of."""
+        return self.args[:1] if len(self.args) < 3 else self.args[:2] + self.args[3:]
+
 
 def rounded(values: Any, dtype: str) -> NDArray:
     """Round to a dtype and return the exact values of the result in float64, int64 or bool."""

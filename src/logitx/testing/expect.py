@@ -26,7 +26,7 @@ class Expected:
     slack : ndarray
         See `logitx.testing.oracle`.
     kind : str
-        "result" or "loss": which dtype rule holds.
+        "result" or "loss", or "hidden", "weight" or "bias" for the gradient by one: which dtype rule holds.
     elementwise : bool
         It has the shape of the logits; else it is the result of a reduction.
     by_row : ndarray
@@ -224,6 +224,45 @@ def cross_entropy_grad_hess(case: Case) -> list[Expected]:
         _like_logits("gradient", [g for g, _ in pairs], x, axis),
         _like_logits("hessian", [h for _, h in pairs], x, axis),
     ]
+
+
+def logits_of(case: Case) -> NDArray:
+    """Return the logits of a linear layer: exact in float64, by the choice of the numbers of the case."""
+    hidden, weight, bias = (case.args[i].values if i < len(case.args) else None for i in (0, 1, 3))
+    with np.errstate(invalid="ignore"):
+        x: NDArray = hidden @ weight.T  # type: ignore[union-attr]
+        return x if bias is None else x + bias
+
+
+def _of_layer(case: Case, gradient: bool) -> list[Expected]:
+    options = {name: value for name, value in case.options.items() if name != "block_bytes"}
+    x, _, rows = _row_losses(Case(case.name, case.dtype, (Data(logits_of(case), ""), case.args[2]), options), gradient)
+    reduction, empty = options.get("reduction", "mean"), options.get("empty", "nan")
+    losses, _, gradients = oracle_loss.reduced(rows, reduction, empty)
+    by_row = reduction == "none"
+    expected = [_one_a_row("loss", losses, x.shape[:-1], "loss") if by_row else _scalar("loss", losses[0])]
+    if not gradient:
+        return expected
+    hidden, weight = case.args[0].values, case.args[1].values
+    features = hidden.reshape(len(rows), hidden.shape[-1])
+    by_hidden, by_weight, by_bias = oracle_loss.through_layer(rows, gradients, features, weight)
+    numbers = np.repeat(np.arange(len(rows)), hidden.shape[-1]).reshape(hidden.shape)
+    nowhere = np.empty(0, dtype=np.int64)
+    expected.append(Expected("dhidden", *_split(by_hidden, hidden.shape), "hidden", True, numbers))
+    expected.append(Expected("dweight", *_split(by_weight, weight.shape), "weight", True, nowhere))
+    if len(case.args) > 3:
+        expected.append(Expected("dbias", *_split(by_bias, weight.shape[:1]), "bias", True, nowhere))
+    return expected
+
+
+def linear_cross_entropy(case: Case) -> list[Expected]:
+    """Return what linear_cross_entropy must give."""
+    return _of_layer(case, gradient=False)
+
+
+def linear_cross_entropy_value_and_grad(case: Case) -> list[Expected]:
+    """Return what linear_cross_entropy_value_and_grad must give: the loss and two or three gradients."""
+    return _of_layer(case, gradient=True)
 
 
 def softmax_vjp(case: Case) -> list[Expected]:

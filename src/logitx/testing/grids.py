@@ -156,7 +156,7 @@ def _draw(number: int, levels: Levels) -> Drawing:
     return Drawing(name, levels["dtype"], dtype, x, axis, levels["memory"], rng)
 
 
-def _per_row(d: Drawing, kind: Any, low: float, high: float) -> Any:
+def per_row(d: Drawing, kind: Any, low: float, high: float) -> Any:
     """Return a temperature or a softcap: a number, a 0-d array, or one number a row."""
     if kind == "array":
         return data(d.rng.uniform(low, high), d.float_dtype)
@@ -165,12 +165,13 @@ def _per_row(d: Drawing, kind: Any, low: float, high: float) -> Any:
     return kind
 
 
-def _scaling(d: Drawing, levels: Levels) -> dict[str, Any]:
+def scaling(d: Drawing, levels: Levels) -> dict[str, Any]:
+    """Make temperature and softcap."""
     options: dict[str, Any] = {}
     if levels["temperature"] != 1.0:
-        options["temperature"] = _per_row(d, levels["temperature"], 0.5, 2.0)
+        options["temperature"] = per_row(d, levels["temperature"], 0.5, 2.0)
     if levels["softcap"] is not None:
-        options["softcap"] = _per_row(d, levels["softcap"], 5.0, 30.0)
+        options["softcap"] = per_row(d, levels["softcap"], 5.0, 30.0)
     return options
 
 
@@ -186,7 +187,7 @@ def _result(levels: Levels) -> dict[str, Any]:
 def softmax_case(number: int, levels: Levels) -> Case:
     """Make a case of softmax or log_softmax."""
     d = _draw(number, levels)
-    options = d.base | _masking(d, levels) | _scaling(d, levels) | _result(levels) | {"empty": levels["empty"]}
+    options = d.base | _masking(d, levels) | scaling(d, levels) | _result(levels) | {"empty": levels["empty"]}
     return Case(d.name, d.column, (Data(d.x, d.dtype, d.memory),), options, out=levels["out"])
 
 
@@ -244,7 +245,7 @@ def _ignoring(labels: NDArray, kind: str) -> tuple[NDArray, dict[str, Any]]:
     return labels, {}
 
 
-def _targets(d: Drawing, levels: Levels, options: dict[str, Any]) -> Data:
+def targets_of(d: Drawing, levels: Levels, options: dict[str, Any]) -> Data:
     """Make the targets; what is to be ignored goes into `options`."""
     live, kind = _live(d, options), levels["targets"]
     if kind.startswith("soft"):
@@ -257,7 +258,8 @@ def _targets(d: Drawing, levels: Levels, options: dict[str, Any]) -> Data:
     return Data(labels.reshape(row_shape(d.x.shape, d.axis)), dtype)
 
 
-def _weights(d: Drawing, levels: Levels, targets: Data) -> dict[str, Any]:
+def weights_of(d: Drawing, levels: Levels, targets: Data) -> dict[str, Any]:
+    """Make class and sample weights."""
     options: dict[str, Any] = {}
     count, n = to_rows(d.x, d.axis).shape
     if levels["class_weight"] != "none":
@@ -280,12 +282,12 @@ def _weights(d: Drawing, levels: Levels, targets: Data) -> dict[str, Any]:
 def cross_entropy_case(number: int, levels: Levels) -> Case:
     """Make a case of cross_entropy or cross_entropy_value_and_grad."""
     d = _draw(number, levels)
-    options = d.base | _masking(d, levels) | _scaling(d, levels) | _result(levels)
-    targets = _targets(d, levels, options)
-    options |= _weights(d, levels, targets)
+    options = d.base | _masking(d, levels) | scaling(d, levels) | _result(levels)
+    targets = targets_of(d, levels, options)
+    options |= weights_of(d, levels, targets)
     for key, low, high in (("label_smoothing", 0.05, 0.3), ("z_loss", 0.001, 0.1)):
         if levels[key] != 0.0:
-            options[key] = _per_row(d, levels[key], low, high)
+            options[key] = per_row(d, levels[key], low, high)
     options |= {"empty": levels["empty"], "reduction": levels["reduction"]}
     options |= {"return_parts": True} if levels["return_parts"] else {}
     return Case(d.name, d.column, (Data(d.x, d.dtype, d.memory), targets), options)
@@ -295,8 +297,8 @@ def grad_hess_case(number: int, levels: Levels) -> Case:
     """Make a case of cross_entropy_grad_hess."""
     d = _draw(number, levels)
     options = dict(d.base)
-    targets = _targets(d, levels, options)
-    options |= _weights(d, levels, targets)
+    targets = targets_of(d, levels, options)
+    options |= weights_of(d, levels, targets)
     return Case(d.name, d.column, (Data(d.x, d.dtype, d.memory), targets), options)
 
 

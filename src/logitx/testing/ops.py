@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from logitx.testing import expect, grids, special, special_loss
+from logitx.testing import expect, grids, linear, special, special_loss
 from logitx.testing.cases import DTYPES, FLOATS, Case, NDArray, to_rows
 from logitx.testing.expect import Expected
 
@@ -160,6 +160,26 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="p, 1 - p, their products and weights",
         invariants=(hessian_not_negative,),
+    ),
+    Op(
+        "linear_cross_entropy",
+        linear.grid_cases,
+        linear.special_cases,
+        expect.linear_cross_entropy,
+        ulps=2.0,
+        why="as cross_entropy, of logits that are exact; where classes come in tiles, the merging of their sums",
+        invariants=(losses_not_negative,),
+        dtypes=FLOATS,
+    ),
+    Op(
+        "linear_cross_entropy_value_and_grad",
+        linear.grid_cases,
+        linear.special_cases,
+        expect.linear_cross_entropy_value_and_grad,
+        ulps=2.0,
+        why="as cross_entropy_value_and_grad, and products with the gradient by the logits, added up over blocks",
+        invariants=(losses_not_negative,),
+        dtypes=FLOATS,
     ),
     Op(
         "softmax_vjp",

@@ -200,6 +200,36 @@ def _sum(terms: Sequence[Near]) -> Near:
     return Near(value, sum((t.slack + abs(t.value) * summing(len(terms)) for t in finite), ZERO))
 
 
+# -- through a linear layer --------------------------------------------------------------------------------------------
+
+
+def _dot(gradients: Sequence[Near], factors: Sequence[Number]) -> Near:
+    """Return a sum of products. BLAS adds one by one, so that errors do a random walk."""
+    terms = [g.value * f for g, f in zip(gradients, factors, strict=True)]
+    if any(term != term for term in terms):
+        return Near(NAN)
+    moved = total([g.slack * abs(f) for g, f in zip(gradients, factors, strict=True)])
+    return Near(total(terms), moved + total([abs(term) for term in terms]) * (1 + CONTEXT.sqrt(len(terms))))
+
+
+def through_layer(
+    rows: Sequence[RowLoss], gradients: Sequence[Sequence[Near]], hidden: NDArray, weight: NDArray
+) -> tuple[list[Near], list[Near], list[Near]]:
+    """Return the gradients by hidden features, weights and bias, flat, of the gradients by the logits."""
+    counted = [i for i, row in enumerate(rows) if row.weight != 0]  # what else there is has no say, not even a NaN
+    by_class = [numbers(column) for column in weight.T]
+    nothing = [Near(ZERO)] * weight.shape[1]
+    by_hidden = [
+        [_dot(g, column) for column in by_class] if row.weight != 0 else nothing
+        for row, g in zip(rows, gradients, strict=True)
+    ]
+    features = [numbers(column) for column in hidden[counted].T]
+    columns = [[gradients[i][j] for i in counted] for j in range(len(weight))]
+    by_weight = [[_dot(column, feature) if counted else Near(ZERO) for feature in features] for column in columns]
+    by_bias = [_dot(column, [ONE] * len(column)) if counted else Near(ZERO) for column in columns]
+    return [one for row in by_hidden for one in row], [one for row in by_weight for one in row], by_bias
+
+
 # -- boosting objectives ----------------------------------------------------------------------------------------------
 
 

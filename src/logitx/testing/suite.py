@@ -142,7 +142,7 @@ def check_case(op: Op, target: Target, case: Case) -> float:
 
 def holds_float64(case: Case) -> bool:
     """Tell whether a case needs float64 arrays or results."""
-    return "float64" in (case.args[0].dtype, case.options.get("dtype"))
+    return "float64" in (*(one.dtype for one in case.computed), case.options.get("dtype"))
 
 
 def _make(target: Target, one: Data) -> Any:
@@ -159,8 +159,12 @@ def _option(target: Target, name: str, value: Any) -> Any:
 
 def result_dtypes(target: Target, case: Case, x64: bool) -> dict[str, str]:
     """Return the dtypes of the contract: "compute", "result" and "loss"."""
-    given = case.args[0].dtype
-    natural = given if given in FLOATS else target.default_float(x64)
+    naturals = [one.dtype if one.dtype in FLOATS else target.default_float(x64) for one in case.computed]
+    natural = naturals[0]
+    if len(naturals) > 1:  # a linear layer: each gradient has the dtype of its array
+        compute = wider(*naturals)
+        gradients = dict(zip(("hidden", "weight", "bias"), naturals, strict=False))
+        return {"compute": compute, "result": natural, "loss": compute, **gradients}
     asked = case.options.get("dtype")
     asked = None if asked in target.missing else asked
     compute = wider(natural, asked or natural)
@@ -192,7 +196,7 @@ def _flat(outcome: Any) -> Iterator[Any]:
     if isinstance(outcome, tuple):
         for one in outcome:
             yield from _flat(one)
-    else:
+    elif outcome is not None:
         yield outcome
 
 
@@ -200,7 +204,8 @@ def _budget(op: Op, target: Target, case: Case) -> float:
     if not target.serial_sums or not op.reduces:
         return op.ulps
     x, axis = case.args[0].values, case.options.get("axis", -1)
-    return float(op.ulps * max(1.0, to_rows(x, axis).shape[1] / 16))
+    terms = to_rows(x, axis).shape[1] if len(case.computed) == 1 else max(case.args[1].values.shape)
+    return float(op.ulps * max(1.0, terms / 16))
 
 
 def _match(case: Case, one: Expected, values: NDArray, dtype: str, dtypes: dict[str, str], ulps: float) -> float:

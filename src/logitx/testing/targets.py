@@ -156,10 +156,13 @@ def _torch_grad(function: Callable[..., Any], args: tuple[Any, ...], options: di
 
 
 def _torch_vmap(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Map over a batch of one."""
+    """Map over a batch of one; vmap does not let a None out."""
     import torch
 
-    outcome = torch.func.vmap(lambda x: function(x, *args[1:], **options))(args[0][None])
+    def present(outcome: Any) -> Any:
+        return tuple(present(one) for one in outcome if one is not None) if isinstance(outcome, tuple) else outcome
+
+    outcome = torch.func.vmap(lambda x: present(function(x, *args[1:], **options)))(args[0][None])
     return torch.utils._pytree.tree_map(lambda tensor: tensor[0], outcome)
 
 

@@ -26,6 +26,8 @@ def _is_largest(case: Case) -> bool:
     first, *others = (one.values.shape for one in case.args)
     if case.name == "every pair":  # broadcast against each other
         return False
+    if len(others) > 1:  # the factors of a linear layer, which need not fit each other so
+        return True
     return all(len(shape) < len(first) or np.broadcast_shapes(first, shape) == first for shape in others)
 
 
@@ -85,6 +87,8 @@ def _name_of(axis: Any, dims: list[str]) -> Any:
 
 def _xarray_call(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Name the dimensions of the logits and of what has their shape or one number a row; call axes by name."""
+    if len(args) > 2:
+        return _xarray_layer(function, args, dict(options))
     x, options = args[0], dict(options)
     dims = [f"d{axis}" for axis in range(x.ndim)]
     axis = options.get("axis", -1)
@@ -107,6 +111,26 @@ def _xarray_call(function: Callable[..., Any], args: tuple[Any, ...], options: d
     for name in {"where", "b", "sample_weight"} & set(options):
         options[name] = named(options[name], name == "sample_weight")
     return function(_named(x, dims).transpose(*dims), *(named(one) for one in args[1:]), **options)
+
+
+def _xarray_layer(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Name what belongs to the rows, features and classes of a linear layer, where its shape fits."""
+    hidden, weight, targets, *bias = args
+    if hidden.ndim == 0 or weight.ndim != 2 or weight.shape[1] != hidden.shape[-1]:  # to be refused
+        return function(*args, **options)
+    lengths = dict(zip((*(f"d{axis}" for axis in range(hidden.ndim - 1)), "feature"), hidden.shape, strict=True))
+    rows, lengths = list(lengths)[:-1], lengths | {"class": weight.shape[0]}
+
+    def named(one: Any, *dims: str) -> Any:
+        fits = isinstance(one, np.ndarray) and one.ndim and one.shape == tuple(lengths[dim] for dim in dims)
+        return _named(one, list(dims)) if fits else one
+
+    for name, dims in (("sample_weight", rows), ("class_weight", ["class"])):
+        if name in options:
+            options[name] = named(options[name], *dims)
+    targets = named(targets, *rows) if targets.ndim == len(rows) else named(targets, *rows, "class")
+    first = _named(hidden, [*rows, "feature"]).transpose(*rows, "feature")
+    return function(first, named(weight, "class", "feature"), targets, *(named(b, "class") for b in bias), **options)
 
 
 def _xarray_problem(array: Any, elementwise: bool) -> str | None:

@@ -43,6 +43,7 @@ class Labels(ABC):
 
     bare: Array  # the numbers, as an array of a family
     kinds: tuple[type, ...]  # types that carry such labels
+    factors: tuple[Labels | None, Labels | None] = (None, None)  # of weight and bias, where these are of a linear layer
 
     @abstractmethod
     def names(self) -> tuple[Any, ...]:
@@ -51,6 +52,10 @@ class Labels(ABC):
     @abstractmethod
     def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
         """Return the numbers of an operand that has labels too, in the order of the logits; refuse other labels."""
+
+    def turned(self, weight: Any) -> Any:
+        """Return the weights of a linear layer with the features on the last axis; these labels are of what goes in."""
+        return weight
 
     @abstractmethod
     def full(self, result: Array) -> Array:
@@ -167,6 +172,11 @@ def is_labelled(value: Any) -> bool:
     return _row_of(type(value)) is not None
 
 
+def labels_of(value: Any) -> Labels:
+    """Return the labels of an array that has some."""
+    return _row_of(type(value)).labels(value)  # type: ignore[union-attr]
+
+
 def bare(value: Any, name: str = "") -> Any:
     """Return the numbers of a labelled array; anything else as it is."""
     row = _row_of(type(value))
@@ -194,18 +204,19 @@ def _position(axis: Any, names: tuple[Any, ...]) -> Any:
 
 
 @functools.cache
-def _parameters(check: Callable[..., Any]) -> tuple[str, ...]:
+def parameters(check: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of the arguments of a check."""
     return tuple(inspect.signature(check).parameters)
 
 
 def take_apart(check: Callable[..., Any], *arguments: Any) -> tuple[Plan, tuple[Any, ...], Labels]:
     """Check a call without its labels; return the plan, the operands, and the labels to put back."""
-    given = dict(zip(_parameters(check), arguments, strict=True))
+    given = dict(zip(parameters(check), arguments, strict=True))
     first = next(name for name in given if name in FIRST and is_labelled(given[name]))
     if given.get("out") is not None:
         kind = type(given[first]).__name__
         raise TypeError(f"out: nothing is written to a {kind}; allowed is None, or call with the array within")
-    labels = _row_of(type(given[first])).labels(given[first])  # type: ignore[union-attr]
+    labels = labels_of(given[first])
     plan, operands = check(*labels.without(given.get("op", check.__name__), first, given).values())
     if tuple(labels.bare.shape) != plan.layout.given:  # of `merge_logsumexp`, which broadcasts
         shapes = f"{tuple(labels.bare.shape)} and {plan.layout.given}"
@@ -227,6 +238,10 @@ def dress(labels: Labels, plan: Plan, result: Any) -> Any:
         return tuple(map(rows, result)) if plan.return_sign else rows(result)
     if plan.op == "cross_entropy_grad_hess":
         return tuple(map(labels.full, result))
+    if plan.op == "linear_cross_entropy":
+        return loss(result)
+    if plan.op == "linear_cross_entropy_value_and_grad":
+        return loss(result[0]), _gradients(result[1], labels)
     if not plan.op.startswith("cross_entropy"):
         return labels.full(result)
     if plan.return_parts:
@@ -235,6 +250,12 @@ def dress(labels: Labels, plan: Plan, result: Any) -> Any:
         return (*_losses(values, loss, labels), parts)
     dressed = _losses(result if isinstance(result, tuple) else (result,), loss, labels)
     return dressed if isinstance(result, tuple) else dressed[0]
+
+
+def _gradients(values: tuple[Array, ...], labels: Labels) -> tuple[Array, ...]:
+    """Label the gradients by what goes into a linear layer, by its weights and its bias."""
+    pairs = zip((labels, *labels.factors), values, strict=True)
+    return tuple(one if mine is None or one is None else mine.full(one) for mine, one in pairs)
 
 
 def _losses(values: Any, loss: Callable[[Array], Array], labels: Labels) -> tuple[Array, ...]:

@@ -24,12 +24,14 @@ class Indexed(Labels):
 
     def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
         """Refuse an index that is not that of the logits; lengths are the business of the checks that follow."""
-        labels = list(self.x.axes)
-        if role == "rows":
+        labels, owns = list(self.x.axes), list(value.axes)
+        if role == "shares":
+            owns = owns[:-1]
+        if role in ("rows", "shares", "last"):
             labels = [one for axis, one in enumerate(labels) if axis not in lay.axes]
-        elif role == "classes":
+        elif role in ("classes", "features"):
             labels = [labels[axis] for axis in lay.axes] if len(lay.axes) == 1 else []
-        for mine, own in zip(reversed(labels), reversed(value.axes), strict=False):  # as NumPy broadcasts
+        for mine, own in zip(reversed(labels), reversed(owns), strict=False):  # as NumPy broadcasts
             if len(mine) == len(own) and not mine.equals(own):
                 raise ValueError(
                     f"{name}: its labels are not those of the logits; allowed are the same in the same order, reindex"

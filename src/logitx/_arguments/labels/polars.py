@@ -26,6 +26,7 @@ class Columns(Labels):
     def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
         """Refuse other columns; rows have no labels."""
         frames = isinstance(value, pl.DataFrame) and isinstance(self.x, pl.DataFrame)
+        frames = frames and role not in ("shares", "last")  # whose columns are not those of what goes into a layer
         if frames and len(value.columns) == len(self.x.columns) != 1 and value.columns != self.x.columns:
             raise ValueError(
                 f"{name}: columns {value.columns} are not those of the logits; allowed are the same in the same order,"

@@ -24,15 +24,9 @@ class Dimensions(Labels):
 
     def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
         """Order the dimensions as the logits have them; those that are missing get length 1."""
-        dims = self.x.dims
-        classes = tuple(dims[axis] for axis in lay.axes)
-        others = tuple(dim for dim in dims if dim not in classes)
-        order = {"entries": dims, "column": dims, "rows": others, "classes": classes}[role]
-        allowed = others if role == "column" else order
-        if role == "rows" and set(value.dims) == set(dims):  # one-hot, say: the check of shapes knows what to do
-            order = allowed = dims
+        order, allowed = self._order(value, role, lay)
         unknown = [dim for dim in value.dims if dim not in allowed]
-        if unknown:
+        if unknown or (role == "last" and order[-1] not in value.dims):
             raise ValueError(f"{name}: dimensions {tuple(value.dims)} are not allowed; allowed are those of {allowed}")
         for dim in value.dims:
             mine, own = self.x.indexes.get(dim), value.indexes.get(dim)
@@ -49,6 +43,25 @@ class Dimensions(Labels):
         if name not in BROADCAST:
             return data
         return data[tuple(slice(None) if dim in value.dims else None for dim in order)]
+
+    def _order(self, value: Any, role: str, lay: Layout) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return the dimensions as they should be, and those that may be there."""
+        dims = self.x.dims
+        classes = tuple(dims[axis] for axis in lay.axes)
+        others = tuple(dim for dim in dims if dim not in classes)
+        if role == "rows" and set(value.dims) == set(dims):  # one-hot, say: the check of shapes knows what to do
+            return dims, dims
+        if role in ("features", "shares", "last"):  # beside what has these labels, one dimension of a linear layer
+            mine = classes if role == "features" else others
+            foreign = tuple(dim for dim in value.dims if dim not in mine)
+            order = {"features": foreign[:1] + mine, "shares": mine + foreign[:1], "last": foreign + mine}[role]
+            return order, order
+        order = {"entries": dims, "column": dims, "rows": others, "classes": classes}[role]
+        return order, others if role == "column" else order
+
+    def turned(self, weight: Any) -> Any:
+        """Put the dimension of the features last, wherever it is."""
+        return weight.transpose(..., self.x.dims[-1], missing_dims="ignore") if self.x.dims else weight
 
     def full(self, result: Array) -> Array:
         """Label what has the shape of the logits."""

@@ -15,6 +15,7 @@ from logitx.backends.generic.cross_entropy import (
     cross_entropy_grad_hess,
     cross_entropy_value_and_grad,
 )
+from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.generic.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -29,6 +30,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

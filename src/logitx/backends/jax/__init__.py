@@ -19,6 +19,7 @@ from logitx._arrays import FAMILIES
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.generic.cross_entropy import refuse, sort_out
+from logitx.backends.jax import linear
 
 _jit = functools.partial(jax.jit, static_argnums=0)
 _custom = functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -208,6 +209,47 @@ def cross_entropy_grad_hess(
     """The gradient and the diagonal of the Hessian of the summed loss."""
     _checked(plan, targets)
     result: tuple[Array, Array] = _grad_hess(plan, logits, targets, class_weight, sample_weight)
+    return result
+
+
+def linear_cross_entropy(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> Array:
+    """The cross-entropy of hidden @ weight.T + bias."""
+    _checked(plan, targets)
+    return linear.value(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+
+
+def linear_cross_entropy_value_and_grad(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> tuple[Array, Array, Array, Array]:
+    """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
+    _checked(plan, targets)
+    result: tuple[Array, Array, Array, Array] = linear.value_and_grad(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
     return result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from logitx._arrays import FAMILIES, dtype_name, namespace_dtype
 from logitx._typing import Array, Plan, Scalar
-from logitx.backends.numba import _kernels, _losses
+from logitx.backends.numba import _kernels, _linear, _losses
 from logitx.backends.numba._accepts import accepts
 from logitx.backends.numba._blocks import is_across, is_long
 from logitx.backends.numba._compile import Function
@@ -39,6 +39,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
@@ -180,6 +182,44 @@ def cross_entropy_grad_hess(
     shape = plan.layout.shape
     gradient = given_back(plan, written.gradient, plan.result, shape)
     return gradient, given_back(plan, written.hessian, plan.result, shape)
+
+
+def linear_cross_entropy(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> Array:
+    """The cross-entropy of hidden @ weight.T + bias."""
+    return _linear.loss(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+
+
+def linear_cross_entropy_value_and_grad(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> tuple[Array, Array, Array, Array]:
+    """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
+    return _linear.loss_and_gradients(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
 
 
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:

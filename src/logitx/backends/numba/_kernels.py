@@ -7,7 +7,7 @@ from typing import Any
 
 from numba.core.types import boolean, float64, int64, none
 
-from logitx.backends.numba import _cross_entropy, _logsumexp, _long_loss, _soft_targets, _softmax, _vjp
+from logitx.backends.numba import _cross_entropy, _logsumexp, _long_loss, _soft_targets, _softmax, _tile_loss, _vjp
 from logitx.backends.numba._compile import KNOWN, Function, kernel
 from logitx.backends.numba._memory import Lent
 
@@ -89,3 +89,20 @@ def pull_back(across: bool | None, held: str, cotangent: str, compute: str, resu
     return _compiled(
         _vjp.pull_back, Lent(held), Lent(cotangent), Lent(result), int64, *_way(across), boolean, Lent(compute)
     )
+
+
+def _tile(compute: str, targets: str) -> tuple[Any, ...]:
+    number, shares = Lent(compute), Lent(targets)
+    return number, int64, number, _IDS, _IDS, shares, number, float64, float64, _WIDE, number, *_way(True)
+
+
+@functools.cache
+def reduce_tile(compute: str, targets: str) -> Function:
+    """Return the kernel that reduces the rows of a tile of logits."""
+    return _compiled(_tile_loss.reduce, *_tile(compute, targets), _WIDE, _WIDE)
+
+
+@functools.cache
+def differentiate_tile(compute: str, targets: str) -> Function:
+    """Return the kernel that turns a tile of logits into its gradient."""
+    return _compiled(_tile_loss.differentiate, *_tile(compute, targets), _WIDE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -86,11 +87,16 @@ def output(plan: Plan, out: Array, held: str) -> NdArray | None:
 
 def blank(plan: Plan, dtype: str) -> NdArray:
     """Return fresh memory of the shape of the logits, as kernels see it."""
-    layout, alignment = plan.layout, FAMILIES[plan.family].alignment
-    shape = (layout.outer, layout.n, layout.inner)
+    layout = plan.layout
+    return fresh(plan, (layout.outer, layout.n, layout.inner), dtype)
+
+
+def fresh(plan: Plan, shape: tuple[int, ...], dtype: str) -> NdArray:
+    """Return fresh memory that the user's family can take over."""
+    alignment = FAMILIES[plan.family].alignment
     if not alignment:
         return np.empty(shape, HELD[dtype])
-    size = layout.outer * layout.n * layout.inner * HELD[dtype].itemsize
+    size = math.prod(shape) * HELD[dtype].itemsize
     memory = np.empty(size + alignment, np.uint8)
     start = -memory.ctypes.data % alignment
     return memory[start : start + size].view(HELD[dtype]).reshape(shape)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from logitx._typing import Array, Plan, Scalar
-from logitx.backends.torch import _loss, _softmax
+from logitx.backends.torch import _linear, _loss, _softmax
 from logitx.backends.torch._choice import apply, differentiated, plain, replaceable, tracing, transformed
 from logitx.backends.torch._operators import OPERATORS
 
@@ -30,6 +30,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "a tensor is of a class of its own: the formulas run on any"
     if torch.jit.is_tracing():
         return "torch.jit records PyTorch's own operations"
+    if plan.op in (_linear.LOSS, _linear.VALUE_AND_GRAD):
+        return _linear.declined(plan, operands)
     if plan.layout.n == 0:
         return "there are no classes"
     if plan.op == "logsumexp" and operands[1] is not None:
@@ -140,6 +142,51 @@ def cross_entropy_grad_hess(
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt; only in a graph."""
     gradient, hessian = OPERATORS["cross_entropy_grad_hess"](plan, logits, targets, class_weight, sample_weight)
     return gradient, hessian
+
+
+def linear_cross_entropy(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> Array:
+    """The cross-entropy of hidden @ weight.T + bias."""
+    given = (
+        hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )  # fmt: skip
+    if not _in_graph(given):
+        return apply(_linear.LinearLoss, plan, *given)
+    trained = any(map(differentiated, (hidden, weight, bias)))
+    if trained and plan.reduction != "none" and not torch.compiler.is_exporting():
+        return OPERATORS[_linear.VALUE_AND_GRAD](_linear.unscaled(plan), *given)[0]
+    return OPERATORS[_linear.LOSS](plan, *given)
+
+
+def linear_cross_entropy_value_and_grad(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> tuple[Array, Array, Array, Array]:
+    """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden, the sum of g; only in a graph."""
+    loss, one, two, three = OPERATORS[_linear.VALUE_AND_GRAD](
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+    return loss, one, two, None if bias is None else three
 
 
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:

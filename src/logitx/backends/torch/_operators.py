@@ -6,6 +6,7 @@ tells the shapes; derivatives are those of eager calls. Labels are looked at whe
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 
 from logitx._arrays import FLOATS, dtype_name
 from logitx._typing import Array, Layout, Plan
-from logitx.backends.torch import _loss, _softmax
+from logitx.backends.torch import _linear, _loss, _softmax
 from logitx.backends.torch._choice import OPERATORS, keep, kept, run, tracing
 
 __all__ = ["OPERATORS"]
@@ -25,7 +26,7 @@ Result = tuple[tuple[int, ...], str] | None  # shape and dtype; None stands for 
 # Static facts of a plan, as a schema has them; "result" and "loss" name dtypes.
 _TYPES = {
     "axis": "int", "ignore_index": "int?", "reduction": "str", "empty": "str", "return_parts": "bool", "result": "str",
-    "loss": "str",
+    "loss": "str", "block_bytes": "int", "gradients": "str[]",
 }  # fmt: skip
 
 
@@ -112,6 +113,10 @@ class _Operator:
         hard = self.names[1] == "targets" and dtype_name(second.dtype) not in FLOATS
         return make(self.op, x.shape, x.dtype, hard, self.facts, arguments[self.size :])
 
+    def expected(self, plan: Plan, arguments: tuple[Any, ...]) -> tuple[Result, ...]:
+        """Return shapes and dtypes of the results."""
+        return self.shapes(plan)
+
     def compute(self, *arguments: Any) -> Any:
         """Run the operation."""
         given = iter(arguments)
@@ -123,7 +128,7 @@ class _Operator:
 
     def fake(self, *arguments: Any) -> Any:
         """Return tensors like the results, without data."""
-        expected = self.shapes(self.plan(_plan, arguments))
+        expected = self.expected(self.plan(_plan, arguments), arguments)
         made = tuple(
             arguments[0].new_empty(
                 0 if one is None else one[0], dtype=getattr(torch, "float32" if one is None else one[1])
@@ -137,7 +142,7 @@ class _Operator:
         ctx.set_materialize_grads(False)
         ctx.plan = self.plan(_plan, inputs)
         outputs = (output,) if self.count == 1 else output
-        expected = zip(outputs, self.shapes(ctx.plan), strict=True)
+        expected = zip(outputs, self.expected(ctx.plan, inputs), strict=True)
         ctx.mark_non_differentiable(*(one for one, result in expected if result is None))
         keep(ctx, *inputs[: self.size], *outputs)
 
@@ -147,6 +152,30 @@ class _Operator:
         wanted = tuple(ctx.needs_input_grad[: self.size])
         found = self.gradients(ctx.plan, saved[: self.size], saved[self.size :], wanted, given)  # type: ignore[misc]
         return (*found, *(None for _ in self.facts))
+
+
+class _LinearOperator(_Operator):
+    """A cross-entropy of a linear layer: its results have the shapes of its operands, the logits that of no array."""
+
+    def plan(self, make: Callable[..., Plan], arguments: tuple[Any, ...]) -> Plan:
+        """Return the plan of a call of the operator."""
+        hidden, weight, targets = arguments[:3]
+        static = dict(zip(self.facts, arguments[self.size :], strict=True))
+        gradients = tuple(static.pop("gradients"))
+        wide = "float64" if "float64" in _linear.natural(arguments) else "float32"
+        names = ("axis", "result", "loss", *static)
+        facts = (hidden.ndim - 1, dtype_name(hidden.dtype), wide, *static.values())
+        hard = dtype_name(targets.dtype) not in FLOATS
+        plan = make(self.op, _linear.shape_of_logits(hidden, weight), hidden.dtype, hard, names, facts)
+        return dataclasses.replace(plan, gradients=gradients)
+
+    def expected(self, plan: Plan, arguments: tuple[Any, ...]) -> tuple[Result, ...]:
+        """Return shapes and dtypes of the results."""
+        loss, *_ = _losses(plan)
+        factors = [arguments[i] for i in _linear.FACTORS if arguments[i] is not None]
+        made: list[Result] = [(tuple(one.shape), dtype) for one, dtype in zip(factors, plan.gradients, strict=True)]
+        made += [None] * (len(_linear.FACTORS) - len(made))
+        return (loss, *made)[: self.count]
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
@@ -191,9 +220,22 @@ def _by_loss_and_gradient(plan: Plan, operands: Any, outputs: Any, wanted: Any, 
     return _loss.gradients(plan, operands, wanted, given, outputs[1] if tracing() else None)
 
 
+def _by_linear(plan: Plan, operands: Any, outputs: Any, wanted: Any, given: Any) -> Any:
+    return _linear.gradients(plan, operands, wanted, given[0], None)
+
+
+def _by_linear_and_gradients(plan: Plan, operands: Any, outputs: Any, wanted: Any, given: Any) -> Any:
+    made = None
+    if tracing():
+        made = tuple(None if operands[i] is None else one for i, one in zip(_linear.FACTORS, outputs[1:], strict=True))
+    return _linear.gradients_of_all(plan, operands, wanted, given, made)
+
+
 _LOGITS = ("x", "where?", "temperature?", "softcap?", None)
 _TARGETS = ("logits", "targets", "class_weight?", "sample_weight?", "label_smoothing?", "z_loss?", "softcap?",
             "temperature?", "where?")  # fmt: skip
+_LINEAR = ("hidden", "weight", "targets", "bias?", *_TARGETS[2:-1])
+_CUT = ("ignore_index", "reduction", "empty", "block_bytes", "gradients")
 _REDUCED = ("axis", "ignore_index", "reduction", "empty", "return_parts", "result", "loss")
 
 for _row in (
@@ -205,5 +247,7 @@ for _row in (
     _Operator("cross_entropy_grad_hess", _TARGETS[:4], ("axis", "reduction", "result"), 2, _twice, None),
     _Operator("cross_entropy", _TARGETS, _REDUCED, 3, _losses, _by_loss),
     _Operator("cross_entropy_value_and_grad", _TARGETS, _REDUCED, 4, _losses_and_gradient, _by_loss_and_gradient),
+    _LinearOperator("linear_cross_entropy", _LINEAR, _CUT, 1, _losses, _by_linear),
+    _LinearOperator("linear_cross_entropy_value_and_grad", _LINEAR, _CUT, 4, _losses, _by_linear_and_gradients),
 ):
     OPERATORS[_row.op] = _row

@@ -1,0 +1,48 @@
+"""A linear layer with labels: those of `hidden` are of rows and features, those of `weight` of classes and features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from logitx._arguments.axes import layout
+from logitx._arguments.labels import ROLES, Labels, bare, labels_of, parameters
+from logitx._arrays import FLOATS, dtype_name
+from logitx._typing import Array, Plan
+
+
+def take_layer_apart(check: Callable[..., Any], *arguments: Any) -> tuple[Plan, tuple[Any, ...], Labels]:
+    """Check a call without its labels; return the plan, the operands, and the labels to put back."""
+    given = dict(zip(parameters(check), arguments, strict=True))
+    bare(given["hidden"], "hidden")  # a masked feature would have no meaning
+    labels, bias = labels_of(given["hidden"]), given["bias"]
+    weight = _turned(labels, given["weight"])
+    labels.factors = (weight, labels_of(bias) if isinstance(bias, labels.kinds) else None)
+    lay = layout(tuple(labels.bare.shape), -1)
+    for name, value in given.items():
+        if name == "hidden":
+            given[name] = labels.bare
+        elif isinstance(value, labels.kinds):
+            given[name] = _aligned(labels, weight, name, value, lay)
+    plan, operands = check(*given.values())
+    return plan, operands, labels
+
+
+def _turned(labels: Labels, weight: Any) -> Labels | None:
+    """Return the labels of the weights with their classes first, if they have the kind of labels of the hidden ones."""
+    return labels_of(labels.turned(weight)) if isinstance(weight, labels.kinds) else None
+
+
+def _aligned(labels: Labels, weight: Labels | None, name: str, value: Any, lay: Any) -> Array:
+    """Return an operand without labels; of classes they are to be those of `weight`, of all else those of `hidden`."""
+    if name == "weight":
+        return labels.aligned(name, value, "features", lay)
+    if name in ("bias", "class_weight"):
+        if weight is None:
+            return bare(value, name)
+        return weight.aligned(name, value, "rows", layout(tuple(weight.bare.shape), -1))
+    if name == "targets" and dtype_name(bare(value, name).dtype) in FLOATS:
+        if weight is not None:
+            weight.aligned(name, value, "last", layout(tuple(weight.bare.shape), -1))
+        return labels.aligned(name, value, "shares", lay)
+    return labels.aligned(name, value, ROLES.get(name, "entries"), lay)

@@ -1,0 +1,203 @@
+"""Cross-entropy of a linear layer: the cross-entropy of one block of rows after the other."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from logitx._arrays import FAMILIES, namespace_dtype
+from logitx._typing import Array, Plan, Scalar
+from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad, refuse, sort_out
+from logitx.backends.generic.rows import quiet, real
+from logitx.backends.tiles import block_plan, block_rows, pieces
+
+
+class Layer(NamedTuple):
+    """What all rows share."""
+
+    weight: Array
+    bias: Array
+    class_weight: Array
+    label_smoothing: Scalar
+    z_loss: Scalar
+    softcap: Scalar  # None where there is one a row, or none
+    temperature: Scalar  # as softcap
+
+
+class Samples(NamedTuple):
+    """What belongs to rows, one entry each; everything but `hidden` and `targets` may be None."""
+
+    hidden: Array  # 0 in rows that do not count: 0 times a NaN would leak into the gradient by the weights
+    targets: Array
+    sample_weight: Array  # 0 in rows that do not count
+    softcap: Array
+    temperature: Array
+    classes: Array  # class weight of each row
+
+
+def split(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> tuple[Layer, Samples, Array]:
+    """Return what all rows share, what belongs to each row, and the share of each in the mean's denominator."""
+    family = FAMILIES[plan.family]
+    xp, count = family.namespace(hidden), plan.layout.outer
+    shared: dict[str, Any] = {"softcap": None, "temperature": None}
+    single: dict[str, Any] = dict(shared)
+    for name, value in (("softcap", softcap), ("temperature", temperature)):
+        per_row = value is not None and not isinstance(value, float) and value.ndim > 0
+        (single if per_row else shared)[name] = xp.reshape(value, (count, 1)) if per_row else value
+    flat = xp.reshape(targets, (count,) if plan.hard else (count, plan.layout.n))
+    if plan.hard and family.readable(targets):
+        refuse(plan, xp, targets, sort_out(plan, xp, xp.astype(flat, namespace_dtype(xp, "int64"), copy=False))[1])
+    weights = None if sample_weight is None else real(plan, xp.reshape(sample_weight, (count,)))
+    classes, share = _shares(plan, xp, flat, class_weight, weights)
+    dead = share == 0.0
+    features = xp.reshape(hidden, (count, hidden.shape[-1]))
+    features = xp.where(xp.reshape(dead, (count, 1)), xp.zeros_like(features), features)
+    weights = xp.where(dead, 0.0, xp.ones_like(share) if weights is None else weights)
+    layer = Layer(weight, bias, class_weight, label_smoothing, z_loss, **shared)
+    return layer, Samples(features, flat, weights, **single, classes=classes), share
+
+
+def _shares(plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array) -> tuple[Array, Array]:
+    """Return the class weight of each row, and that times its sample weight; 0 where it is ignored."""
+    ignored, classes = None, None
+    if plan.hard:
+        ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
+        ignored, bad = sort_out(plan, xp, ids)
+        if class_weight is not None:
+            classes = xp.take(real(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
+    elif class_weight is not None:
+        t = real(plan, targets)
+        classes = xp.sum(xp.where(t == 0.0, 0.0, real(plan, class_weight) * t), axis=-1)
+    if classes is None:
+        classes = real(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
+    share = classes if sample_weight is None else sample_weight * classes
+    return classes, share if ignored is None else xp.where(ignored, 0.0, share)
+
+
+def _block(plan: Plan, layer: Layer, samples: Samples) -> tuple[Any, ...]:
+    """Return the cross-entropy's arguments for a block of rows."""
+    xp = FAMILIES[plan.family].namespace(samples.hidden)
+    hidden, weight = real(plan, samples.hidden), real(plan, layer.weight)
+    if hidden.shape[-1]:
+        logits = hidden @ xp.matrix_transpose(weight)
+    else:  # graphs of TensorFlow end the process where a bias is added to a product of nothing
+        logits = xp.sum(hidden, axis=-1, keepdims=True) + xp.sum(weight, axis=-1)
+    if layer.bias is not None:
+        logits = logits + real(plan, layer.bias)
+    softcap = layer.softcap if samples.softcap is None else samples.softcap
+    temperature = layer.temperature if samples.temperature is None else samples.temperature
+    return (
+        block_plan(plan, samples.hidden.shape[0]), logits, samples.targets, layer.class_weight, samples.sample_weight,
+        layer.label_smoothing, layer.z_loss, softcap, temperature, None,
+    )  # fmt: skip
+
+
+def losses(plan: Plan, layer: Layer, samples: Samples) -> Array:
+    """Return the losses of a block of rows."""
+    return cross_entropy(*_block(plan, layer, samples))[0]
+
+
+def losses_and_gradients(plan: Plan, layer: Layer, samples: Samples) -> tuple[Array, Array, Array, Array]:
+    """Return the losses of a block of rows, and the gradients of their sum; that by the bias where there is one."""
+    loss, g, _, _ = cross_entropy_value_and_grad(*_block(plan, layer, samples))
+    xp = FAMILIES[plan.family].namespace(g)
+    dhidden = g @ real(plan, layer.weight)
+    dweight = xp.matrix_transpose(g) @ real(plan, samples.hidden)
+    return loss, dhidden, dweight, None if layer.bias is None else xp.sum(g, axis=0)
+
+
+def reduced(plan: Plan, per_row: Array, share: Array) -> Array:
+    """Reduce the losses of all rows."""
+    xp = FAMILIES[plan.family].namespace(per_row)
+    if plan.reduction == "none":
+        return xp.reshape(per_row, plan.layout.rows)
+    total = xp.sum(per_row)
+    if plan.reduction == "mean":
+        whole = xp.sum(share)
+        undefined = xp.nan if plan.empty == "nan" else 0.0
+        total = xp.where(whole == 0.0, undefined, total / xp.where(whole == 0.0, 1.0, whole))
+    return total
+
+
+def settled(plan: Plan, gradients: tuple[Array, ...], shape: tuple[int, ...], share: Array) -> tuple[Array, ...]:
+    """Divide gradients of the sum as the reduction wants it, and round them once."""
+    xp = FAMILIES[plan.family].namespace(share)
+    dhidden, *others = gradients
+    result = []
+    for gradient, dtype in zip((xp.reshape(dhidden, shape), *others), (*plan.gradients, ""), strict=False):
+        if gradient is not None and plan.reduction == "mean":
+            whole = xp.sum(share)
+            gradient = xp.where(whole == 0.0, 0.0, gradient / xp.where(whole == 0.0, 1.0, whole))
+        result.append(gradient if gradient is None else xp.astype(gradient, namespace_dtype(xp, dtype), copy=False))
+    return tuple(result)
+
+
+def _of(samples: Samples, piece: slice) -> Samples:
+    return Samples(*(None if one is None else one[piece, ...] for one in samples))
+
+
+@quiet
+def linear_cross_entropy(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> Array:
+    """The cross-entropy of hidden @ weight.T + bias."""
+    layer, samples, share = split(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+    count = plan.layout.outer
+    blocks = [losses(plan, layer, _of(samples, piece)) for piece in pieces(count, block_rows(plan, count))]
+    return reduced(plan, FAMILIES[plan.family].namespace(share).concat([*blocks, share[:0]]), share)
+
+
+@quiet
+def linear_cross_entropy_value_and_grad(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> tuple[Array, Array, Array, Array]:
+    """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
+    layer, samples, share = split(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+    xp, count = FAMILIES[plan.family].namespace(share), plan.layout.outer
+    loss, dhidden = [], []
+    dweight, dbias = real(plan, xp.zeros_like(weight)), None if bias is None else real(plan, xp.zeros_like(bias))
+    for piece in pieces(count, block_rows(plan, count)):
+        part, by_hidden, by_weight, by_bias = losses_and_gradients(plan, layer, _of(samples, piece))
+        loss.append(part)
+        dhidden.append(by_hidden)
+        dweight = dweight + by_weight
+        dbias = None if dbias is None else dbias + by_bias
+    nothing = real(plan, samples.hidden[:0, ...])
+    gradients = (xp.concat([*dhidden, nothing], axis=0), dweight, dbias)
+    one, two, three = settled(plan, gradients, tuple(hidden.shape), share)
+    return reduced(plan, xp.concat([*loss, share[:0]]), share), one, two, three

@@ -1,0 +1,185 @@
+"""Cross-entropy of a linear layer: matrix products by the BLAS of the array's library, kernels for what is between.
+
+Rows are taken in blocks, and where these would be too low the classes in tiles (see `tiles`). The logits of a tile are
+written to a buffer that all tiles share. A first pass over the tiles of a block merges (maximum, sum) pairs; a second
+one turns the logits of each tile into its gradient in place and multiplies it on. Only the tile that came last still
+has its logits then: the second pass begins with it, and computes the others once more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from logitx._arrays import FAMILIES, dtype_name
+from logitx._typing import Array, Plan
+from logitx.backends.numba import _kernels
+from logitx.backends.numba._layer import Layer, layer_of, panels, rows_of
+from logitx.backends.numba._threads import CREW, parts_for
+from logitx.backends.numba._views import HELD, NdArray, done, fresh, given_back, rounded, stored
+from logitx.backends.row_sums import Rows, Shared, Sums, facts_of, losses_of, merged
+from logitx.backends.tiles import pieces, tiles
+
+
+class Call:
+    """One call: its operands, its cut, and the buffer that all tiles share."""
+
+    def __init__(self, plan: Plan, operands: tuple[Any, ...]) -> None:
+        self.plan = plan
+        self.layer: Layer = layer_of(plan, *operands)
+        self.dtypes = [dtype_name(one.dtype) for one in operands[:3]]
+        self.multiply: Any = FAMILIES[plan.family].multiply
+        self.cut = tiles(plan, len(self.layer.rows))
+        self.buffer = np.empty(self.cut.rows * self.cut.classes, HELD[plan.compute])
+        self.classes = list(pieces(plan.layout.n, self.cut.classes))
+        whole = self.layer.whole if plan.reduction == "mean" else 1.0
+        self.shared = Shared(self.layer.even, self.layer.z_loss, whole)
+        self.blocks = list(pieces(len(self.layer.rows), self.cut.rows))
+
+    def rows(self, piece: slice) -> Rows:
+        """Return what belongs to the rows of a block; the kernels will find the logits of their labels."""
+        layer, heat = self.layer, self.layer.temperature
+        classes = layer.classes[piece]
+        weight = classes * layer.keep if self.plan.hard else np.zeros(classes.shape)
+        temperature = 1.0 if heat is None else heat if heat.size == 1 else heat[piece]
+        return Rows(np.zeros(classes.shape), weight, classes, layer.sample[piece], temperature)
+
+    def logits(self, hidden: NdArray, classes: slice) -> NdArray:
+        """Return the logits of a tile, without the bias."""
+        width = classes.stop - classes.start
+        tile = self.buffer[: len(hidden) * width].reshape(len(hidden), width)
+        for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
+            self.multiply(hidden, weight.T, tile[:, part], False)
+        return tile
+
+    def _run(self, kernel: Any, tile: NdArray, piece: slice, classes: slice, *more: Any) -> None:
+        """Run a kernel on a tile."""
+        layer = self.layer
+        labels = None if layer.labels is None else layer.labels[piece]
+        heat, cap = (one if one is None or one.size == 1 else one[piece] for one in (layer.temperature, layer.softcap))
+        code = kernel(
+            tile, classes.start, layer.bias, labels, layer.rows[piece], layer.targets, layer.class_weight, layer.even,
+            layer.keep, heat, cap, True, *more, min(len(tile), parts_for(tile.nbytes)), CREW.address,
+        )  # fmt: skip
+        done(code)
+
+    def _kernel(self, which: Any) -> Any:
+        compute = self.plan.compute
+        return which(compute, compute if self.plan.hard else stored(self.dtypes[2], compute))
+
+    def reduce(self, hidden: NdArray, piece: slice) -> tuple[Sums, Rows]:
+        """Reduce the rows of a block; the logits of the last tile stay in the buffer."""
+        rows, known = self.rows(piece), None
+        for classes in self.classes:
+            tile, found = self.logits(hidden, classes), np.zeros((len(hidden), 4))
+            self._run(self._kernel(_kernels.reduce_tile), tile, piece, classes, found, rows.logits)
+            sums = Sums(*found.T)
+            known = sums if known is None else merged(np, known, sums, rows.temperature)
+        return known, rows  # type: ignore[return-value]
+
+    def differentiate(self, hidden: NdArray, piece: slice, facts: NdArray, dhidden: NdArray, add: Any) -> None:
+        """Write the gradient by the hidden features of a block, and hand `add` the gradient by each tile's logits."""
+        last = self.classes[-1]
+        for classes in reversed(self.classes):
+            if classes is last:
+                tile = self.buffer[: len(hidden) * (last.stop - last.start)].reshape(len(hidden), -1)
+            else:
+                tile = self.logits(hidden, classes)
+            self._run(self._kernel(_kernels.differentiate_tile), tile, piece, classes, facts)
+            for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
+                self.multiply(tile[:, part], weight, dhidden, classes is not last or part.start > 0)
+            add(tile, hidden, classes)
+
+
+class ByClass:
+    """The gradients by weight and bias as they add up over the blocks, in the dtype computed in."""
+
+    def __init__(self, call: Call) -> None:
+        plan, weight = call.plan, call.layer.weight
+        self.call, self.dtype = call, plan.gradients[1]
+        # Where every row is in one block, what is to be rounded can be rounded at once and needs no array of its own
+        self.at_once = self.dtype != plan.compute and len(call.blocks) == 1
+        self.weight = fresh(plan, weight.shape, self.dtype if self.at_once or not call.blocks else plan.compute)
+        if not call.blocks:
+            self.weight.fill(0)
+        self.bias = None if call.layer.bias is None else np.zeros(plan.layout.n)
+        self.more = False
+
+    def add(self, gradient: NdArray, hidden: NdArray, classes: slice) -> None:
+        """Add what the gradient by the logits of a tile amounts to."""
+        if self.bias is not None:
+            self.bias[classes] += np.matmul(np.ones(len(gradient), gradient.dtype), gradient)
+        weight = self.weight[classes]
+        if not self.at_once:
+            self.call.multiply(gradient.T, hidden, weight, self.more)
+            return
+        for part in pieces(len(weight), max(1, (1 << 20) // max(1, weight.shape[1]))):
+            room = np.empty(weight[part].shape, gradient.dtype)
+            self.call.multiply(gradient[:, part].T, hidden, room, False)
+            weight[part] = rounded(room, self.dtype)
+
+    def rounded(self) -> NdArray:
+        """Return the gradient by the weights in the dtype that it is to have."""
+        if self.weight.dtype == HELD[self.dtype]:
+            return self.weight
+        result = fresh(self.call.plan, self.weight.shape, self.dtype)
+        for part in pieces(len(result), max(1, (1 << 20) // max(1, result.shape[1]))):
+            result[part] = rounded(self.weight[part], self.dtype)
+        return result
+
+
+def _settled(plan: Plan, layer: Layer, losses: NdArray) -> Array:
+    """Return the losses of all rows, or their sum or mean."""
+    if plan.reduction == "none":
+        every = np.zeros(len(layer.hidden))
+        every[layer.rows] = losses
+        return given_back(plan, every.astype(plan.loss), plan.loss, plan.layout.rows)
+    total = np.sum(losses)
+    if plan.reduction == "mean":
+        undefined = np.nan if plan.empty == "nan" else 0.0
+        total = total / layer.whole if layer.whole != 0.0 else undefined
+    return given_back(plan, np.asarray(total, plan.loss), plan.loss, ())
+
+
+def loss(plan: Plan, *operands: Any) -> Array:
+    """Return the loss."""
+    with np.errstate(all="ignore"):
+        call = Call(plan, operands)
+        losses = np.zeros(len(call.layer.rows))
+        for piece in call.blocks:
+            sums, rows = call.reduce(rows_of(plan, call.layer, piece, call.dtypes[0]), piece)
+            losses[piece] = losses_of(np, plan, call.shared, sums, rows)
+        return _settled(plan, call.layer, losses)
+
+
+def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
+    """Return the loss and the gradients by hidden features, weights and bias."""
+    with np.errstate(all="ignore"):
+        call = Call(plan, operands)
+        layer, kind = call.layer, plan.gradients[0]
+        losses, by_class = np.zeros(len(layer.rows)), ByClass(call)
+        direct = kind == plan.compute and len(layer.rows) == len(layer.hidden)
+        dhidden = fresh(plan, layer.hidden.shape, kind)
+        if not direct:
+            dhidden.fill(0)
+        for piece in call.blocks:
+            hidden = rows_of(plan, layer, piece, call.dtypes[0])
+            sums, rows = call.reduce(hidden, piece)
+            losses[piece] = losses_of(np, plan, call.shared, sums, rows)
+            written = dhidden[piece] if direct else np.empty(hidden.shape, HELD[plan.compute])
+            facts = np.stack(facts_of(np, call.shared, sums, rows), axis=1)
+            call.differentiate(hidden, piece, facts, written, by_class.add)
+            by_class.more = True
+            if not direct:
+                dhidden[layer.rows[piece]] = rounded(written, kind)
+        dbias = None
+        if by_class.bias is not None:
+            held = rounded(by_class.bias.astype(plan.compute), plan.gradients[2])
+            dbias = given_back(plan, held, plan.gradients[2], by_class.bias.shape)
+        return (
+            _settled(plan, layer, losses),
+            given_back(plan, dhidden, kind, tuple(operands[0].shape)),
+            given_back(plan, by_class.rounded(), by_class.dtype, layer.weight.shape),
+            dbias,
+        )

@@ -1,0 +1,73 @@
+"""How logits that are never in memory as a whole are cut up: those of a linear cross-entropy.
+
+A block of all classes of some rows needs nothing computed twice: its logits become its losses and then, in place, its
+gradient. But a matrix product of few rows spends its time on reading the weights: measured, blocks of 65 rows make the
+products 2.2 times slower, blocks of 512 rows 1.05. Where the budget holds fewer rows than that, tiles of many rows by
+some of the classes do better: the maximum and sum of each row are merged from tile to tile, and each tile is computed
+once more when these are known, for its gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from logitx._typing import Plan
+
+ENOUGH = 512  # rows of a block from which its products cost what they cost over all rows
+ALIGNED = 64  # rows of a tile in memory begin where cache lines do
+_BYTES = {"float32": 4, "float64": 8}
+
+
+class Tiles(NamedTuple):
+    """The size of a tile."""
+
+    rows: int
+    classes: int
+
+
+def _evenly(length: int, most: int) -> int:
+    """Return the size of the pieces where `length` is cut into as few as can be."""
+    length = max(1, length)
+    count = -(-length // max(1, min(length, most)))
+    return -(-length // count)
+
+
+def tiles(plan: Plan, rows: int) -> Tiles:
+    """Cut so many rows into blocks of all classes, or where those would be too low into tiles."""
+    n, budget = plan.layout.n, plan.block_bytes // _BYTES[plan.compute]
+    if budget // n >= min(max(1, rows), ENOUGH):
+        return Tiles(_evenly(rows, budget // n), n)
+    height = _evenly(rows, max(1, budget // n, math.isqrt(budget // 2)))
+    most = max(1, budget // height)
+    width = _evenly(n, most)
+    aligned = -(-width // ALIGNED) * ALIGNED
+    return Tiles(height, aligned if aligned <= min(n, most) else width)
+
+
+def block_rows(plan: Plan, rows: int) -> int:
+    """Return how many rows a block of all classes has, whatever that costs."""
+    return _evenly(rows, plan.block_bytes // _BYTES[plan.compute] // plan.layout.n)
+
+
+def pieces(length: int, size: int) -> Iterator[slice]:
+    """Yield pieces of a size; the last one may be smaller."""
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
+
+
+@functools.lru_cache(maxsize=1024)
+def block_plan(plan: Plan, rows: int) -> Plan:
+    """Return the plan of the cross-entropy of a block: a loss a row, the gradient of their sum."""
+    n = plan.layout.n
+    layout = dataclasses.replace(
+        plan.layout, given=(rows, n), axes=(1,), permuted=(rows, n), shape=(rows, n), axis=1, outer=rows, rows=(rows,),
+        kept=(rows, 1), column=(rows, 1),
+    )  # fmt: skip
+    return dataclasses.replace(
+        plan, op="cross_entropy", layout=layout, dtype=plan.compute, result=plan.compute, loss=plan.compute,
+        reduction="none", gradients=(), block_bytes=0, scalar=False,
+    )  # fmt: skip

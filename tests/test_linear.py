@@ -1,0 +1,262 @@
+"""The cross-entropy of a linear layer beyond its values: memory, skipped rows, derivatives, shards."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import logitx as lx
+from logitx import _arguments
+from logitx.backends.tiles import block_rows, pieces, tiles
+
+RNG = np.random.default_rng(6)
+HIDDEN, WEIGHT, BIAS = RNG.standard_normal((7, 5)), RNG.standard_normal((11, 5)), RNG.standard_normal(11)
+LABELS = np.array([3, 0, -100, 10, 5, 5, 1])
+
+
+def _plan(rows: int, classes: int, budget: int) -> Any:
+    arrays = np.zeros((rows, 2), np.float32), np.zeros((classes, 2), np.float32), np.zeros(rows, np.int64)
+    options = (None, None, -100, 0.0, 0.0, None, 1.0, "mean", "nan", budget)
+    return _arguments.linear_cross_entropy("linear_cross_entropy", *arrays, None, *options)[0]
+
+
+# -- how logits are cut -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [0, 1, 511, 512, 513, 2048, 5000])
+@pytest.mark.parametrize("classes", [1, 2, 63, 1000, 50_257])
+@pytest.mark.parametrize("budget", [1, 1000, 1 << 20, 1 << 25])
+def test_tiles_keep_to_the_budget(rows: int, classes: int, budget: int) -> None:
+    plan = _plan(rows, classes, budget)
+    cut = tiles(plan, rows)
+    assert cut.rows * cut.classes * 4 <= max(4, budget)
+    assert 1 <= cut.classes <= classes
+    assert cut.rows == block_rows(plan, rows) or cut.classes < classes
+    for length, size in ((rows, cut.rows), (classes, cut.classes)):
+        covered = [index for piece in pieces(length, size) for index in range(piece.start, piece.stop)]
+        assert covered == list(range(length))
+
+
+def test_blocks_of_rows_where_they_are_high_enough_else_tiles() -> None:
+    assert tiles(_plan(2048, 50_257, 128 << 20), 2048) == (512, 50_257)
+    low = tiles(_plan(2048, 50_257, 32 << 20), 2048)
+    assert (low.rows, low.classes % 64) == (2048, 0)
+    assert tiles(_plan(1, 128_257, 32 << 20), 1) == (1, 128_257)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_memory(gradient: bool) -> None:
+    """The peak of a call is far below the logits, 125 MiB: inputs, gradients, a block, and scratch of some MiB."""
+    program = f"""
+import numpy as np, resource, logitx as lx
+function = lx.linear_cross_entropy{"_value_and_grad" if gradient else ""}
+made = np.random.default_rng(0).standard_normal
+function(made((600, 64), np.float32), made((700, 64), np.float32), np.zeros(600, int))
+hidden, weight = made((1024, 64), np.float32), made((32_000, 64), np.float32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+function(hidden, weight, np.zeros(1024, int), block_bytes=1 << 24)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) / 1024 - {gradient} * (hidden.nbytes + weight.nbytes) / 2**20)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 16 + 24
+
+
+def test_rows_that_do_not_count_are_left_out_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    from logitx import _arrays
+    from logitx.backends.numba import _linear
+
+    seen = []
+
+    def multiply(a: Any, b: Any, out: Any, more: bool) -> None:
+        seen.append((a.shape, b.shape))
+        _arrays.FAMILIES["numpy"].multiply(a, b, out, more)
+
+    spied = dataclasses.replace(_arrays.FAMILIES["numpy"], multiply=multiply)
+    monkeypatch.setattr(_linear, "FAMILIES", {"numpy": spied})
+    weights = np.array([1.0, 0, 1, 1, 1, 0, 1])
+    lx.linear_cross_entropy_value_and_grad(HIDDEN, WEIGHT, LABELS, sample_weight=weights)
+    assert seen == [((4, 5), (5, 11)), ((4, 11), (11, 5)), ((11, 4), (4, 5))]
+
+
+def test_integers_are_floats() -> None:
+    hidden, weight = np.array([[1, -2], [3, 0]], np.int8), np.array([[1, 0], [0, 1], [2, 2]])
+    loss, (dhidden, dweight, dbias) = lx.linear_cross_entropy_value_and_grad(hidden, weight, [0, 2])
+    right, gradient = lx.cross_entropy_value_and_grad((hidden @ weight.T).astype(float), [0, 2])
+    np.testing.assert_allclose(loss, right)
+    np.testing.assert_allclose(dhidden, gradient @ weight)
+    assert (dhidden.dtype, dweight.dtype, dbias) == (np.float64, np.float64, None)
+
+
+@pytest.mark.parametrize("layout", ["F", "strided", "broadcast", "swapped"])
+def test_any_memory(layout: str) -> None:
+    weight = np.broadcast_to(WEIGHT[0], WEIGHT.shape) if layout == "broadcast" else WEIGHT
+    given = {"F": np.asfortranarray(weight), "strided": np.repeat(weight, 3, axis=1)[:, ::3],
+             "broadcast": weight, "swapped": weight.astype(">f8")}[layout]  # fmt: skip
+    for budget in (1, 300, 1 << 20):
+        loss, gradients = lx.linear_cross_entropy_value_and_grad(HIDDEN, given, LABELS, BIAS, block_bytes=budget)
+        right, g = lx.cross_entropy_value_and_grad(HIDDEN @ weight.T + BIAS, LABELS)
+        np.testing.assert_allclose(loss, right)
+        counted = np.where((LABELS >= 0)[:, None], g, 0)
+        for found, one in zip(gradients, (g @ weight, counted.T @ HIDDEN, g.sum(0)), strict=True):
+            np.testing.assert_allclose(found, one, rtol=1e-12, atol=1e-14)
+
+
+# -- JAX --------------------------------------------------------------------------------------------------------------
+
+
+def _full(x64: Any, h: Any, w: Any, b: Any, **options: Any) -> Any:
+    return lx.cross_entropy(h @ w.T + b, x64(LABELS), **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"reduction": "none"}, {"label_smoothing": 0.1, "softcap": 2.0}], ids=str)
+def test_jax_derivatives(options: dict[str, Any]) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    array = jax.numpy.asarray
+    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+        factors = (array(HIDDEN), array(WEIGHT), array(BIAS))
+
+        def ours(h: Any, w: Any, b: Any) -> Any:
+            return lx.linear_cross_entropy(h, w, array(LABELS), b, block_bytes=200, **options).sum()
+
+        def full(h: Any, w: Any, b: Any) -> Any:
+            return _full(array, h, w, b, **options).sum()
+
+        for transform in (jax.grad, jax.jacfwd, lambda f, which: jax.jit(jax.jacfwd(jax.grad(f, which), which))):
+            found, right = (transform(f, (0, 1, 2))(*factors) for f in (ours, full))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found, right)
+        batch = array(np.stack([HIDDEN, 2 * HIDDEN]))
+        found = jax.vmap(jax.grad(ours), (0, None, None))(batch, *factors[1:])
+        right = jax.vmap(jax.grad(full), (0, None, None))(batch, *factors[1:])
+        np.testing.assert_allclose(found, right, rtol=1e-9, atol=1e-12)
+
+
+def test_jax_derivatives_by_weights_and_targets() -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    soft = np.float32(RNG.random((7, 11)))
+    h, w, weight = (jax.numpy.asarray(x, "float32") for x in (HIDDEN, WEIGHT, RNG.random(11)))
+
+    def ours(soft: Any, weight: Any, heat: Any) -> Any:
+        return lx.linear_cross_entropy(h, w, soft, class_weight=weight, temperature=heat, block_bytes=100)
+
+    def full(soft: Any, weight: Any, heat: Any) -> Any:
+        return lx.cross_entropy(h @ w.T, soft, class_weight=weight, temperature=heat)
+
+    found, right = (jax.grad(f, (0, 1, 2))(soft, weight, jax.numpy.float32(0.7)) for f in (ours, full))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5), found, right)
+
+
+def test_jax_memory_is_a_fifth_of_that_with_logits() -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    h, w, ids = (jax.ShapeDtypeStruct(s, d) for s, d in (((1024, 64), "float32"), ((32_000, 64), "float32"),
+                                                         ((1024,), "int32")))  # fmt: skip
+
+    def plain(h: Any, w: Any, ids: Any) -> Any:
+        return -jax.numpy.take_along_axis(jax.nn.log_softmax(h @ w.T), ids[:, None], 1).mean()
+
+    def ours(h: Any, w: Any, ids: Any) -> Any:
+        return lx.linear_cross_entropy(h, w, ids, block_bytes=1 << 23)
+
+    for transform in (lambda f: f, lambda f: jax.value_and_grad(f, (0, 1))):
+        mine, full = (
+            jax.jit(transform(f)).lower(h, w, ids).compile().memory_analysis().temp_size_in_bytes for f in (ours, plain)
+        )
+        assert mine <= full / 5
+
+
+SHARDED = """
+import re, jax, numpy as np, logitx as lx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+mesh = Mesh(np.array(jax.devices()), ("d",))
+made = np.random.default_rng(0).standard_normal
+hidden, weight = made((256, 16), np.float32), made((1024, 16), np.float32)
+ids = np.random.default_rng(1).integers(0, 1024, 256)
+right = lx.linear_cross_entropy_value_and_grad(hidden, weight, ids)
+rows, classes = (P("d"), P(), P("d")), (P(), P("d"), P())
+for specs in (rows, classes):
+    arrays = [jax.device_put(x, NamedSharding(mesh, s)) for x, s in zip((hidden, weight, ids), specs)]
+    function = jax.jit(jax.value_and_grad(
+        lambda h, w, ids: lx.linear_cross_entropy(h, w, ids, block_bytes=1 << 18), (0, 1)))
+    compiled = function.lower(*arrays).compile()
+    gathered = re.findall(r"= \\w+\\[([\\d,]*)\\]\\S* all-gather", compiled.as_text())
+    sizes = [np.prod([int(n) for n in shape.split(",") if n]) for shape in gathered]
+    assert max(sizes, default=0) <= 256 * 16, (specs, gathered)
+    loss, (dhidden, dweight) = compiled(*arrays)
+    np.testing.assert_allclose(loss, right[0], rtol=1e-5)
+    np.testing.assert_allclose(dhidden, right[1][0], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(dweight, right[1][1], rtol=1e-3, atol=1e-6)
+"""
+
+
+def test_jax_shards_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks have 64 rows of 1024 classes; nothing gathered is larger than the hidden features, 256 x 16."""
+    pytest.importorskip("jax", reason="jax is not installed")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    run = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+# -- PyTorch ----------------------------------------------------------------------------------------------------------
+
+
+def _leaves(torch: Any) -> list[Any]:
+    return [torch.tensor(x, requires_grad=True) for x in (HIDDEN, WEIGHT, BIAS)]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_torch_derivatives(reduction: str) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    labels = torch.as_tensor(LABELS)
+
+    def loss(h: Any, w: Any, b: Any) -> Any:
+        return lx.linear_cross_entropy(h, w, labels, b, block_bytes=300, label_smoothing=0.1, reduction=reduction)
+
+    leaves = _leaves(torch)
+    assert lx.which("linear_cross_entropy", *leaves[:2], labels, leaves[2]).backend == "torch"
+    assert torch.autograd.gradcheck(loss, leaves)
+    assert torch.autograd.gradgradcheck(loss, leaves)
+
+
+def test_torch_second_pass_and_compiled() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    labels = torch.as_tensor(LABELS)
+
+    def loss(h: Any, w: Any, b: Any) -> Any:
+        return lx.linear_cross_entropy(h, w, labels, b, block_bytes=300)
+
+    one, two, three = _leaves(torch), _leaves(torch), _leaves(torch)
+    value = loss(*one)
+    (3 * value).backward(retain_graph=True)
+    first = [leaf.grad.clone() for leaf in one]
+    value.backward()
+    loss(*two).backward()
+    torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=False)(*three).backward()
+    for a, b, c, before in zip(one, two, three, first, strict=True):
+        torch.testing.assert_close(before, 3 * b.grad)
+        torch.testing.assert_close(a.grad, 4 * b.grad)
+        torch.testing.assert_close(c.grad, b.grad)
+
+
+def test_torch_half_gradients_are_scaled_before_they_are_rounded() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    hidden = torch.full((4096, 8), 2.0**-12, dtype=torch.float16, requires_grad=True)
+    weight = torch.eye(8, dtype=torch.float16, requires_grad=True)
+    loss = lx.linear_cross_entropy(hidden, weight, torch.arange(4096) % 8)
+    (2.0**14 * loss).backward()  # unscaled, what there is would be 2**-15, and of that the larger part rounded
+    right = 2.0**14 / 4096 * (1 / 8 - torch.eye(8)[torch.arange(4096) % 8])
+    torch.testing.assert_close(hidden.grad.float(), right, rtol=2e-3, atol=0)
+
+
+def test_torch_derivatives_by_weights() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    h, w, b = (torch.tensor(x) for x in (HIDDEN, WEIGHT, BIAS))
+    samples = torch.ones(7, dtype=torch.float64, requires_grad=True)
+    lx.linear_cross_entropy(h, w, torch.as_tensor(LABELS), b, sample_weight=samples, reduction="sum").backward()
+    right = lx.linear_cross_entropy(h, w, torch.as_tensor(LABELS), b, reduction="none")
+    torch.testing.assert_close(samples.grad, right)
