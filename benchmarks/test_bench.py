@@ -2,7 +2,7 @@
 
 The machine's speed drifts; so one round times everybody once, each round begins with another competitor, and ratios are
 those of medians over the same rounds. pytest-benchmark times our call; the setup of each round times the others, and
-the limits of the memory, into the same record.
+the limits of the memory, into the same record. A peer whose result is wrong is left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import memory
 from cases import COMPETITORS, OURS, Cell, Inputs, Shape, cells, make, truth
 
 SETTLE = 0.004  # seconds: the threads of the last competitor spin for some milliseconds before they sleep
+SAMPLE = 1e-3  # seconds that a sample takes at least
 SECONDS = 2.0  # that a cell may take
 LEAST, MOST = 7, 40  # rounds
 
@@ -44,8 +45,9 @@ def check(results: Any, right: tuple[np.ndarray, ...], dtype: str) -> None:
     results = flat(results) if isinstance(results, tuple | list) else [results]
     # Some peers round every intermediate of a half to a half, so their small gradients miss by a share of the largest
     eps, share = {"float16": (2e-2, 0.1), "bfloat16": (1e-1, 0.1)}.get(dtype, (2e-4, 0.05))
+    least = 6e-8 if dtype == "float16" else 0.0  # its smallest number: gradients of a mean may be smaller
     for result, one in zip(results, right, strict=True):
-        np.testing.assert_allclose(numbers(result), one, rtol=eps, atol=eps * share * float(np.abs(one).max()))
+        np.testing.assert_allclose(numbers(result), one, rtol=eps, atol=eps * share * float(np.abs(one).max()) + least)
 
 
 def once(call: Callable[[], Any], calls: int) -> float:
@@ -73,7 +75,12 @@ def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
     for competitor in COMPETITORS:
         if competitor.enters(cell):
             call = competitor.prepare(cell, inputs)
-            check(call(), right, cell.dtype)
+            try:
+                check(call(), right, cell.dtype)
+            except AssertionError:
+                if competitor.name == OURS:
+                    raise
+                continue  # a wrong result, such as a mean that overflows in float16, is not timed
             calls[competitor.name] = call
     return calls
 
@@ -88,9 +95,10 @@ def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> No
     others = contestants(cell, inputs)
     ours = others.pop(OURS)
     others |= limits(inputs)
-    single = {name: min(once(call, 1) for _ in range(2)) for name, call in {**others, OURS: ours}.items()}
-    calls = {name: max(1, min(1000, int(2e-4 / seconds))) for name, seconds in single.items()}  # 0.2 ms a sample
-    rounds = 3 if smoke else max(LEAST, min(MOST, int(SECONDS / (sum(single.values()) + SETTLE * len(single)))))
+    single = {name: min(once(call, 1) for _ in range(3)) for name, call in {**others, OURS: ours}.items()}
+    calls = {name: max(1, min(1000, int(SAMPLE / seconds))) for name, seconds in single.items()}
+    round_takes = sum(SETTLE + seconds * (1 + calls[name]) for name, seconds in single.items())
+    rounds = 3 if smoke else max(LEAST, min(MOST, int(SECONDS / round_takes)))
     samples: dict[str, list[float]] = {name: [] for name in others}
     turn = 0
 
@@ -99,9 +107,11 @@ def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> No
         names = list(others)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             time.sleep(SETTLE)
+            others[name]()  # untimed: it brings caches and threads back to whoever's turn it is
             samples[name].append(once(others[name], calls[name]))
         turn += 1
         time.sleep(SETTLE)
+        ours()
 
     benchmark.pedantic(lambda: once(ours, calls[OURS]), setup=everybody_else, rounds=rounds, iterations=1)
     benchmark.group = cell.op
