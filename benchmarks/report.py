@@ -170,9 +170,10 @@ def draw(found: list[Row], machine: str, path: Path) -> None:
         axis.tick_params(length=0, colors="#444444")
     axes[0].set_yticks(range(len(shapes)), shapes)
     axes[0].invert_yaxis()
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in COLORS.values()]
+    shown = [name for name in COLORS if any(name in row["seconds"] for row in found)]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=COLORS[name]) for name in shown]
     handles.append(plt.Line2D([], [], color="#222222", linewidth=1.2))
-    labels = [*COLORS, "limit: reading, or reading and writing, memory once"]
+    labels = [*shown, "limit: reading, or reading and writing, memory once"]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(
         f"Time per element, float32, shorter is better: {machine}", x=0.01, ha="left", fontsize=12, color="#222222"
