@@ -43,10 +43,9 @@ from logitx.backends.numba._rows import (
     scale_at,
 )
 from logitx.backends.numba._simd import exp, log1p
-from logitx.backends.numba._storage import class_id, number, read_labels, write
-from logitx.backends.numba._tiles import after, load, missing, place_one, release, reserve, store, take_one
+from logitx.backends.numba._storage import class_id, number, write
+from logitx.backends.numba._tiles import after, missing, place_one, release, reserve, store, take_one
 
-FEW_CLASSES = 64  # up to so many, comparing 32 labels with all of them is cheaper than 32 look-ups
 LOGIT, SHARE, CHANGE = range(3)  # what is known of the label of each row: its logit, its weight, its gradient
 
 
@@ -175,11 +174,7 @@ def _blocks(
             if options is not None and capped:
                 cap(tile, slope, sloping, base, g.steps, limit_at(softcap, row, count, room, across))
             scale = scale_at(temperature, row, count, room, options, across)
-            in_lanes = across is None and options is None and count == lanes and g.n <= FEW_CLASSES
-            if across is None and options is None and in_lanes:
-                bad = _gather_lanes(tile, base, g, facts, labels, row)
-            else:
-                bad = _gather(tile, base, g, facts, labels, where, row, count, options, across)
+            bad = _gather(tile, base, g, facts, labels, where, row, count, options, across)
             report_bad(reports, block, bad)
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
             reduced = _forward(
@@ -193,10 +188,7 @@ def _blocks(
                 if final:
                     write_label(grad, g, facts, labels, row)
                 else:
-                    if across is None and options is None and in_lanes:
-                        _scatter_lanes(tile, base, g, facts, labels, row)
-                    else:
-                        _scatter(tile, base, g, facts, labels, row, count, across)
+                    _scatter(tile, base, g, facts, labels, row, count, across)
                     zero_dead(tile, base, g, _known(facts, SHARE, across), reduced.rest, x, row, count, across)
         if backward is not None and not final:
             if options is not None and capped:
@@ -239,38 +231,6 @@ def _gather(
             place_one(facts, LOGIT * lanes + i, take_one(tile, base + place_in_panel(label, i, tile, across)))
             place_one(facts, SHARE * lanes + i, cast(_share(g, labels, label, where, row + i, tile, options), tile))
     return first_bad
-
-
-@primitive
-def _gather_lanes(tile: Any, base: int, g: Any, facts: Any, labels: Any, row: int) -> int:
-    """Do what `_gather` does for a whole panel without weights: compare with every class instead of going by rows."""
-    lanes = width(tile)
-    ids, counted, bad = read_labels(labels.ids, row, g.n, labels.ignoring, labels.ignored, tile)
-    zero, one = spread(tile, 0.0), spread(tile, 1.0)
-    logit, index = zero, zero
-    for at in range(base, base + g.n * lanes, lanes):
-        logit = select(ids == index, load(tile, at), logit)
-        index = index + one
-    store(facts, LOGIT * lanes, select(counted, logit, zero))
-    store(facts, SHARE * lanes, select(counted, one, zero))
-    if any_of(bad):
-        for i in range(lanes):
-            _, good = label_of(labels.ids, row + i, g.n, labels.ignoring, labels.ignored)
-            if good < 0:
-                return row + i
-    return -1
-
-
-@primitive
-def _scatter_lanes(tile: Any, base: int, g: Any, facts: Any, labels: Any, row: int) -> None:
-    """Do what `_scatter` does for a whole panel: compare with every class instead of going by rows."""
-    lanes = width(tile)
-    ids, _, _ = read_labels(labels.ids, row, g.n, labels.ignoring, labels.ignored, tile)
-    change, one = load(facts, CHANGE * lanes), spread(tile, 1.0)
-    index = spread(tile, 0.0)
-    for at in range(base, base + g.n * lanes, lanes):
-        store(tile, at, select(ids == index, change, load(tile, at)))
-        index = index + one
 
 
 @primitive

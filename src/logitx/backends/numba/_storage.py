@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from logitx.backends.numba._compile import intrinsic, primitive
-from logitx.backends.numba._lanes import Lanes, constant, lanes_of, splat, with_element
+from logitx.backends.numba._lanes import constant, lanes_of, with_element
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -271,25 +271,3 @@ def class_id(_context: Any, rows: Any, i: Any) -> Any:
         return builder.load(_place(builder, operands[0], offset, _I64), align=1, typ=_I64)
 
     return types.int64(rows, types.int64), emit
-
-
-@intrinsic
-def read_labels(_context: Any, rows: Any, first: Any, n: Any, ignoring: Any, ignored: Any, tile: Any) -> Any:
-    """Return (ids, counted, bad) of as many rows as a vector has: ids as numbers, and two masks."""
-    kind = lanes_of(tile.dtype)
-    mask = Lanes(types.boolean, kind.width)
-
-    def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
-        view, row, count, has_ignored, ignored = operands[:5]
-        memory = ir.VectorType(_I64, kind.width)
-        ids = builder.load(_place(builder, view, builder.shl(row, _I64(3)), memory), align=1, typ=memory)
-        same = builder.icmp_signed("==", ids, splat(builder, ignored, memory))
-        skipped = builder.and_(same, splat(builder, has_ignored, same.type))
-        inside = builder.icmp_unsigned("<", ids, splat(builder, count, memory))  # negative ones are large then
-        counted = builder.and_(inside, builder.not_(skipped))
-        bad = builder.not_(builder.or_(inside, skipped))
-        numbers = builder.sitofp(ids, context.get_value_type(kind))
-        return context.make_tuple(builder, signature.return_type, (numbers, counted, bad))
-
-    result = types.Tuple((kind, mask, mask))
-    return result(rows, types.int64, types.int64, types.boolean, types.int64, tile), emit
