@@ -2,7 +2,7 @@
 
 The machine's speed drifts; so one round times everybody once, each round begins with another competitor, and ratios are
 those of medians over the same rounds. pytest-benchmark times our call; the setup of each round times the others, and
-the limits of the memory, into the same record. A peer whose result is wrong is left out.
+the limits of the memory, into the same record. A peer whose float16 result is wrong is left out.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
             try:
                 check(call(), right, cell.dtype)
             except AssertionError:
-                if competitor.name == OURS:
+                if competitor.name == OURS or cell.dtype != "float16":
                     raise
-                continue  # a wrong result, such as a mean that overflows in float16, is not timed
+                continue  # a sum that overflows in a half: such a wrong result is not timed
             calls[competitor.name] = call
     return calls
 

@@ -116,7 +116,7 @@ def prepared(
 ) -> Callable[[Array], Array] | None:
     """Return a function of the array alone, if one look-up can tell all that is to be checked and chosen.
 
-    A softmax of ten numbers takes 0.3 us, its way through checks, plan and choice 3 us.
+    The kernel takes 0.4 us for a softmax of ten numbers, the way through checks, plan and choice 3 us.
     """
     if type(x) is not np.ndarray:
         return None

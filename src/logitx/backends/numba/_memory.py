@@ -1,7 +1,7 @@
 """Memory: where an array of the caller lies, as a value of a kernel.
 
 `Lent` is an argument as it comes from Python: an array with any number of axes, or None for what is absent. Numba's own
-array type would count references to every argument, at 80 ns each, and want a fixed number of axes, which costs a
+array type would count references to every argument, which takes time, and want a fixed number of axes, which costs a
 reshape before the call and another after it. A caller holds its arrays for as long as a kernel runs.
 
 `View` is what a kernel works with: the same memory as (outer, n, inner), any strides, in bytes. An array whose axes
