@@ -14,7 +14,6 @@ import functools
 import os
 import sys
 import threading
-from queue import SimpleQueue
 from typing import Any
 
 import numba
@@ -32,53 +31,58 @@ TURNS = (
 )
 
 
+_PYTHON = ctypes.PyDLL(None) if sys.platform != "win32" else ctypes.pythonapi
+_PYTHON.PyThread_allocate_lock.restype = ctypes.c_void_p
+_PYTHON.PyThread_acquire_lock.argtypes = ctypes.c_void_p, ctypes.c_int
+
+
 class Crew:
     """The workers of this process; a forked child starts with none."""
 
     def __init__(self) -> None:
         """Start with no worker."""
-        self.limit: int = numba.config.NUMBA_NUM_THREADS
+        self.limit: int = min(numba.config.NUMBA_NUM_THREADS, _crew.MOST + 1)
         self.start_over()
 
     def start_over(self) -> None:
         """Forget the workers: in a forked child the threads of the parent do not exist."""
-        self._words = np.zeros(_crew.WORDS, np.int64)
-        self._view = self._words.data
+        words = np.zeros(_crew.WORDS, np.int64)
+        _PYTHON.Py_IncRef(ctypes.py_object(words))  # workers look at the words until the process ends: never freed
+        self._view = words.data
         self._view[_crew.HELPERS] = self.limit - 1
-        self._view[_crew.YIELD] = _offer_processor()
-        self.address = int(self._words.ctypes.data)
-        self._sleepers: SimpleQueue[None] = SimpleQueue()  # an item wakes one
+        for word, address in _system().items():
+            self._view[word] = address
+        self.address = int(words.ctypes.data)
         self._started = 0
         self._lock = threading.Lock()
 
     def set_limit(self, n: int) -> None:
         """Use at most n threads, the calling one included."""
-        self.limit = n
-        self._view[_crew.HELPERS] = n - 1
+        self.limit = min(n, _crew.MOST + 1)
+        self._view[_crew.HELPERS] = self.limit - 1
 
-    def rouse(self) -> None:
-        """Wake the workers that sleep; nobody waits for them."""
-        if self._view[_crew.ASSEMBLE] == 0:
-            self._view[_crew.ASSEMBLE] = _assemble()
-        missing = self.limit - 1 - self._view[_crew.AWAKE]
-        if missing > 0:
-            if self._started < self.limit - 1:
-                self._start()
-            for _ in range(missing):
-                self._sleepers.put(None)
+    def muster(self) -> None:
+        """Start the workers that are missing; they sleep until a kernel wakes them."""
+        if self._started < self.limit - 1:
+            self._start()
 
     def _start(self) -> None:
         with self._lock:
+            self._view[_crew.ASSEMBLE] = _assemble()
             while self._started < self.limit - 1:
-                arguments = (_serve(), self._sleepers, self.address, self._started)
+                lock = _PYTHON.PyThread_allocate_lock()
+                _PYTHON.PyThread_acquire_lock(lock, 1)
+                self._view[_crew.LOCK + _crew.WORKER * self._started] = lock
+                self._view[_crew.AVOIDS + _crew.WORKER * self._started] = -1
+                arguments = (_serve(), self._view, self.address, self._started)
                 threading.Thread(target=_work, args=arguments, name="logitx", daemon=True).start()
                 self._started += 1
+                self._view[_crew.STARTED] = self._started
 
 
-def _work(serve: Function, sleepers: SimpleQueue[None], address: int, index: int) -> None:
-    while True:
-        sleepers.get()
-        serve(address, index, TURNS)
+def _work(serve: Function, words: memoryview, address: int, index: int) -> None:
+    words[_crew.THREAD + _crew.WORKER * index] = threading.get_native_id()
+    serve(address, index, TURNS)
 
 
 @functools.cache
@@ -91,15 +95,23 @@ def _assemble() -> int:
     return native(_crew.assemble, (int64,) * 4)
 
 
-@functools.cache
-def _offer_processor() -> int:
-    """Return the address of the system's function that lets other threads run."""
-    function: Any
-    if sys.platform == "win32":
-        function = ctypes.windll.kernel32.SwitchToThread
-    else:
-        function = ctypes.CDLL(None).sched_yield
+def _address(function: Any) -> int:
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+@functools.cache
+def _system() -> dict[int, int]:
+    """Return the addresses of what the workers call of Python and of the operating system, by word."""
+    functions = {_crew.ACQUIRE: _PYTHON.PyThread_acquire_lock, _crew.RELEASE: _PYTHON.PyThread_release_lock}
+    if sys.platform == "win32":
+        functions[_crew.YIELD] = ctypes.windll.kernel32.SwitchToThread
+    else:
+        library = ctypes.CDLL(None)
+        functions[_crew.YIELD] = library.sched_yield
+        if sys.platform == "linux":
+            functions[_crew.WHERE] = library.sched_getcpu
+            functions[_crew.ALLOWED], functions[_crew.ALLOW] = library.sched_getaffinity, library.sched_setaffinity
+    return {word: _address(function) for word, function in functions.items()}
 
 
 CREW = Crew()
@@ -116,5 +128,5 @@ def parts_for(nbytes: int) -> int:
     """Return into how many parts a call on so many bytes is cut; 1 where it stays on the calling thread."""
     if nbytes < SERIAL or CREW.limit < 2:
         return 1
-    CREW.rouse()
+    CREW.muster()
     return max(2, min(CREW.limit * PARTS_PER_THREAD, nbytes // PART_BYTES))
