@@ -170,6 +170,9 @@ def test_rows_in_pieces_are_rows(dtype):
     right = lx.cross_entropy_value_and_grad(x, labels, z_loss=0.1, return_parts=True, where=everything)
     for one, other in zip((*found[:2], *found[2]), (*right[:2], *right[2]), strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance)
+    x[0, 5], x[1, [5, 100_000]] = np.inf, [np.inf, np.nan]
+    for function in (lx.softmax, lx.log_softmax, lx.logsumexp):
+        np.testing.assert_array_equal(function(x), function(x, where=everything))
     x[0, :3] = np.nan, -np.inf, np.inf
     x[1] = -np.inf
     for function in (lx.softmax, lx.log_softmax, lx.logsumexp):
@@ -203,8 +206,11 @@ def layouts(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "swapped bytes", x.astype(x.dtype.newbyteorder())
 
 
+LAID = [((5, 300), -1), ((40, 7), -1), ((9, 33, 5), 1), ((3, 50), 0), ((2, 300_001), -1)]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-@pytest.mark.parametrize(("shape", "axis"), [((5, 300), -1), ((40, 7), -1), ((9, 33, 5), 1), ((3, 50), 0)], ids=str)
+@pytest.mark.parametrize(("shape", "axis"), LAID, ids=str)
 def test_layouts_give_the_same_bits(shape, axis, dtype):
     x = example(shape, dtype)
     right = lx.softmax(x, axis), lx.logsumexp(x, axis), lx.cross_entropy_value_and_grad(x, np.argmax(x, axis), axis)[1]

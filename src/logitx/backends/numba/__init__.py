@@ -103,8 +103,9 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     parts = parts_for(view.nbytes)
     if is_long(plan) and settled[2] is None:
         log, undefined = settled[1], settled[-1]
-        kernel = _kernels.normalize_long(log, held, plan.compute, result)
-        done(kernel(view, written, CLASSES, log, None, None, undefined, parts, CREW.address))
+        keeping = known(log is None and result == plan.compute)
+        kernel = _kernels.normalize_long(log, keeping, held, plan.compute, result)
+        done(kernel(view, written, CLASSES, log, keeping, None, None, undefined, parts, CREW.address))
     else:
         done(kernel(view, mask, written, CLASSES, *settled, parts, CREW.address))
     return out if direct else given_back(plan, written, result, plan.layout.shape)

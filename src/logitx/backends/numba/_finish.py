@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from logitx.backends.numba._compile import by_type, primitive
-from logitx.backends.numba._lanes import fma, select, spread, wide
+from logitx.backends.numba._lanes import cast, fma, lane, select, single, spread, wide
 from logitx.backends.numba._rows import exponent
 
 
@@ -60,3 +60,26 @@ def _gradient(e: Any, facts: Any) -> Any:
 
 
 finish = by_type({int: _as_it_is, Scaled: _scaled, Logarithm: _logarithm, Gradient: _gradient})
+
+
+@primitive
+def _heavier(weight: float, high: Any, low: Any) -> Any:
+    """Multiply a number in two parts, one lane each, by a weight."""
+    most, least = cast(lane(high, 0), weight), cast(lane(low, 0), weight)
+    product = weight * most
+    lost = fma(weight, most, -product) + weight * least
+    first = single(high, product)
+    return first, single(high, (product - cast(lane(first, 0), weight)) + lost)
+
+
+@primitive
+def _weigh_scaled(weight: float, facts: Any) -> Any:
+    return Scaled(*_heavier(weight, facts.high, facts.low))
+
+
+@primitive
+def _weigh_gradient(weight: float, facts: Any) -> Any:
+    return Gradient(facts.quiet, facts.slant, *_heavier(weight, facts.high, facts.low))
+
+
+weigh = by_type({Scaled: _weigh_scaled, Gradient: _weigh_gradient})

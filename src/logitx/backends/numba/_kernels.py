@@ -61,11 +61,10 @@ def soft(across: bool | None, held: str, targets: str, compute: str, result: str
 
 
 @functools.cache
-def normalize_long(log: bool | None, held: str, compute: str, result: str) -> Function:
+def normalize_long(log: bool | None, keeping: bool | None, held: str, compute: str, result: str) -> Function:
     """Return the kernel of softmax and log_softmax for long rows."""
-    return _compiled(
-        _softmax.normalize_long, Lent(held), Lent(result), int64, *_way(log), Lent(compute), _WIDE, float64
-    )
+    arrays = Lent(held), Lent(result)
+    return _compiled(_softmax.normalize_long, *arrays, int64, *_way(log, keeping), Lent(compute), _WIDE, float64)
 
 
 @functools.cache
@@ -75,12 +74,12 @@ def reduce_long(held: str, compute: str, result: str) -> Function:
 
 
 @functools.cache
-def hard_long(backward: bool | None, held: str, compute: str, result: str, loss: str) -> Function:
+def hard_long(backward: bool | None, keeping: bool | None, held: str, compute: str, result: str, loss: str) -> Function:
     """Return the kernel of cross-entropy with class ids for long rows."""
     row = Lent(loss)
     arrays = Lent(held), _IDS, Lent(result), row, row, row
     numbers = boolean, int64, float64, Lent(compute), _WIDE, float64, int64
-    return _compiled(_long_loss.hard_long, *arrays, int64, *_way(backward), *numbers)
+    return _compiled(_long_loss.hard_long, *arrays, int64, *_way(backward, keeping), *numbers)
 
 
 @functools.cache

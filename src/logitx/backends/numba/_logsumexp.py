@@ -145,7 +145,7 @@ def reduce_long(x: Any, value: Any, axis: int, like: Any, wide: Any, parts: int,
         return FAILED
     found, fine = rows(value), True
     for row in range(logits.outer):
-        reduced, top, rest, nans = reduce_row(logits, row, facts, rows(like), parts, crew)
+        reduced, top, rest, nans = reduce_row(logits, None, row, facts, rows(like), parts, crew)
         emit(found, row, 1, normalizer(top, rest, nans, top + log1p(rest)))
         fine = fine and reduced
     release(facts)

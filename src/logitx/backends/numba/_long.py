@@ -1,7 +1,8 @@
-"""Long rows: cut into pieces that all threads share, twice read, never in scratch memory as a whole.
+"""Long rows: cut into pieces that all threads share, read once where nothing is written for each class.
 
-One pass finds the maximum of every piece, the next the sums beside the maximum of the row; both are merged in the order
-of the pieces, which n alone fixes, so that threads change no bit. What is written for each class is computed once more.
+One pass reduces every piece beside its own maximum. The pieces are merged in their order, which n alone fixes, so that
+threads change no bit. What is written for each class are the exponentials of the first pass, where they were `kept` in
+the result; they are only multiplied, each piece by a factor of its own. Else it is computed once more.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from logitx.backends.numba._blocks import geometry
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._copies import finish_panel, load_block
 from logitx.backends.numba._crew import job, together
+from logitx.backends.numba._finish import finish, weigh
 from logitx.backends.numba._lanes import fold_maximum, lane, single, spread, width
-from logitx.backends.numba._memory import view
-from logitx.backends.numba._rows import Scale, nans_beside_infinity, rest_of, terms_of
+from logitx.backends.numba._memory import itemsize, view
+from logitx.backends.numba._rows import Scale, nans_beside_infinity, peak, rest_of, terms_of
+from logitx.backends.numba._simd import difference, exp
+from logitx.backends.numba._storage import read_lanes, write
 from logitx.backends.numba._tiles import missing, place_one, release, reserve, take_one
 
 PIECE = 1 << 14  # classes: with its tile, an eighth of a second-level cache
-PEAK, NANS, TOPS, TERMS = range(4)  # what is known of a piece
-FACTS = 4
+PEAK, NANS, TOPS, TERMS, WEIGHT = range(5)  # what is known of a piece; WEIGHT is exp(its maximum - that of the row)
+FACTS = 5
 
 
 @primitive
@@ -49,66 +53,104 @@ def unscaled(top: Any) -> Any:
 
 @primitive
 def load_piece(x: Any, row: int, piece: int, tile: Any) -> Any:
-    """Copy a piece to a tile; return its geometry, the maximum of each lane, and where it lies."""
+    """Copy a piece to a tile; return its geometry, the maximum of each lane, and where the next one lies."""
     source = piece_of(x, row, piece)
     g = geometry(1, source.n, 1, width(tile), True)
     tops = load_block(source, g, 0, 1, tile, -np.inf, True)
-    return g, tops, Next(source.address, 0)
+    return g, tops, Next(source.address + PIECE * source.n_stride, width(tile) * source.n_stride)
 
 
 @primitive
-def _find_peaks(x: Any, row: int, facts: Any, like: Any, part: int, parts: int) -> bool:
+def _reduce_pieces(x: Any, kept: Any, row: int, facts: Any, like: Any, part: int, parts: int) -> bool:
     tile = reserve(2 * PIECE, like)
     if missing(tile):
         return False
     count = pieces_of(x.n)
     for piece in range(count * part // parts, count * (part + 1) // parts):
-        _, tops, _ = load_piece(x, row, piece, tile)
-        place_one(facts, FACTS * piece + PEAK, float(fold_maximum(tops)))
-    release(tile)
-    return True
-
-
-@primitive
-def _add_terms(x: Any, row: int, top: float, facts: Any, like: Any, part: int, parts: int) -> bool:
-    tile = reserve(2 * PIECE, like)
-    if missing(tile):
-        return False
-    peak = single(tile, top)
-    count = pieces_of(x.n)
-    for piece in range(count * part // parts, count * (part + 1) // parts):
-        g, _, ahead = load_piece(x, row, piece, tile)
-        nans = nans_beside_infinity(tile, 0, g.steps, peak, True)
-        tops, terms = terms_of(tile, 0, g.steps, peak, unscaled(peak), True, ahead)
-        place_one(facts, FACTS * piece + NANS, float(lane(nans, 0)))
+        g, seen, ahead = load_piece(x, row, piece, tile)
+        top = peak(tile, 0, g.steps, seen, True, True)
+        place_one(facts, FACTS * piece + NANS, float(lane(nans_beside_infinity(tile, 0, g.steps, top, True), 0)))
+        tops, terms = terms_of(tile, 0, g.steps, top, unscaled(top), None, ahead)
+        place_one(facts, FACTS * piece + PEAK, float(fold_maximum(seen)))
         place_one(facts, FACTS * piece + TOPS, tops)
         place_one(facts, FACTS * piece + TERMS, terms)
+        if kept is not None:
+            finish_panel(tile, 0, piece_of(kept, row, piece), g, 0, True, 0, True)
     release(tile)
     return True
 
 
 @primitive
-def reduce_row(x: Any, row: int, facts: Any, like: Any, parts: int, crew: int) -> Any:
-    """Return (whether there was memory, top, rest, nans) of a row, one lane each; `facts` has room for its pieces."""
-    count = pieces_of(x.n)
-    fine = together(crew, job(_find_peaks, (x, row, facts, like)), parts)
-    top = -np.inf
-    for piece in range(count):
+def _weight(top: float, peak: float, like: Any) -> float:
+    d, lost = difference(single(like, peak), single(like, top))
+    weight: float = lane(exp(d, lost), 0)
+    return weight
+
+
+@primitive
+def reduce_row(x: Any, kept: Any, row: int, facts: Any, like: Any, parts: int, crew: int) -> Any:
+    """Return (whether there was memory, top, rest, nans) of a row, one lane each; `facts` has room for its pieces.
+
+    exp(x - maximum of its piece) is written to `kept`, unless that is None.
+    """
+    fine = together(crew, job(_reduce_pieces, (x, kept, row, facts, like)), parts)
+    top, tops, terms, nans = -np.inf, 0.0, 0.0, 0.0
+    for piece in range(pieces_of(x.n)):
         found = take_one(facts, FACTS * piece + PEAK)
         top = max(top, found)
     if top == -np.inf:
         top = 0.0
-    fine = fine and together(crew, job(_add_terms, (x, row, top, facts, like)), parts)
-    tops, terms, nans = 0.0, 0.0, 0.0
-    for piece in range(count):
-        tops += take_one(facts, FACTS * piece + TOPS)
-        terms += take_one(facts, FACTS * piece + TERMS)
-        nans += take_one(facts, FACTS * piece + NANS)
+    for piece in range(pieces_of(x.n)):
+        place = FACTS * piece
+        found, rest, count = (
+            take_one(facts, place + PEAK),
+            take_one(facts, place + TERMS),
+            take_one(facts, place + TOPS),
+        )
+        weight = _weight(top, found, facts)
+        place_one(facts, place + WEIGHT, weight)
+        nans += take_one(facts, place + NANS)
+        if found == top:
+            tops += count
+            terms += rest
+        else:
+            terms += (count + rest) * weight
+            if top == np.inf and rest != rest:
+                nans += 1.0
     return fine, single(like, top), single(like, (tops - 1.0) + terms), single(like, nans)
 
 
 @primitive
-def _write_pieces(x: Any, out: Any, row: int, top: Any, facts: Any, raw: Any, like: Any, part: int, parts: int) -> bool:
+def _rewrite_pieces(out: Any, row: int, how: Any, facts: Any, like: Any, part: int, parts: int) -> bool:
+    tile = reserve(2 * PIECE, like)
+    if missing(tile):
+        return False
+    lanes = width(tile)
+    count = pieces_of(out.n)
+    for piece in range(count * part // parts, count * (part + 1) // parts):
+        weighted = weigh(take_one(facts, FACTS * piece + WEIGHT), how)
+        target = piece_of(out, row, piece)
+        if target.n_stride == itemsize(out):
+            last = (target.n - lanes) * target.n_stride
+            y = finish(read_lanes(target, last, tile), weighted)  # it overlaps its neighbor, which is not yet rewritten
+            for at in range(0, last, lanes * target.n_stride):
+                write(target, at, finish(read_lanes(target, at, tile), weighted))
+            write(target, last, y)
+        else:
+            g, _, _ = load_piece(out, row, piece, tile)
+            finish_panel(tile, 0, target, g, 0, True, weighted, True)
+    release(tile)
+    return True
+
+
+@primitive
+def rewrite_row(out: Any, row: int, how: Any, facts: Any, like: Any, parts: int, crew: int) -> Any:
+    """Write ``finish(e, how)`` of the exponentials that `reduce_row` kept in `out`."""
+    return together(crew, job(_rewrite_pieces, (out, row, how, facts, like)), parts)
+
+
+@primitive
+def _write_pieces(x: Any, out: Any, row: int, top: Any, how: Any, raw: Any, like: Any, part: int, parts: int) -> bool:
     tile = reserve(2 * PIECE, like)
     if missing(tile):
         return False
@@ -117,12 +159,12 @@ def _write_pieces(x: Any, out: Any, row: int, top: Any, facts: Any, raw: Any, li
         g, _, ahead = load_piece(x, row, piece, tile)
         if raw is None:
             rest_of(tile, 0, g.steps, top, unscaled(top), None, ahead, True)
-        finish_panel(tile, 0, piece_of(out, row, piece), g, 0, True, facts, True)
+        finish_panel(tile, 0, piece_of(out, row, piece), g, 0, True, how, True)
     release(tile)
     return True
 
 
 @primitive
-def write_row(x: Any, out: Any, row: int, top: Any, facts: Any, raw: Any, like: Any, parts: int, crew: int) -> Any:
-    """Write ``finish(y, facts)`` of every class, where y is x itself with `raw`, else exp(x - top)."""
-    return together(crew, job(_write_pieces, (x, out, row, top, facts, raw, like)), parts)
+def write_row(x: Any, out: Any, row: int, top: Any, how: Any, raw: Any, like: Any, parts: int, crew: int) -> Any:
+    """Write ``finish(y, how)`` of every class, where y is x itself with `raw`, else exp(x - top)."""
+    return together(crew, job(_write_pieces, (x, out, row, top, how, raw, like)), parts)

@@ -10,7 +10,7 @@ from logitx.backends.numba._blocks import geometry_of
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._cross_entropy import LOGIT, SHARE, Labels, count_labels, hand_in, slopes_of, write_label
 from logitx.backends.numba._lanes import lane, width
-from logitx.backends.numba._long import FACTS, pieces_of, reduce_row, unscaled, write_row
+from logitx.backends.numba._long import FACTS, pieces_of, reduce_row, rewrite_row, unscaled, write_row
 from logitx.backends.numba._loss import MEAN, blank_reports, entry, label_of, report_bad, settle_all
 from logitx.backends.numba._memory import FAILED, UNFIT, entries, rows
 from logitx.backends.numba._storage import write
@@ -19,12 +19,13 @@ from logitx.backends.numba._tiles import missing, place_one, release, reserve
 
 def hard_long(
     x: Any, labels: Any, grad: Any, loss: Any, z_part: Any, log_normalizer: Any, axis: int, backward: Any,
-    ignoring: bool, ignored: int, z_loss: float, like: Any, wide: Any, undefined: float, reduction: int, parts: int,
-    crew: int,
+    keeping: Any, ignoring: bool, ignored: int, z_loss: float, like: Any, wide: Any, undefined: float, reduction: int,
+    parts: int, crew: int,
 ) -> Any:  # fmt: skip
     """Write losses, or their sum or mean, and what else is not None; return a bad row or what `_memory` lists.
 
-    `like` and `wide` tell the dtype to compute in, and float64.
+    `like` and `wide` tell the dtype to compute in, and float64. With `keeping` the gradient holds the exponentials
+    until they are normalized.
     """
     logits, fits_x = entries(x, axis)
     gradient, fits_grad = entries(grad, axis)
@@ -46,14 +47,20 @@ def hard_long(
     for row in range(g.outer):
         if fine:
             _know_label(logits, g, targets, room, reports, row)
-            fine, top, rest, nans = reduce_row(logits, row, facts, number, parts, crew)
+            if keeping is not None:
+                fine, top, rest, nans = reduce_row(logits, gradient, row, facts, number, parts, crew)
+            else:
+                fine, top, rest, nans = reduce_row(logits, None, row, facts, number, parts, crew)
             reduced = hand_in(
                 room, top, rest, nans, unscaled(top), z_loss, undefined, reduction, losses, z_parts, normalizers,
                 reports, row, row, 1, True,
             )  # fmt: skip
             if fine and backward is not None:
                 slopes = slopes_of(room, unscaled(top), reduced, z_loss, factor, True)
-                fine = write_row(logits, gradient, row, top, slopes, None, number, parts, crew)
+                if keeping is not None:
+                    fine = rewrite_row(gradient, row, slopes, facts, number, parts, crew)
+                else:
+                    fine = write_row(logits, gradient, row, top, slopes, None, number, parts, crew)
                 write_label(gradient, g, room, targets, row)
                 _quieten(logits, gradient, g, rest, row, number)
     code = settle_all(reports, g.blocks, losses, z_parts, reduction, undefined) if fine else FAILED

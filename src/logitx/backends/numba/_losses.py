@@ -85,8 +85,9 @@ def loss(
         optional = (*weights, mask, *options[1:3])
         ways = across, known(wanted.gradient), known(any(one is not None for one in optional))
         if is_long(plan) and ways[2] is None:
-            kernel = _kernels.hard_long(ways[1], held, compute, plan.result, plan.loss)
-            bad = kernel(x, labels, written.gradient, *written[2:], CLASSES, ways[1], *ignore, *options)
+            keeping = known(wanted.gradient and plan.result == compute)
+            kernel = _kernels.hard_long(ways[1], keeping, held, compute, plan.result, plan.loss)
+            bad = kernel(x, labels, written.gradient, *written[2:], CLASSES, ways[1], keeping, *ignore, *options)
         else:
             kernel = _kernels.hard(*ways, held, compute, plan.result, plan.loss)
             bad = kernel(x, labels, *weights, mask, written.gradient, *written[2:], CLASSES, *ways, *ignore, *options)

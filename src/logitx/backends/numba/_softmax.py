@@ -13,7 +13,7 @@ from logitx.backends.numba._copies import finish_panel, load_block, store_block
 from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._finish import Logarithm, Scaled
 from logitx.backends.numba._lanes import select, spread, width
-from logitx.backends.numba._long import FACTS, pieces_of, reduce_row, unscaled, write_row
+from logitx.backends.numba._long import FACTS, pieces_of, reduce_row, rewrite_row, unscaled, write_row
 from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, given, rows
 from logitx.backends.numba._rows import cap, hide, limit_at, peak, reciprocal, rest_of, scale_at
 from logitx.backends.numba._simd import log1p
@@ -87,9 +87,12 @@ def _facts(top: Any, rest: Any, scale: Any, undefined: float, log: Any) -> Any:
 
 
 def normalize_long(
-    x: Any, out: Any, axis: int, log: Any, like: Any, wide: Any, undefined: float, parts: int, crew: int
+    x: Any, out: Any, axis: int, log: Any, keeping: Any, like: Any, wide: Any, undefined: float, parts: int, crew: int
 ) -> int:
-    """Write softmax or its logarithm of long rows; `like` and `wide` tell the dtype to compute in, and float64."""
+    """Write softmax or its logarithm of long rows; `like` and `wide` tell the dtype to compute in, and float64.
+
+    With `keeping` the result holds the exponentials until they are normalized.
+    """
     logits, fits_x = entries(x, axis)
     target, fits_out = entries(out, axis)
     if not (fits_x and fits_out):
@@ -100,8 +103,14 @@ def normalize_long(
         return FAILED
     fine = True
     for row in range(logits.outer):
-        reduced, top, rest, _ = reduce_row(logits, row, facts, number, parts, crew)
-        how = _facts(top, rest, unscaled(top), undefined, log)
-        fine = fine and reduced and write_row(logits, target, row, top, how, log, number, parts, crew)
+        if keeping is not None:
+            reduced, top, rest, _ = reduce_row(logits, target, row, facts, number, parts, crew)
+            how = _facts(top, rest, unscaled(top), undefined, None)
+            written = rewrite_row(target, row, how, facts, number, parts, crew)
+        else:
+            reduced, top, rest, _ = reduce_row(logits, None, row, facts, number, parts, crew)
+            how = _facts(top, rest, unscaled(top), undefined, log)
+            written = write_row(logits, target, row, top, how, log, number, parts, crew)
+        fine = fine and reduced and written
     release(facts)
     return OK if fine else FAILED
