@@ -93,8 +93,11 @@ class LabelError(ValueError):
 class Prepares(Protocol):
     """What a backend may define beside its operations."""
 
-    def prepare(self, plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array], Array] | None:
-        """Return a function of the first array that repeats this call on others of its shape and dtype, or None."""
+    def prepare(self, plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array, Array], Array | None] | None:
+        """Return a function of (x, out) that repeats this call on others of their shapes and dtypes, or None.
+
+        `out` may be None. The function returns None for arrays in whose memory it cannot work, and has written nothing.
+        """
 
 
 class Backend(Protocol):

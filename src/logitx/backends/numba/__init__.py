@@ -52,22 +52,23 @@ __all__ = [
 ]
 
 
-def prepare(plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array], Array] | None:
-    """Return softmax or log_softmax with all but the array settled; it may have any strides."""
-    x, _, temperature, softcap, _ = operands
-    if is_long(plan) or plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype or not x.dtype.isnative:
+def prepare(plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array, Array], Array | None] | None:
+    """Return softmax or log_softmax with all but the arrays settled; they may have any strides."""
+    x, _, temperature, softcap, given = operands
+    native = x.dtype.isnative and (given is None or given.dtype.isnative)
+    if is_long(plan) or plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype or not native:
         return None
-    operation = softmax if plan.op == "softmax" else log_softmax
     kernel, arguments = _normalizing(plan, False, temperature, softcap)
     shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
     empty, crew, (across, log, options, heat, cap, undefined) = np.empty, CREW, arguments
 
-    def call(x: Array) -> Array:
-        out = empty(shape, dtype)
+    def call(x: Array, out: Array) -> Array | None:
+        if out is None:
+            out = empty(shape, dtype)
         parts = 1 if nbytes < SERIAL else parts_for(nbytes)
         if kernel(x, None, out, axis, across, log, options, heat, cap, undefined, parts, crew.address) == OK:
             return out
-        return operation(plan, x, None, temperature, softcap, None)
+        return None
 
     return call
 
