@@ -17,7 +17,7 @@ import numpy as np
 from logitx import _arguments
 from logitx._arguments.labels import Labels, dress
 from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
-from logitx._typing import Array, Backend, LossParts, Plan, Prepares
+from logitx._typing import Array, Backend, LossParts, Plan, Prepared, Prepares
 from logitx.backends import BACKENDS, BackendRow
 
 
@@ -111,45 +111,53 @@ def which(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -
     return Choice(name, why, tuple(declined))
 
 
-def at_once(
-    op: str, x: Array, axis: Any, temperature: Any, softcap: Any, empty: Any, dtype: Any, out: Any
-) -> Array | None:
-    """Run a call of which one look-up can tell all that is to be checked and chosen; return None for any other.
+def at_once(op: str, x: Array, out: Array, *options: Any) -> Array | None:
+    """Run softmax, log_softmax or logsumexp if one look-up tells all there is to check and choose; else return None.
 
     The kernel takes 0.4 us for a softmax of ten numbers, the way through checks, plan and choice 3 us.
     """
     if type(x) is not np.ndarray:
         return None
-    given = None
     if out is not None:
         plain = type(out) is np.ndarray and out.shape == x.shape and out.flags.writeable
         if not plain or (out is not x and np.may_share_memory(out, x)):
             return None
-        given = out.dtype
+    return _at_once(op, x, out, options)
+
+
+def loss_at_once(op: str, logits: Array, targets: Array, *options: Any) -> Any:
+    """Run cross_entropy or cross_entropy_value_and_grad in the same way."""
+    if type(logits) is not np.ndarray or type(targets) is not np.ndarray:
+        return None
+    return _at_once(op, logits, targets, options)
+
+
+def _at_once(op: str, x: Array, y: Array, options: tuple[Any, ...]) -> Any:
+    other = None if y is None else (y.shape, y.dtype)
     try:
-        call = _prepared(op, x.shape, x.dtype, axis, temperature, softcap, empty, dtype, given, _forced.get())
+        call = _prepared(op, (x.shape, x.dtype), other, options, _forced.get())
     except TypeError:  # an option that is an array cannot be looked up
         return None
-    return None if call is None else call(x, out)
+    return None if call is None else call(x, y)
+
+
+_SETTLED = (type(None), bool, int, float, str, type, tuple, np.generic, np.dtype)  # what an option is as a key
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
 def _prepared(
-    op: str,
-    shape: tuple[int, ...],
-    dtype: Any,
-    axis: Any,
-    temperature: Any,
-    softcap: Any,
-    empty: Any,
-    requested: Any,
-    given: Any,
-    forced: str | None,
-) -> Callable[[Array, Array], Array | None] | None:
+    op: str, first: tuple[Any, ...], second: tuple[Any, ...] | None, options: tuple[Any, ...], forced: str | None
+) -> Prepared | None:
+    if not all(isinstance(option, _SETTLED) for option in options):
+        return None
     try:
-        example = np.empty(shape, dtype)
-        out = None if given is None else np.empty(shape, given)
-        plan, operands, *_ = _arguments.over_axis(op, example, axis, None, temperature, softcap, empty, requested, out)
+        x, y = np.empty(*first), None if second is None else np.empty(*second)
+        if op in ("softmax", "log_softmax"):
+            plan, operands, *_ = _arguments.over_axis(*(op, x, *options, y))
+        elif op == "logsumexp":
+            plan, operands, *_ = _arguments.logsumexp(*(x, *options, y))
+        else:
+            plan, operands, *_ = _arguments.cross_entropy(*(op, x, y, *options))
     except (TypeError, ValueError, MemoryError):
         return None  # the ordinary way says what is wrong
     backend = choose(plan, operands)
@@ -307,7 +315,9 @@ def _run_in_graph(run: Callable[..., Any]) -> Callable[..., Any]:
 
 # Dynamo reads what is named here instead of the function: `run(*check(...))` becomes one node of its graph, that does
 # both. Nobody else looks at this name, so that it costs an ordinary call nothing.
-at_once._torchdynamo_inline = lambda *_: None  # type: ignore[attr-defined]
+SHORTCUTS: tuple[Callable[..., Any], ...] = (at_once, loss_at_once)
+for _shortcut in SHORTCUTS:
+    _shortcut._torchdynamo_inline = lambda *_: None  # type: ignore[attr-defined]
 for _check in CHECKS:
     _check._torchdynamo_inline = _check_later(_check)  # type: ignore[attr-defined]
 for _run in RUNS:

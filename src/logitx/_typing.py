@@ -89,14 +89,18 @@ class LabelError(ValueError):
         return ValueError, (str(self),)
 
 
+Prepared = Callable[[Array, Array], Any]
+
+
 @runtime_checkable
 class Prepares(Protocol):
     """What a backend may define beside its operations."""
 
-    def prepare(self, plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array, Array], Array | None] | None:
-        """Return a function of (x, out) that repeats this call on others of their shapes and dtypes, or None.
+    def prepare(self, plan: Plan, operands: tuple[Any, ...]) -> Prepared | None:
+        """Return a function of two arrays that repeats this call on others of their shapes and dtypes, or None.
 
-        `out` may be None. The function returns None for arrays in whose memory it cannot work, and has written nothing.
+        The arrays are (x, out), where `out` may be None, or (logits, targets). The function returns what the user gets;
+        None where the ordinary way has to take over, and has written nothing then but to `out`.
         """
 
 

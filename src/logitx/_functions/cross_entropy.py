@@ -107,6 +107,12 @@ def cross_entropy(
     >>> print(lx.cross_entropy(logits, [0, -100], label_smoothing=0.1, reduction="none").round(4))
     [0.5076 0.    ]
     """
+    done = _dispatch.loss_at_once(
+        "cross_entropy", logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
+        z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
+    )  # fmt: skip
+    if done is not None:
+        return done
     return _dispatch.run(
         *_arguments.cross_entropy(
             "cross_entropy", logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss,
@@ -188,6 +194,12 @@ def cross_entropy_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.4076 [[-0.3348  0.2447  0.09  ]]
     """
+    done = _dispatch.loss_at_once(
+        "cross_entropy_value_and_grad", logits, targets, axis, class_weight, sample_weight, ignore_index,
+        label_smoothing, z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
+    )  # fmt: skip
+    if done is not None:
+        return done
     return _dispatch.run(
         *_arguments.cross_entropy(
             "cross_entropy_value_and_grad", logits, targets, axis, class_weight, sample_weight, ignore_index,

@@ -80,10 +80,9 @@ def softmax(
     >>> print(lx.softmax(np.array([1.0, 2.0, np.nan]), where=np.array([True, True, False])).round(4))
     [0.2689 0.7311 0.    ]
     """
-    if where is None:
-        done = _dispatch.at_once("softmax", x, axis, temperature, softcap, empty, dtype, out)
-        if done is not None:
-            return done
+    done = _dispatch.at_once("softmax", x, out, axis, where, temperature, softcap, empty, dtype)
+    if done is not None:
+        return done
     return _dispatch.run_into(*_arguments.over_axis("softmax", x, axis, where, temperature, softcap, empty, dtype, out))
 
 
@@ -155,10 +154,9 @@ def log_softmax(
     >>> print(lx.log_softmax(np.array([40.0, 0.0])))
     [-4.24835426e-18 -4.00000000e+01]
     """
-    if where is None:
-        done = _dispatch.at_once("log_softmax", x, axis, temperature, softcap, empty, dtype, out)
-        if done is not None:
-            return done
+    done = _dispatch.at_once("log_softmax", x, out, axis, where, temperature, softcap, empty, dtype)
+    if done is not None:
+        return done
     return _dispatch.run_into(
         *_arguments.over_axis("log_softmax", x, axis, where, temperature, softcap, empty, dtype, out)
     )
@@ -234,6 +232,10 @@ def logsumexp(
     >>> print(value.round(4), sign)
     1.5413 -1.0
     """
+    if out is None:
+        done = _dispatch.at_once("logsumexp", x, None, axis, b, where, keepdims, return_sign, dtype)
+        if done is not None:
+            return done
     return _dispatch.run_reduction_into(*_arguments.logsumexp(x, axis, b, where, keepdims, return_sign, dtype, out))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays import FAMILIES, dtype_name, namespace_dtype
-from logitx._typing import Array, Plan, Scalar
+from logitx._typing import Array, Plan, Prepared, Scalar
 from logitx.backends.numba import _kernels, _linear, _losses
 from logitx.backends.numba._accepts import accepts
 from logitx.backends.numba._blocks import is_across, is_long
@@ -52,11 +52,19 @@ __all__ = [
 ]
 
 
-def prepare(plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array, Array], Array | None] | None:
-    """Return softmax or log_softmax with all but the arrays settled; they may have any strides."""
-    x, _, temperature, softcap, given = operands
-    native = x.dtype.isnative and (given is None or given.dtype.isnative)
-    if is_long(plan) or plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype or not native:
+def prepare(plan: Plan, operands: tuple[Any, ...]) -> Prepared | None:
+    """Return softmax, log_softmax, logsumexp or a loss with all but the arrays settled; these may have any strides."""
+    x = operands[0]
+    as_it_lies = stored(plan.dtype, plan.compute) == plan.dtype and x.dtype.isnative and not plan.layout.folds
+    if is_long(plan) or not as_it_lies:
+        return None
+    return _PREPARE.get(plan.op, _losses.prepare)(plan, *operands)
+
+
+def _prepare_normalizing(
+    plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, given: Array
+) -> Prepared | None:
+    if where is not None or (given is not None and not given.dtype.isnative):
         return None
     kernel, arguments = _normalizing(plan, False, temperature, softcap)
     shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
@@ -71,6 +79,30 @@ def prepare(plan: Plan, operands: tuple[Any, ...]) -> Callable[[Array, Array], A
         return None
 
     return call
+
+
+def _prepare_reducing(plan: Plan, x: Array, b: Array, where: Array, _out: None) -> Prepared | None:
+    if b is not None or where is not None or plan.return_sign:
+        return None
+    across, shape = is_across(plan), plan.layout.kept if plan.keepdims else plan.layout.rows
+    kernel = _kernels.reduce(across, None, plan.dtype, plan.compute, plan.result)
+    dtype, axis, nbytes, empty, crew = namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes, np.empty, CREW
+
+    def call(x: Array, _out: None) -> Array | None:
+        value = empty(shape, dtype)
+        parts = 1 if nbytes < SERIAL else parts_for(nbytes)
+        if kernel(x, None, None, value, None, None, axis, across, None, parts, crew.address) == OK:
+            return value[()]
+        return None
+
+    return call
+
+
+_PREPARE: dict[str, Callable[..., Prepared | None]] = {
+    "softmax": _prepare_normalizing,
+    "log_softmax": _prepare_normalizing,
+    "logsumexp": _prepare_reducing,
+}
 
 
 def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, dtype_name
-from logitx._typing import Array, LabelError, Plan, Scalar
+from logitx._arrays import FAMILIES, dtype_name, namespace_dtype
+from logitx._typing import Array, LabelError, Plan, Prepared, Scalar
 from logitx.backends.numba import _kernels
 from logitx.backends.numba._blocks import is_across, is_long
 from logitx.backends.numba._loss import MEAN, NONE, SUM
-from logitx.backends.numba._threads import CREW, parts_for
+from logitx.backends.numba._memory import OK
+from logitx.backends.numba._threads import CREW, SERIAL, parts_for
 from logitx.backends.numba._views import (
     CLASSES,
     HELD,
@@ -100,6 +101,47 @@ def loss(
         ids: NdArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
         raise LabelError(plan, bad, int(ids.flat[bad]))
     return written
+
+
+def prepare(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> Prepared | None:
+    """Return the loss of class ids, alone or with its gradient, with all but the arrays settled."""
+    arrays = class_weight, sample_weight, label_smoothing, where
+    if not plan.hard or plan.return_parts or any(one is not None for one in arrays):
+        return None
+    compute, backward = plan.compute, plan.op == "cross_entropy_value_and_grad"
+    cap, heat = per_row(plan, softcap, compute), per_row(plan, temperature, "float64")
+    ways = is_across(plan), known(backward), known(cap is not None or heat is not None)
+    kernel = _kernels.hard(*ways, plan.dtype, compute, plan.result, plan.loss)
+    ignore = plan.ignore_index is not None, plan.ignore_index or 0
+    undefined, reduction = np.nan if plan.empty == "nan" else 0.0, _REDUCTIONS[plan.reduction]
+    settled = plan.layout.axis, *ways, *ignore, 0.0 if z_loss is None else z_loss, cap, heat, undefined, reduction
+    rows = plan.layout.rows if plan.reduction == "none" else ()
+    shape, dtype, loss_dtype = plan.layout.given, namespace_dtype(np, plan.result), HELD[plan.loss]
+    nbytes, ids_dtype, empty, crew = logits.nbytes, HELD["int64"], np.empty, CREW
+
+    def call(x: Array, ids: Array) -> Any:
+        if ids.dtype != ids_dtype or not ids.flags.c_contiguous:
+            ids = np.ascontiguousarray(ids, ids_dtype)
+        loss = empty(rows, loss_dtype)
+        gradient = empty(shape, dtype) if backward else None
+        parts = 1 if nbytes < SERIAL else parts_for(nbytes)
+        bad = kernel(x, ids, None, None, None, gradient, loss, None, None, *settled, parts, crew.address)
+        if bad != OK:  # a label out of range, say
+            return None
+        return (loss[()], gradient) if backward else loss[()]
+
+    return call
 
 
 def _blank(plan: Plan, wanted: Wanted) -> Written:
