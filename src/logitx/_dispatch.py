@@ -116,10 +116,8 @@ def at_once(op: str, x: Array, out: Array, *options: Any) -> Array | None:
 
     The kernel takes 0.4 us for a softmax of ten numbers, the way through checks, plan and choice 3 us.
     """
-    if type(x) is not np.ndarray:
-        return None
     if out is not None:
-        plain = type(out) is np.ndarray and out.shape == x.shape and out.flags.writeable
+        plain = type(x) is type(out) is np.ndarray and out.shape == x.shape and out.flags.writeable
         if not plain or (out is not x and np.may_share_memory(out, x)):
             return None
     return _at_once(op, x, out, options)
@@ -127,18 +125,27 @@ def at_once(op: str, x: Array, out: Array, *options: Any) -> Array | None:
 
 def loss_at_once(op: str, logits: Array, targets: Array, *options: Any) -> Any:
     """Run cross_entropy or cross_entropy_value_and_grad in the same way."""
-    if type(logits) is not np.ndarray or type(targets) is not np.ndarray:
-        return None
-    return _at_once(op, logits, targets, options)
+    return _at_once(op, logits, targets, options) if type(logits) is type(targets) else None
 
 
 def _at_once(op: str, x: Array, y: Array, options: tuple[Any, ...]) -> Any:
+    cls = type(x)
+    if cls is not np.ndarray:
+        source = _source(cls)
+        if source is None or not source.bare(x):
+            return None
     other = None if y is None else (y.shape, y.dtype)
     try:
-        call = _prepared(op, (x.shape, x.dtype), other, options, _forced.get())
+        call = _prepared(op, cls, (x.shape, x.dtype), other, options, _forced.get())
     except TypeError:  # an option that is an array cannot be looked up
         return None
     return None if call is None else call(x, y)
+
+
+@functools.lru_cache(maxsize=64)
+def _source(cls: Any) -> Any:
+    family = next((family for family in FAMILIES.values() if family.recognizes(cls)), None)
+    return None if family is None else family.settles(cls)
 
 
 _SETTLED = (type(None), bool, int, float, str, type, tuple, np.generic, np.dtype)  # what an option is as a key
@@ -146,12 +153,18 @@ _SETTLED = (type(None), bool, int, float, str, type, tuple, np.generic, np.dtype
 
 @functools.lru_cache(maxsize=1024, typed=True)
 def _prepared(
-    op: str, first: tuple[Any, ...], second: tuple[Any, ...] | None, options: tuple[Any, ...], forced: str | None
+    op: str,
+    cls: Any,
+    first: tuple[Any, ...],
+    second: tuple[Any, ...] | None,
+    options: tuple[Any, ...],
+    forced: str | None,
 ) -> Prepared | None:
     if not all(isinstance(option, _SETTLED) for option in options):
         return None
+    example = np.empty if cls is np.ndarray else _source(cls).example
     try:
-        x, y = np.empty(*first), None if second is None else np.empty(*second)
+        x, y = example(*first), None if second is None else example(*second)
         if op in ("softmax", "log_softmax"):
             plan, operands, *_ = _arguments.over_axis(*(op, x, *options, y))
         elif op == "logsumexp":

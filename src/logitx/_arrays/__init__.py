@@ -39,6 +39,8 @@ class Family:
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
     alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
+    # The module with `bare`, `memory` and `example` for arrays of a class, if calls on these may be settled beforehand
+    settles: Callable[[type], Any] = lambda _: None
     # out = a @ b, or with the last argument out += a @ b, of NumPy matrices, as fast as the family can
     multiply: Callable[[NdArray, NdArray, NdArray, bool], None] | None = None
 
@@ -111,6 +113,12 @@ def _numpy_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
 def _is_torch(cls: type) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and issubclass(cls, torch.Tensor)
+
+
+def _torch_settles(cls: type) -> Any:
+    import logitx._arrays.torch as tensors
+
+    return tensors if cls is sys.modules["torch"].Tensor else None
 
 
 def _torch_namespace(_: Array) -> Any:
@@ -277,6 +285,7 @@ FAMILIES: dict[str, Family] = {
             differentiated=_torch_differentiated,
             to_numpy=_torch_view,
             from_numpy=_torch_back,
+            settles=_torch_settles,
             multiply=_torch_multiply,
         ),
         Family(

@@ -54,11 +54,31 @@ __all__ = [
 
 def prepare(plan: Plan, operands: tuple[Any, ...]) -> Prepared | None:
     """Return softmax, log_softmax, logsumexp or a loss with all but the arrays settled; these may have any strides."""
-    x = operands[0]
-    as_it_lies = stored(plan.dtype, plan.compute) == plan.dtype and x.dtype.isnative and not plan.layout.folds
-    if is_long(plan) or not as_it_lies:
+    family, x = FAMILIES[plan.family], operands[0]
+    source = family.settles(type(x))
+    if is_long(plan) or plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype:
         return None
-    return _PREPARE.get(plan.op, _losses.prepare)(plan, *operands)
+    if source is None:
+        return _PREPARE.get(plan.op, _losses.prepare)(plan, *operands) if x.dtype.isnative else None
+    if "bfloat16" in (plan.dtype, plan.result):
+        return None  # NumPy arrays of it are another library's
+    inside = _PREPARE.get(plan.op, _losses.prepare)(plan, source.memory(x), *operands[1:])
+    return None if inside is None else _around(inside, source.memory, family.from_numpy)
+
+
+def _around(inside: Prepared, memory: Callable[[Array], Array], back: Any) -> Prepared:
+    """Return a settled call on NumPy arrays as one on arrays of a family that shows its memory."""
+
+    def call(x: Array, y: Array) -> Any:
+        try:
+            found = inside(memory(x), None if y is None else memory(y))
+        except (RuntimeError, TypeError):  # a tensor that requires grad, say, or lies elsewhere
+            return None
+        if type(found) is tuple:
+            return tuple([back(one, "") for one in found])
+        return None if found is None else back(found, "")
+
+    return call
 
 
 def _prepare_normalizing(
@@ -87,12 +107,13 @@ def _prepare_reducing(plan: Plan, x: Array, b: Array, where: Array, _out: None) 
     across, shape = is_across(plan), plan.layout.kept if plan.keepdims else plan.layout.rows
     kernel = _kernels.reduce(across, None, plan.dtype, plan.compute, plan.result)
     dtype, axis, nbytes, empty, crew = namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes, np.empty, CREW
+    scalar = FAMILIES[plan.family].scalar
 
     def call(x: Array, _out: None) -> Array | None:
         value = empty(shape, dtype)
         parts = 1 if nbytes < SERIAL else parts_for(nbytes)
         if kernel(x, None, None, value, None, None, axis, across, None, parts, crew.address) == OK:
-            return value[()]
+            return scalar(value)
         return None
 
     return call

@@ -129,6 +129,7 @@ def prepare(
     rows = plan.layout.rows if plan.reduction == "none" else ()
     shape, dtype, loss_dtype = plan.layout.given, namespace_dtype(np, plan.result), HELD[plan.loss]
     nbytes, ids_dtype, empty, crew = logits.nbytes, HELD["int64"], np.empty, CREW
+    scalar = FAMILIES[plan.family].scalar
 
     def call(x: Array, ids: Array) -> Any:
         if ids.dtype != ids_dtype or not ids.flags.c_contiguous:
@@ -139,7 +140,7 @@ def prepare(
         bad = kernel(x, ids, None, None, None, gradient, loss, None, None, *settled, parts, crew.address)
         if bad != OK:  # a label out of range, say
             return None
-        return (loss[()], gradient) if backward else loss[()]
+        return (scalar(loss), gradient) if backward else scalar(loss)
 
     return call
 
