@@ -129,7 +129,7 @@ def loss_at_once(op: str, logits: Array, targets: Array, *options: Any) -> Any:
 
 
 def _at_once(op: str, x: Array, y: Array, options: tuple[Any, ...]) -> Any:
-    cls = type(x)
+    cls: Any = type(x)
     if cls is not np.ndarray:
         source = _source(cls)
         if source is None or not source.bare(x):

@@ -12,12 +12,13 @@ _modes = torch._C._len_torch_dispatch_stack
 _recorded = torch._C._get_tracing_state
 
 
-def bare(_: Any) -> bool:
-    """Tell whether tensors are but the memory they hold: nothing transforms, traces or records what is done to them.
+def bare(x: Any) -> bool:
+    """Tell whether a tensor is but the memory it holds: nothing transforms, traces or records what is done to it.
 
-    What a tensor is itself is not asked here: one that requires grad or is no memory on the CPU refuses ``numpy()``.
+    Whether it is plain memory on the CPU is not asked: any other refuses ``numpy()``.
     """
-    return not _transformed() and not _modes() and forward_ad._current_level < 0 and _recorded() is None
+    recorded = x.requires_grad or _transformed() or _modes() or forward_ad._current_level >= 0
+    return not recorded and _recorded() is None
 
 
 def memory(x: Any) -> Any:
