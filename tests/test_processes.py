@@ -108,6 +108,32 @@ def test_forked_children_have_threads_of_their_own():
     end(start(FORK))
 
 
+WHERE = """
+import os, threading, time
+import numpy as np
+import logitx as lx
+allowed = sorted(os.sched_getaffinity(0))[:{processors}]
+os.sched_setaffinity(0, allowed)
+lx.set_num_threads(4)
+x = np.linspace(-5, 5, 1 << 20, dtype=np.float32).reshape(1024, 1024)
+right = lx.softmax(x)
+for _ in range(20):
+    time.sleep(0.002)  # long enough for the workers to fall asleep
+    np.testing.assert_array_equal(lx.softmax(x), right)
+assert os.sched_getaffinity(0) == set(allowed)
+workers = [thread.native_id for thread in threading.enumerate() if thread.name == "logitx"]
+assert len(workers) == 3
+for worker in workers:
+    assert os.sched_getaffinity(worker) <= set(allowed), worker
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are workers kept off the processor of their caller")
+@pytest.mark.parametrize("processors", [1, 2])
+def test_workers_stay_where_their_caller_may_run(processors):
+    end(start(WHERE.format(processors=processors)))
+
+
 def test_processes_at_the_same_time_do_not_wait_for_each_other():
     code = "import numpy as np, logitx as lx\nx = np.ones((400, 1000), np.float32)\nfor _ in range(300): lx.softmax(x)"
     for process in [start(code) for _ in range(4)]:
