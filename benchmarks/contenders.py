@@ -48,7 +48,7 @@ def ours() -> dict[str, Call]:
     }
 
 
-def _numpy(backend: str) -> Contender:
+def numpy_arrays(backend: str) -> Contender:
     import logitx as lx
 
     return Contender(backend, lambda array: array, np.asarray, ours(), lambda: lx.use_backend(backend))
@@ -194,4 +194,12 @@ PEERS = {"jax": "JAX", "torch": "PyTorch", "generic": "SciPy"}  # whose function
 
 def contenders() -> list[Contender]:
     """Return our backends, and the others."""
-    return [_numpy("numba"), _jax_ours(), _torch_ours(), _numpy("generic"), _scipy(), _torch(), _jax_theirs()]
+    return [
+        numpy_arrays("numba"),
+        _jax_ours(),
+        _torch_ours(),
+        numpy_arrays("generic"),
+        _scipy(),
+        _torch(),
+        _jax_theirs(),
+    ]

@@ -242,18 +242,30 @@ def _forward(
     """Reduce the rows of a panel to exponentials, which stay in the tile, and hand in their losses."""
     nans = nans_beside_infinity(tile, base, g.steps, top, across)
     rest, lost = rest_of(tile, base, g.steps, top, scale, None, ahead, across)
-    return hand_in(
-        facts, top, rest, lost, nans, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer, reports, block, row,
-        count, across,
+    return _hand_in(
+        facts, top, rest, lost, nans, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer, reports, block,
+        row, count, across,
     )  # fmt: skip
 
 
 @primitive
 def hand_in(
+    facts: Any, top: Any, rest: Any, nans: Any, scale: Any, z_loss: float, undefined: float, reduction: int, loss: Any,
+    z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int, across: Any,
+) -> Any:  # fmt: skip
+    """Write and add up the losses of rows whose sums are as good as one number can hold them."""
+    return _hand_in(
+        facts, top, rest, spread(rest, 0.0), nans, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer,
+        reports, block, row, count, across,
+    )  # fmt: skip
+
+
+@primitive
+def _hand_in(
     facts: Any, top: Any, rest: Any, lost: Any, nans: Any, scale: Any, z_loss: float, undefined: float, reduction: int,
     loss: Any, z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int, across: Any,
 ) -> Any:  # fmt: skip
-    """Write and add up the losses of rows that have been reduced."""
+    """Write and add up the losses of rows that have been reduced, to rest + lost."""
     log_sum = log1p(rest, lost)
     reduced = Row(top, rest, lost, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))

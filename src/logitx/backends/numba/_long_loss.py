@@ -9,7 +9,7 @@ import numpy as np
 from logitx.backends.numba._blocks import geometry_of
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._cross_entropy import LOGIT, SHARE, Labels, count_labels, hand_in, slopes_of, write_label
-from logitx.backends.numba._lanes import lane, spread, width
+from logitx.backends.numba._lanes import lane, width
 from logitx.backends.numba._long import FACTS, pieces_of, reduce_row, unscaled, write_row
 from logitx.backends.numba._loss import MEAN, blank_reports, entry, label_of, report_bad, settle_all
 from logitx.backends.numba._memory import FAILED, UNFIT, entries, rows
@@ -48,7 +48,7 @@ def hard_long(
             _know_label(logits, g, targets, room, reports, row)
             fine, top, rest, nans = reduce_row(logits, row, facts, number, parts, crew)
             reduced = hand_in(
-                room, top, rest, spread(rest, 0.0), nans, unscaled(top), z_loss, undefined, reduction, losses, z_parts, normalizers,
+                room, top, rest, nans, unscaled(top), z_loss, undefined, reduction, losses, z_parts, normalizers,
                 reports, row, row, 1, True,
             )  # fmt: skip
             if fine and backward is not None:

@@ -173,9 +173,7 @@ def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ah
 @primitive
 def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
-    if raw is None:
-        high, low, tops = _terms_of_columns(tile, base, steps, top, scale, raw, ahead)
-    elif steps > FEW:
+    if raw is None or steps > FEW:
         high, low, tops = _terms_of_columns(tile, base, steps, top, scale, raw, ahead)
     else:
         high, low, tops = zero, zero, zero
