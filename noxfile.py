@@ -79,7 +79,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def tests_minimum(session: nox.Session) -> None:
-    """The suite with the oldest versions that pyproject.toml allows: of what the package needs, and of the frameworks."""
+    """The suite with the oldest versions that pyproject.toml allows, JAX and PyTorch included."""
     project = PYPROJECT["project"]
     lists = (project["dependencies"], *(project["optional-dependencies"][name] for name in ("jax", "torch")))
     oldest = [requirement.replace(">=", "==") for requirements in lists for requirement in requirements]
@@ -107,7 +107,7 @@ def accuracy(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """What takes minutes or gigabytes: every float32, more than 2**31 elements, compilations cut short again and again."""
+    """What takes minutes or gigabytes: every float32, more than 2**31 elements, compilations cut short."""
     install(session, "test-all")
     session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
 

@@ -57,7 +57,13 @@ def number(value: float | None) -> str:
         return "wrong"
     if value < 0.01:
         return f"{value:.0e}".replace("e-0", "e-") if value else "0"
-    return f"{value:.2f}" if value < 10 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}".replace("e+0", "e")
+    return (
+        f"{value:.2f}"
+        if value < 10
+        else f"{value:.0f}"
+        if value < 1e4
+        else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    )
 
 
 def over(values: list[float | None]) -> float | None:
