@@ -77,6 +77,41 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
+@nox.session
+def tests_minimum(session: nox.Session) -> None:
+    """The suite with the oldest versions that pyproject.toml allows, JAX and PyTorch included."""
+    project = PYPROJECT["project"]
+    lists = (project["dependencies"], *(project["optional-dependencies"][name] for name in ("jax", "torch")))
+    oldest = [requirement.replace(">=", "==") for requirements in lists for requirement in requirements]
+    session.install(*oldest, *nox.project.dependency_groups(PYPROJECT, "test"), "-e", ".")
+    session.run("python", "-m", "pip", "list")
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Random calls of every function on every kind of array, against the oracle, for some ten minutes."""
+    install(session, "test-all")
+    session.run(
+        "python", "-m", "pytest", *PARALLEL, "tests/test_fuzz.py", "tests/test_switching.py", "tests/test_bounds.py",
+        "-m", "slow or not slow", "--hypothesis-profile=fuzz", *session.posargs,
+    )  # fmt: skip
+
+
+@nox.session
+def accuracy(session: nox.Session) -> None:
+    """Measure errors in ulp, beside SciPy, PyTorch and JAX; write docs/accuracy. `-- --quick` writes nothing."""
+    install(session, "bench")
+    session.run("python", "benchmarks/accuracy.py", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """What takes minutes or gigabytes: every float32, more than 2**31 elements, compilations cut short."""
+    install(session, "test-all")
+    session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
+
+
 @nox.session(python=PRESENT or None)
 def tests_lite(session: nox.Session) -> None:
     """The suite with NumPy and Numba only, against the built wheel, on every supported Python that is present."""

@@ -8,6 +8,7 @@ import difflib
 import inspect
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,12 +103,24 @@ def speed() -> Iterator[str]:
     yield from recorded["summary"]
 
 
+def accuracy() -> Iterator[str]:
+    """Yield the tables of the last recorded measurement of errors."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import accuracy_report
+
+    recorded = json.loads((ROOT / "docs" / "accuracy" / "accuracy.json").read_text(encoding="utf-8"))
+    yield f"Measured on {recorded['machine']} ({recorded['versions']})."
+    yield ""
+    yield from accuracy_report.summary(recorded)
+
+
 BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "functions": functions,
     "signatures": signatures,
     "backends": backends,
     "matrix": matrix,
     "speed": speed,
+    "accuracy": accuracy,
 }
 
 

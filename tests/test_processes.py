@@ -177,3 +177,18 @@ def test_no_option_takes_memory_of_the_size_of_the_logits(name):
         [sys.executable, "-c", MEMORY.format(call=call)], capture_output=True, text=True, check=True
     ).stdout
     assert int(found) < results * 2048 * 4096 * 4 + (16 << 20)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system keeps no modes of folders")
+def test_the_cache_is_private(tmp_path):
+    code = f"import os; os.umask(0)\n{CALL.format(call=CALLS[2])}"
+    end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
+    folders = {path.parent for path in tmp_path.rglob("*.nbc")}
+    assert {(path.name, path.stat().st_mode & 0o777) for path in folders} == {("logitx", 0o700)}
+    for folder in folders:
+        folder.chmod(0o777)  # now anybody could have put something there
+        for path in folder.iterdir():
+            path.write_bytes(b"not even a pickle")
+    before = {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
+    end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert {path: path.read_bytes() for folder in folders for path in folder.iterdir()} == before

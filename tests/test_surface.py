@@ -86,7 +86,7 @@ def test_the_top_level_holds_what_it_should():
         pytest.skip("not a git checkout: what belongs here cannot be told from what was built here")
     assert {line.partition("/")[0] for line in files.stdout.splitlines()} == {
         "pyproject.toml", "src", "tests", "benchmarks", "docs", "noxfile.py", "README.md", "CHANGELOG.md",
-        "CONTRIBUTING.md", "LICENSE", ".ci", ".github", ".gitignore",
+        "CONTRIBUTING.md", "SECURITY.md", "LICENSE", ".ci", ".github", ".gitignore",
     }  # fmt: skip
 
 
@@ -113,8 +113,34 @@ def test_njit_stands_only_in_the_compile_policy():
     assert matches(r"\bnjit\(", SHIPPED) == {"src/logitx/backends/numba/_compile.py"}
 
 
+def flags_of(tree: ast.AST) -> Iterator[str]:
+    """Yield every fast-math flag that a source asks for, and every name of one in a string."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in ("fastmath", "flags"):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"\breassoc\b|\bfastmath\b", node.value)
+
+
 def test_reassoc_stands_nowhere():
-    assert matches("reassoc", SHIPPED) == set()
+    assert matches("reassoc|fastmath|set_fast_math", SHIPPED) == set()
+    flags = {name_of(path): [*flags_of(ast.parse(path.read_text(encoding="utf-8")))] for path in SHIPPED}
+    assert {name: found for name, found in flags.items() if any("flags=" not in one for one in found)} == {}
+
+
+def calls_of(tree: ast.AST) -> Iterator[str]:
+    return (ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def test_nothing_is_unpickled_evaluated_or_downloaded():
+    modules = (
+        r"^\s*(?:import|from) (?:pickle|marshal|shelve|dill|cloudpickle|urllib|http|socket|requests|ssl|subprocess)\b"
+    )
+    found = {name_of(path) for path in LIBRARY if re.search(modules, path.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert found == set()
+    never = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "np.load", "torch.load"}
+    calling = {name_of(path): never & set(calls_of(ast.parse(path.read_text("utf-8")))) for path in LIBRARY}
+    assert {name: calls for name, calls in calling.items() if calls} == {}
 
 
 def test_axis_arithmetic_stands_only_in_arguments():

@@ -14,6 +14,8 @@ import functools
 import gc
 import hashlib
 import importlib.metadata
+import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -254,7 +256,13 @@ def native(function: Function, signature: tuple[Any, ...]) -> int:
 
 
 class _Cache(caching.FunctionCache):
-    """Numba's cache on disk, keyed by all of our sources, never a reason to fail."""
+    """Numba's cache on disk, keyed by all of our sources, private to the user, never a reason to fail."""
+
+    def __init__(self, function: Function) -> None:
+        """Keep files in a folder of our own within the directory that Numba chooses; OSError without one."""
+        super().__init__(function)
+        directory: str = self._impl.locator.get_cache_path()
+        self._cache_path = _private(directory)
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         key = (*super()._index_key(sig, codegen), _fingerprint())
@@ -276,6 +284,18 @@ class _Cache(caching.FunctionCache):
             super().save_overload(sig, data)
         except Exception:  # a full disk or a directory that became read-only costs speed, not the call
             self.disable()
+
+
+def _private(directory: str) -> str:
+    """Return a folder that nobody else can write to: what is in it will run, and its index is unpickled by Numba."""
+    folder = os.path.join(directory, "logitx")  # noqa: PTH118  as Numba has it
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)  # noqa: PTH102
+    found = os.lstat(folder)  # not what a link leads to
+    mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+    if not (stat.S_ISDIR(found.st_mode) and mine):
+        raise OSError(f"{folder} is open to others")
+    return folder
 
 
 @functools.cache

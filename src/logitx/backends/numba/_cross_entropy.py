@@ -32,13 +32,13 @@ from logitx.backends.numba._rows import (
     emit,
     exponent,
     hide,
+    inverse_of_sum,
     limit_at,
     load_per_row,
     multiply,
     nans_beside_infinity,
     normalizer,
     peak,
-    reciprocal,
     rest_of,
     scale_at,
 )
@@ -241,10 +241,10 @@ def _forward(
 ) -> Any:  # fmt: skip
     """Reduce the rows of a panel to exponentials, which stay in the tile, and hand in their losses."""
     nans = nans_beside_infinity(tile, base, g.steps, top, across)
-    rest = rest_of(tile, base, g.steps, top, scale, None, ahead, across)
-    return hand_in(
-        facts, top, rest, nans, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer, reports, block, row,
-        count, across,
+    rest, lost = rest_of(tile, base, g.steps, top, scale, None, ahead, across)
+    return _hand_in(
+        facts, top, rest, lost, nans, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer, reports, block,
+        row, count, across,
     )  # fmt: skip
 
 
@@ -253,9 +253,21 @@ def hand_in(
     facts: Any, top: Any, rest: Any, nans: Any, scale: Any, z_loss: float, undefined: float, reduction: int, loss: Any,
     z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int, across: Any,
 ) -> Any:  # fmt: skip
-    """Write and add up the losses of rows that have been reduced."""
-    log_sum = log1p(rest)
-    reduced = Row(top, rest, log_sum, log_z_of(top, log_sum, scale))
+    """Write and add up the losses of rows whose sums are as good as one number can hold them."""
+    return _hand_in(
+        facts, top, rest, spread(rest, 0.0), nans, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer,
+        reports, block, row, count, across,
+    )  # fmt: skip
+
+
+@primitive
+def _hand_in(
+    facts: Any, top: Any, rest: Any, lost: Any, nans: Any, scale: Any, z_loss: float, undefined: float, reduction: int,
+    loss: Any, z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int, across: Any,
+) -> Any:  # fmt: skip
+    """Write and add up the losses of rows that have been reduced, to rest + lost."""
+    log_sum = log1p(rest, lost)
+    reduced = Row(top, rest, lost, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))
     v, _ = exponent(_known(facts, LOGIT, across), top, scale)
     weight = _known(facts, SHARE, across)
@@ -271,7 +283,7 @@ def slopes_of(facts: Any, scale: Any, row: Any, z_loss: float, factor: float, ac
     weight = _known(facts, SHARE, across)
     zero, one = spread(weight, 0.0), spread(weight, 1.0)
     quiet = (row.rest < zero) | (weight == zero)
-    high, low = reciprocal(select(quiet, one, one + row.rest))
+    high, low = inverse_of_sum(select(quiet, zero, row.rest), row.lost)
     weight = weight * spread(weight, factor) * scale.high
     pull = spread(weight, 2.0 * z_loss) * row.log_z if z_loss != 0.0 else zero
     logit = _known(facts, LOGIT, across)

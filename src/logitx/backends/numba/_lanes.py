@@ -200,15 +200,18 @@ def lane(_context: Any, value: Any, index: Any) -> Any:
     return value.dtype(value, types.int64), emit
 
 
+def _halves(builder: Any, value: Any) -> tuple[Any, Any]:
+    half = value.type.count // 2
+    undefined = ir.Constant(value.type, ir.Undefined)
+    index = ir.VectorType(ir.IntType(32), half)
+    low = builder.shuffle_vector(value, undefined, ir.Constant(index, list(range(half))))
+    return low, builder.shuffle_vector(value, undefined, ir.Constant(index, list(range(half, 2 * half))))
+
+
 def _fold(builder: Any, value: Any, combine: Any) -> Any:
     """Combine halves until one element is left: one fixed tree, the same on every machine."""
     while value.type.count > 1:
-        half = value.type.count // 2
-        undefined = ir.Constant(value.type, ir.Undefined)
-        index = ir.VectorType(ir.IntType(32), half)
-        low = builder.shuffle_vector(value, undefined, ir.Constant(index, list(range(half))))
-        high = builder.shuffle_vector(value, undefined, ir.Constant(index, list(range(half, 2 * half))))
-        value = combine(low, high)
+        value = combine(*_halves(builder, value))
     return builder.extract_element(value, ir.IntType(32)(0))
 
 
@@ -253,6 +256,25 @@ def fold_sum(_context: Any, value: Any, residue: Any) -> Any:
         return _fold(builder, builder.fadd(high, low), builder.fadd)
 
     return types.float64(value, residue), emit
+
+
+@intrinsic
+def fold_parts(_context: Any, high: Any, low: Any) -> Any:
+    """Return the sum of all lanes in two parts, a single lane each; every addition keeps what it loses."""
+    one = Lanes(high.dtype, 1)
+
+    def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        highs, lows = operands
+        while highs.type.count > 1:
+            (a, b), (c, d) = _halves(builder, highs), _halves(builder, lows)
+            highs = builder.fadd(a, b)
+            from_b = builder.fsub(highs, a)
+            from_a = builder.fsub(highs, from_b)
+            lost = builder.fadd(builder.fsub(a, from_a), builder.fsub(b, from_b))
+            lows = builder.fadd(builder.fadd(c, d), lost)
+        return context.make_tuple(builder, signature.return_type, (highs, lows))
+
+    return types.UniTuple(one, 2)(high, low), emit
 
 
 @intrinsic

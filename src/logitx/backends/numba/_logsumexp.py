@@ -86,9 +86,9 @@ def _panel(
     tile: Any, base: int, g: Any, top: Any, nans: Any, value: Any, sign: Any, row: int, count: int, ahead: Any,
     across: Any,
 ) -> None:  # fmt: skip
-    rest = rest_of(tile, base, g.steps, top, Scale(False, top, top), None, ahead, across)
+    rest, lost = rest_of(tile, base, g.steps, top, Scale(False, top, top), None, ahead, across)
     zero = spread(rest, 0.0)
-    log_z = normalizer(top, rest, nans, top + log1p(rest))
+    log_z = normalizer(top, rest, nans, top + log1p(rest, lost))
     emit(value, row, count, log_z)
     if given(sign):
         positive = select(rest < zero, zero, spread(rest, 1.0))
@@ -107,7 +107,7 @@ def _signed_panel(
         positive = _count_infinite(tile, factor, base, g, 1.0, across)
         negative = _count_infinite(tile, factor, base, g, -1.0, across)
     rest_of(tile, base, g.steps, top, Scale(False, top, top), None, ahead, across)
-    total = dot(factor, tile, base, g.steps, across)
+    total, _ = dot(factor, tile, base, g.steps, across)
     nan = spread(top, np.nan)
     certain = select(positive > zero, select(negative > zero, nan, one), select(negative > zero, zero - one, nan))
     total = select(infinite, select(nans == zero, certain, nan), total)
@@ -146,7 +146,7 @@ def reduce_long(x: Any, value: Any, axis: int, like: Any, wide: Any, parts: int,
     found, fine = rows(value), True
     for row in range(logits.outer):
         reduced, top, rest, nans = reduce_row(logits, None, row, facts, rows(like), parts, crew)
-        emit(found, row, 1, normalizer(top, rest, nans, top + log1p(rest)))
+        emit(found, row, 1, normalizer(top, rest, nans, top + log1p(rest, spread(rest, 0.0))))
         fine = fine and reduced
     release(facts)
     return OK if fine else FAILED

@@ -25,6 +25,7 @@ class Row(NamedTuple):
 
     top: Any
     rest: Any
+    lost: Any  # of rest, when it was rounded
     log_sum: Any
     log_z: Any  # log of the normalizer
 

@@ -25,6 +25,7 @@ from logitx.backends.numba._lanes import (
     cast,
     fma,
     fold_maximum,
+    fold_parts,
     fold_sum,
     lane,
     least,
@@ -41,6 +42,7 @@ from logitx.backends.numba._storage import number, read_one, write
 from logitx.backends.numba._tiles import load, place_one, store, take_one
 
 SPAN = 8  # steps that are added up without a correction
+FEW = 64  # classes of a column up to which a logarithm, where errors average out less, corrects each: 1.4 ulp, not 2.5
 
 
 class Scale(NamedTuple):
@@ -159,7 +161,7 @@ def exponent(x: Any, top: Any, scale: Any) -> Any:
 
 @primitive
 def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any, across: Any) -> Any:
-    """Return the sum of exp((x - top) / temperature) without one maximum.
+    """Return the sum of exp((x - top) / temperature) without one maximum, and what was lost in rounding it.
 
     The terms take the place of x in the tile, unless it has to stay `raw`.
     """
@@ -171,27 +173,53 @@ def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ah
 @primitive
 def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     zero, one = spread(tile, 0.0), spread(tile, 1.0)
+    if raw is None or steps > FEW:
+        high, low, tops = _terms_of_columns(tile, base, steps, top, scale, raw, ahead)
+    else:
+        high, low, tops = zero, zero, zero
+        for at in range(base, base + steps * width(tile), width(tile)):
+            e = _term_of_columns(tile, base, at, top, scale, raw, ahead)
+            is_top = e == one
+            high, low = add(high, low, select(is_top, zero, e))
+            tops = tops + select(is_top, one, zero)
+    rest, lost = add(high, low, tops - one)
+    total = rest + lost
+    return total, (rest - total) + lost
+
+
+@primitive
+def _terms_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
+    """Return the sum beside the maxima in two parts, and how many maxima there are."""
+    zero, one = spread(tile, 0.0), spread(tile, 1.0)
     high, low, tops = zero, zero, zero
     end = base + steps * width(tile)
     for start in range(base, end, SPAN * width(tile)):
         part = zero
         for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
-            v, lost = exponent(load(tile, at), top, scale)
-            e = exp(v, lost)
-            if raw is None:
-                store(tile, at, e)
+            e = _term_of_columns(tile, base, at, top, scale, raw, ahead)
             is_top = e == one
             part = part + select(is_top, zero, e)
             tops = tops + select(is_top, one, zero)
-            fetch((at - base) // width(tile), ahead)
         high, low = add(high, low, part)
-    return (tops - one) + (high + low)
+    return high, low, tops
+
+
+@primitive
+def _term_of_columns(tile: Any, base: int, at: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
+    v, lost = exponent(load(tile, at), top, scale)
+    e = exp(v, lost)
+    if raw is None:
+        store(tile, at, e)
+    fetch((at - base) // width(tile), ahead)
+    return e
 
 
 @primitive
 def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     tops, terms = terms_of(tile, base, steps, top, scale, raw, ahead)
-    return single(tile, (tops - 1.0) + terms)
+    total = (tops - 1.0) + terms
+    rest = single(tile, total)
+    return rest, single(tile, total - float(lane(rest, 0)))
 
 
 @primitive
@@ -244,17 +272,38 @@ def sum_of(tile: Any, base: int, steps: int, across: Any) -> Any:
 
 @primitive
 def dot(tile: Any, other: Any, base: int, steps: int, across: Any) -> Any:
-    """Return the sum of products with another tile; where `tile` is 0, the other has no say."""
+    """Return the sum of products with another tile in two parts; where `tile` is 0, the other has no say.
+
+    Terms of both signs may cancel: nothing of a product or a sum is dropped before the end.
+    """
     zero = spread(tile, 0.0)
     high, low = zero, zero
-    end = base + steps * width(tile)
-    for start in range(base, end, SPAN * width(tile)):
-        part = zero
-        for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
-            x = load(tile, at)
-            part = part + select(x == zero, zero, x * load(other, at))
-        high, low = add(high, low, part)
-    return folded(high, low, across)
+    for at in range(base, base + steps * width(tile), width(tile)):
+        x = load(tile, at)
+        y = select(x == zero, zero, load(other, at))
+        product = x * y
+        high, low = add(high, low + fma(x, y, zero - product), product)
+    return settled(high, low, across)
+
+
+@primitive
+def signed_sum(tile: Any, base: int, steps: int, across: Any) -> Any:
+    """Return the sum of entries of both signs, in two parts."""
+    high, low = spread(tile, 0.0), spread(tile, 0.0)
+    for at in range(base, base + steps * width(tile), width(tile)):
+        high, low = add(high, low, load(tile, at))
+    return settled(high, low, across)
+
+
+@primitive
+def settled(high: Any, low: Any, across: Any) -> Any:
+    """Return a sum in two parts, for each row, with nothing in the second that the first can hold."""
+    low = select(low == low, low, spread(low, 0.0))  # an infinite sum loses NaN, which says nothing
+    if across is not None:
+        high, low = fold_parts(high, low)
+    total = high + low
+    lost = (high - total) + low
+    return total, select(lost == lost, lost, spread(lost, 0.0))
 
 
 @primitive
@@ -289,11 +338,12 @@ def emit(target: Any, first: int, count: int, value: Any) -> None:
 
 
 @primitive
-def reciprocal(total: Any) -> Any:
-    """Return 1 / total in two parts, so that a product with it is rounded once."""
-    one = spread(total, 1.0)
+def inverse_of_sum(rest: Any, lost: Any) -> Any:
+    """Return 1 / (1 + rest + lost) in two parts, so that a product with it is rounded once."""
+    one = spread(rest, 1.0)
+    total, beside = add(one, lost, rest)
     high = one / total
-    return high, fma(spread(total, 0.0) - total, high, one) * high
+    return high, (fma(spread(rest, 0.0) - total, high, one) - beside * high) * high
 
 
 @primitive

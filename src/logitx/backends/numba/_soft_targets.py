@@ -37,13 +37,13 @@ from logitx.backends.numba._rows import (
     exponent,
     folded,
     hide,
+    inverse_of_sum,
     limit_at,
     load_per_row,
     multiply,
     nans_beside_infinity,
     normalizer,
     peak,
-    reciprocal,
     rest_of,
     scale_at,
     sum_of,
@@ -285,14 +285,14 @@ def _weigh(
 def _forward(
     tile: Any, weight: Any, base: int, g: Any, shares: Any, top: Any, scale: Any, z_loss: float, undefined: float,
     reduction: int, loss: Any, z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int,
-    ahead: Any,     across: Any,
+    ahead: Any, across: Any,
 ) -> Any:  # fmt: skip
     """Reduce the rows of a panel and hand in their losses."""
     zero = spread(tile, 0.0)
     nans = nans_beside_infinity(tile, base, g.steps, top, across)
-    rest = rest_of(tile, base, g.steps, top, scale, True, ahead, across)
-    log_sum = log1p(rest)
-    reduced = Row(top, rest, log_sum, log_z_of(top, log_sum, scale))
+    rest, lost = rest_of(tile, base, g.steps, top, scale, True, ahead, across)
+    log_sum = log1p(rest, lost)
+    reduced = Row(top, rest, lost, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))
     high, low, sum_of_logs = zero, zero, wide(tile, log_sum)
     end = base + g.steps * width(tile)
@@ -301,7 +301,7 @@ def _forward(
         for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
             w = load(weight, at)
             v, _ = exponent(load(tile, at), top, scale)
-            part = part + select(w == zero, zero, w * (sum_of_logs - v))
+            part = fma(w, select(w == zero, zero, sum_of_logs - v), part)
         high, low = add(high, low, part)
     finish_loss(
         reports, block, reduced, folded(high, low, across), shares.sample, shares.share, z_loss, undefined,
@@ -318,7 +318,7 @@ def _backward(
     zero, one, dead = spread(tile, 0.0), spread(tile, 1.0), spread(tile, -np.inf)
     none = spread(shares.share, 0.0)
     quiet = (row.rest < none) | (shares.share == none)
-    divisor = reciprocal(select(quiet, spread(none, 1.0), spread(none, 1.0) + row.rest))
+    divisor = inverse_of_sum(select(quiet, none, row.rest), row.lost)
     pulled = none
     if z_loss != 0.0:
         average = select(shares.sample == none, none, shares.share / shares.sample)
@@ -330,7 +330,7 @@ def _backward(
         wide(tile, pulled),
         wide(tile, shares.total),
     )
-    others, hushed = wide(tile, row.rest * divisor[0]), wide(tile, quiet)
+    others, hushed = wide(tile, fma(row.rest, divisor[0], row.rest * divisor[1])), wide(tile, quiet)
     for at in range(base, base + g.steps * width(tile), width(tile)):
         x, w = load(tile, at), load(weight, at)
         v, lost = exponent(x, row.top, scale)

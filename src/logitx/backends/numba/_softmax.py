@@ -15,7 +15,7 @@ from logitx.backends.numba._finish import Logarithm, Scaled
 from logitx.backends.numba._lanes import select, spread, width
 from logitx.backends.numba._long import FACTS, pieces_of, reduce_row, rewrite_row, unscaled, write_row
 from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, given, rows
-from logitx.backends.numba._rows import cap, hide, limit_at, peak, reciprocal, rest_of, scale_at
+from logitx.backends.numba._rows import cap, hide, inverse_of_sum, limit_at, peak, rest_of, scale_at
 from logitx.backends.numba._simd import log1p
 from logitx.backends.numba._tiles import after, missing, release, reserve
 
@@ -64,8 +64,8 @@ def _blocks(
             scale = scale_at(temperature, row, here, room, options, across)
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
             ahead = ahead_of_both(x, out, g, first, panel, tile, across)
-            rest = rest_of(tile, base, g.steps, top, scale, log, ahead, across)
-            finish_panel(tile, base, out, g, first, not masked, _facts(top, rest, scale, undefined, log), across)
+            rest, lost = rest_of(tile, base, g.steps, top, scale, log, ahead, across)
+            finish_panel(tile, base, out, g, first, not masked, _facts(top, rest, lost, scale, undefined, log), across)
         if options is not None and masked:
             hide(tile, mask, g.size, 0.0 if log is None else -np.inf)
             store_block(tile, out, g, first, count, across)
@@ -76,13 +76,13 @@ def _blocks(
 
 
 @primitive
-def _facts(top: Any, rest: Any, scale: Any, undefined: float, log: Any) -> Any:
-    """Return what the last pass has to know of each row."""
+def _facts(top: Any, rest: Any, lost: Any, scale: Any, undefined: float, log: Any) -> Any:
+    """Return what the last pass has to know of each row, whose sum is rest + lost."""
     nothing, answer = rest < spread(rest, 0.0), spread(rest, undefined)
     if log is not None:
-        return Logarithm(top, select(nothing, answer, log1p(rest)), scale)
-    one = spread(rest, 1.0)
-    high, low = reciprocal(select(nothing, one, one + rest))
+        return Logarithm(top, select(nothing, answer, log1p(rest, lost)), scale)
+    zero = spread(rest, 0.0)
+    high, low = inverse_of_sum(select(nothing, zero, rest), lost)
     return Scaled(select(nothing, answer, high), low)
 
 
@@ -105,11 +105,11 @@ def normalize_long(
     for row in range(logits.outer):
         if keeping is not None:
             reduced, top, rest, _ = reduce_row(logits, target, row, facts, number, parts, crew)
-            how = _facts(top, rest, unscaled(top), undefined, None)
+            how = _facts(top, rest, spread(rest, 0.0), unscaled(top), undefined, None)
             written = rewrite_row(target, row, how, facts, number, parts, crew)
         else:
             reduced, top, rest, _ = reduce_row(logits, None, row, facts, number, parts, crew)
-            how = _facts(top, rest, unscaled(top), undefined, log)
+            how = _facts(top, rest, spread(rest, 0.0), unscaled(top), undefined, log)
             written = write_row(logits, target, row, top, how, log, number, parts, crew)
         fine = fine and reduced and written
     release(facts)

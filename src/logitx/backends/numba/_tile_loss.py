@@ -156,7 +156,8 @@ def _reduce_rows(task: Any, found: Any, logits: Any, across: Any, part: int, par
         ahead = Next(following, width(panel) * itemsize(tile))
         at = i * found.outer_stride
         write(found, at + TOP * found.n_stride, top)
-        write(found, at + REST * found.n_stride, rest_of(panel, 0, steps, top, scale, True, ahead, across))
+        rest, _ = rest_of(panel, 0, steps, top, scale, True, ahead, across)
+        write(found, at + REST * found.n_stride, rest)
         if _weighted(task):
             _weigh(task, scratch, i)
             terms, total = _terms(panel, scratch.share, steps, top, scale, across)

@@ -10,9 +10,9 @@ from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._copies import load_block, store_block
 from logitx.backends.numba._crew import job, together
-from logitx.backends.numba._lanes import select, spread, wide, width
+from logitx.backends.numba._lanes import fma, select, spread, wide, width
 from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, rows
-from logitx.backends.numba._rows import dot, sum_of
+from logitx.backends.numba._rows import dot, signed_sum
 from logitx.backends.numba._simd import exp_any
 from logitx.backends.numba._tiles import after, load, missing, release, reserve, store
 
@@ -54,10 +54,12 @@ def _blocks(value: Any, cotangent: Any, out: Any, across: Any, log: bool, like: 
 @primitive
 def _panel(tile: Any, other: Any, base: int, g: Any, across: Any) -> None:
     zero = spread(tile, 0.0)
-    total = wide(tile, dot(tile, other, base, g.steps, across))
+    total, lost = dot(tile, other, base, g.steps, across)
+    high, low = wide(tile, total), wide(tile, lost)
     for at in range(base, base + g.steps * width(tile), width(tile)):
         p = load(tile, at)
-        store(tile, at, select(p == zero, zero, p * (load(other, at) - total)))
+        difference = (load(other, at) - high) - low
+        store(tile, at, select(p == zero, zero, p * difference))
 
 
 @primitive
@@ -65,8 +67,10 @@ def _log_panel(tile: Any, other: Any, base: int, g: Any, across: Any) -> None:
     zero, dead = spread(tile, 0.0), spread(tile, -np.inf)
     for at in range(base, base + g.steps * width(tile), width(tile)):
         store(other, at, select(load(tile, at) == dead, zero, load(other, at)))
-    total = wide(tile, sum_of(other, base, g.steps, across))
+    total, lost = signed_sum(other, base, g.steps, across)
+    high, low = zero - wide(tile, total), wide(tile, lost)
     for at in range(base, base + g.steps * width(tile), width(tile)):
         log_p = load(tile, at)
-        gradient = load(other, at) - exp_any(log_p) * total
+        p = exp_any(log_p)
+        gradient = fma(p, high, load(other, at)) - p * low
         store(tile, at, select(log_p == dead, zero, gradient))

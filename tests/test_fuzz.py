@@ -1,0 +1,268 @@
+"""Random calls against the oracle: any shape, axis, values and options that a call may have, shrunk where one is wrong.
+
+The ordinary session draws the same few examples every time; `nox -s fuzz` draws new ones for ten minutes. What it found
+stands in REGRESSIONS, which every target runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.array_api import make_strategies_namespace
+
+import logitx as lx
+from logitx.testing import OPS, TARGETS, Case, Op, Target
+from logitx.testing.cases import FLOATS, INTEGERS, MEMORY, Data, class_axes, data, row_shape
+from logitx.testing.ops import expected
+from logitx.testing.suite import check_case, using
+
+XPS = make_strategies_namespace(np)
+FAST = ("numpy-numba", "numpy-generic", "torch-grad")
+SLOW = ("jax-eager", "torch-vmap", "array-api-strict")  # compiled anew for every shape, or step by step
+RESERVED = HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.nested_given, HealthCheck.filter_too_much
+
+# -- strategies -------------------------------------------------------------------------------------------------------
+
+SHAPES = XPS.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6)
+USUAL = st.floats(-30, 30, width=16)
+NUMBERS = st.one_of(
+    USUAL, USUAL, USUAL, st.sampled_from([0.0, -0.0, 1e4, -1e4, np.inf, -np.inf, np.nan, 1e-40]), st.floats(width=32)
+)
+EIGHTHS = st.integers(-16, 16).map(lambda number: number / 8)
+
+
+def arrays(shape: tuple[int, ...], elements: st.SearchStrategy[Any], dtype: str) -> st.SearchStrategy[Data]:
+    """Arrays of the values of a strategy, rounded to a dtype."""
+    exact = XPS.arrays(np.float64, shape, elements=elements, fill=st.nothing())
+    return exact.map(lambda values: data(np.asarray(values), dtype))
+
+
+@st.composite
+def axes(draw: st.DrawFn, ndim: int) -> Any:
+    """An axis, several in any order, or all."""
+    kind = draw(st.sampled_from(["last", "one", "several", "all"]))
+    if kind == "several":
+        chosen = draw(st.permutations(range(ndim)))[: draw(st.integers(1, ndim))]
+        return tuple(a - ndim if draw(st.booleans()) else a for a in chosen)
+    return -1 if kind == "last" else None if kind == "all" else draw(st.integers(-ndim, ndim - 1))
+
+
+@st.composite
+def logits(draw: st.DrawFn, dtypes: tuple[str, ...], elements: st.SearchStrategy[Any] = NUMBERS) -> tuple[Data, Any]:
+    """Logits and the class axes."""
+    shape, column = draw(SHAPES), draw(st.sampled_from(dtypes))
+    axis = draw(axes(len(shape)))
+    if column == "bool":
+        return draw(arrays(shape, st.sampled_from([0.0, 1.0]), "bool")), axis
+    if column == "integer":
+        dtype = draw(st.sampled_from(INTEGERS))
+        return draw(arrays(shape, st.integers(0, 127).map(float), dtype)), axis
+    made = draw(arrays(shape, elements, column))
+    return Data(made.values, column, draw(st.sampled_from(MEMORY))), axis
+
+
+def maybe(draw: st.DrawFn, options: dict[str, Any], name: str, strategy: st.SearchStrategy[Any]) -> None:
+    """Give an option in half of the cases."""
+    if draw(st.booleans()):
+        options[name] = draw(strategy)
+
+
+def weights(shape: tuple[int, ...], dtype: str, zero: bool = True) -> st.SearchStrategy[Data]:
+    """Weights that are exact in every dtype."""
+    return arrays(shape, st.integers(0 if zero else 1, 16).map(lambda number: number / 8), dtype)
+
+
+def float_of(x: Data) -> str:
+    """The dtype of arrays beside the logits."""
+    return x.dtype if x.dtype in FLOATS else "float32"
+
+
+def scaled(draw: st.DrawFn, options: dict[str, Any], x: Data, axis: Any) -> None:
+    """Draw a mask, a temperature and a soft cap."""
+    kept = row_shape(x.values.shape, axis, keepdims=True)
+    maybe(
+        draw, options, "where", arrays(draw(st.sampled_from([x.values.shape, kept])), st.booleans().map(float), "bool")
+    )
+    for name, low, high in (("temperature", 4, 16), ("softcap", 8, 200)):
+        size = st.integers(low, high).map(lambda number: number / 8)
+        maybe(draw, options, name, st.one_of(size, arrays((), size, float_of(x)), arrays(kept, size, float_of(x))))
+
+
+def base(axis: Any) -> dict[str, Any]:
+    """The axis, where it is not the default."""
+    return {} if axis == -1 else {"axis": axis}
+
+
+@st.composite
+def softmax_cases(draw: st.DrawFn, op: Op) -> Case:
+    """Calls of softmax, log_softmax and logsumexp."""
+    x, axis = draw(logits(op.dtypes))
+    options, out = base(axis), "none"
+    if op.name == "logsumexp":
+        scaled(draw, ignored := {}, x, axis)
+        options |= {"where": ignored["where"]} if "where" in ignored else {}
+        factor = st.integers(-8, 16).map(lambda number: number / 8)
+        maybe(draw, options, "b", arrays(x.values.shape, factor, float_of(x)))
+        maybe(draw, options, "keepdims", st.just(True))
+        maybe(draw, options, "return_sign", st.just(True))
+    else:
+        scaled(draw, options, x, axis)
+        maybe(draw, options, "empty", st.just("zero"))
+        writable = x.dtype in FLOATS and x.memory != "readonly"
+        out = draw(st.sampled_from(["none", "new", "self"] if writable else ["none"]))
+    if out == "none":
+        maybe(draw, options, "dtype", st.sampled_from(["float16", "float32", "float64"]))
+    return Case("fuzz", column_of(x), (x,), options, out=out)
+
+
+def column_of(x: Data) -> str:
+    """The column of the table of cells."""
+    return "integer" if x.dtype in INTEGERS else x.dtype
+
+
+@st.composite
+def targets(draw: st.DrawFn, x: Data, axis: Any, options: dict[str, Any]) -> Data:
+    """Class ids, some of them ignored, or probabilities."""
+    rows = row_shape(x.values.shape, axis)
+    n = int(np.prod([x.values.shape[a] for a in class_axes(axis, x.values.ndim)]))
+    if draw(st.booleans()):
+        return draw(arrays(x.values.shape, st.integers(0, 8).map(lambda number: number / 8), float_of(x)))
+    ignored = options.get("ignore_index", -100)
+    ids = st.integers(0, n - 1) if ignored is None else st.one_of(st.integers(0, n - 1), st.just(ignored))
+    dtype = draw(st.sampled_from(["int64", "int32"]))
+    return draw(arrays(rows, ids.map(float), dtype))
+
+
+def weighted(draw: st.DrawFn, options: dict[str, Any], shape: tuple[int, ...], axis: Any, dtype: str) -> None:
+    """Draw class and sample weights."""
+    n = int(np.prod([shape[a] for a in class_axes(axis, len(shape))]))
+    maybe(draw, options, "class_weight", weights((n,), dtype))
+    maybe(draw, options, "sample_weight", weights(row_shape(shape, axis), dtype))
+
+
+def of_a_loss(draw: st.DrawFn, options: dict[str, Any]) -> None:
+    """Draw the options that every loss has."""
+    maybe(draw, options, "label_smoothing", st.sampled_from([0.0, 0.125, 1.0]))
+    maybe(draw, options, "z_loss", st.sampled_from([0.0, 0.0625]))
+    options["reduction"] = draw(st.sampled_from(["none", "sum", "mean"]))
+    maybe(draw, options, "empty", st.just("zero"))
+
+
+@st.composite
+def loss_cases(draw: st.DrawFn, op: Op) -> Case:
+    """Calls of the cross-entropies."""
+    x, axis = draw(logits(op.dtypes, st.one_of(NUMBERS, USUAL)))
+    options = base(axis)
+    simple = op.name == "cross_entropy_grad_hess"
+    if not simple:
+        maybe(draw, options, "ignore_index", st.sampled_from([-100, -1, 0, None]))
+        scaled(draw, options, x, axis)
+        of_a_loss(draw, options)
+        maybe(draw, options, "dtype", st.sampled_from(["float32", "float64"]))
+        maybe(draw, options, "return_parts", st.just(True))
+    aims = draw(targets(x, axis, {"ignore_index": None} if simple else options))
+    if aims.values.dtype.kind == "f":
+        options.pop("ignore_index", None)  # probabilities are not ignored
+    weighted(draw, options, x.values.shape, axis, float_of(x))
+    return Case("fuzz", column_of(x), (x, aims), options)
+
+
+@st.composite
+def layer_cases(draw: st.DrawFn, op: Op) -> Case:
+    """Calls of the cross-entropies of a linear layer; logits are exact."""
+    dtype = draw(st.sampled_from(op.dtypes))
+    rows, features = draw(XPS.array_shapes(min_dims=0, max_dims=2, max_side=4)), draw(st.integers(1, 4))
+    n = draw(st.integers(1, 9))
+    hidden, weight = draw(arrays((*rows, features), EIGHTHS, dtype)), draw(arrays((n, features), EIGHTHS, dtype))
+    x = Data(hidden.values @ weight.values.T, dtype)
+    options: dict[str, Any] = {}
+    of_a_loss(draw, options)
+    maybe(draw, options, "block_bytes", st.sampled_from([1, 40, 400]))
+    maybe(draw, options, "temperature", st.sampled_from([0.5, 2.0]))
+    maybe(draw, options, "softcap", st.sampled_from([5.0, 20.0]))
+    aims = draw(targets(x, -1, options))
+    weighted(draw, options, x.values.shape, -1, dtype)
+    args = (hidden, weight, aims)
+    if draw(st.booleans()):
+        args = (*args, draw(arrays((n,), st.one_of(EIGHTHS, st.just(-np.inf)), dtype)))
+    return Case("fuzz", dtype, args, options)
+
+
+@st.composite
+def pair_cases(draw: st.DrawFn, op: Op) -> Case:
+    """Calls of the gradients of the softmaxes, and of merge_logsumexp."""
+    if op.name == "merge_logsumexp":
+        shape, dtype = draw(SHAPES), draw(st.sampled_from(FLOATS))
+        other = draw(XPS.broadcastable_shapes(shape, max_dims=len(shape), max_side=6))
+        return Case("fuzz", dtype, (draw(arrays(shape, NUMBERS, dtype)), draw(arrays(other, NUMBERS, dtype))))
+    share = st.integers(0, 16).map(lambda number: number / 16)
+    log_share = st.one_of(st.floats(-100, 0, width=16), st.just(-np.inf))
+    x, axis = draw(logits(FLOATS, log_share if op.name.startswith("log") else share))
+    return Case("fuzz", x.dtype, (x, draw(arrays(x.values.shape, USUAL, x.dtype))), base(axis))
+
+
+def cases(op: Op) -> st.SearchStrategy[Case]:
+    """Every call of a function."""
+    if op.name in ("softmax", "log_softmax", "logsumexp"):
+        return softmax_cases(op)
+    if op.name.startswith("linear"):
+        return layer_cases(op)
+    return loss_cases(op) if op.name.startswith("cross_entropy") else pair_cases(op)
+
+
+# -- tests ------------------------------------------------------------------------------------------------------------
+
+REGRESSIONS: dict[str, list[Case]] = {}
+
+
+def run(op: Op, target: Target, case: Case) -> None:
+    """Check a case on a target, where the target has its dtypes and its shape."""
+    if target.absent(case.dtype) is not None or not target.fits(case):
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(using(target.backend))
+            check_case(op, target, case)
+        except ValueError as error:
+            if not str(error).startswith("use_backend:"):
+                raise
+            with lx.use_backend(None):
+                check_case(op, target, case)
+        finally:
+            expected.cache_clear()  # of millions of cases
+
+
+def fuzz(op: Op, target: Target) -> None:
+    reason = target.absent()
+    if reason is not None:
+        pytest.skip(reason)
+
+    @settings(suppress_health_check=RESERVED)
+    @given(cases(op))
+    def holds(case: Case) -> None:
+        run(op, target, case)
+
+    for case in REGRESSIONS.get(op.name, []):
+        holds = example(case)(holds)
+    holds()
+
+
+def rows(names: tuple[str, ...]) -> list[Any]:
+    found = [target for target in TARGETS if target.name in names]
+    return [pytest.param(op, target, id=f"{op.name}-{target.name}") for op in OPS for target in found]
+
+
+@pytest.mark.parametrize(("op", "target"), rows(FAST))
+def test_any_call_gives_what_the_oracle_says(op, target):
+    fuzz(op, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("op", "target"), rows(SLOW))
+def test_any_call_gives_what_the_oracle_says_where_calls_are_slow(op, target):
+    fuzz(op, target)
