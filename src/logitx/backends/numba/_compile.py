@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from llvmlite import binding
+from llvmlite import binding, ir
 from numba import _dynfunc
-from numba.core import caching, cgutils, codegen, compiler, typed_passes, types
+from numba.core import caching, cgutils, codegen, compiler, registry, typed_passes, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_machinery import register_pass
 from numba.extending import NativeValue, lower_builtin, models, register_model, type_callable, unbox
@@ -30,6 +30,8 @@ Function = Callable[..., Any]
 
 
 _KEPT: list[Any] = []  # dispatchers own the machine code
+_MACHINE_CODE: dict[Function, Any] = {}
+_I64 = ir.IntType(64)
 
 
 def intrinsic(function: Function) -> Function:
@@ -205,7 +207,31 @@ def kernel(function: Function, signature: tuple[Any, ...]) -> Function:
         dispatcher._cache = _Cache(function)
     made: Function = dispatcher.compile(signature)
     _KEPT.append(dispatcher)
+    (_MACHINE_CODE[made],) = dispatcher.overloads.values()
     return made
+
+
+def machine_code(made: Function) -> tuple[int, tuple[Any, ...]]:
+    """Return the address of a compiled kernel, as other machine code calls it, and the types of its arguments."""
+    compiled = _MACHINE_CODE[made]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name), compiled.signature.args
+
+
+def bound(function: int, word: int) -> int:
+    """Return the address of machine code that calls a function of two words with a second one that stays the same."""
+    context = registry.cpu_target.target_context
+    library: Any = codegen.JITCodeLibrary(context.codegen(), f"logitx_bound_{function:x}_{word:x}")
+    module = library.create_ir_module("bound")
+    kind = ir.FunctionType(_I64, [_I64])
+    entry = ir.Function(module, kind, f"logitx_bound_{function:x}_{word:x}")
+    builder = ir.IRBuilder(entry.append_basic_block())
+    target = builder.inttoptr(_I64(function), ir.FunctionType(_I64, [_I64, _I64]).as_pointer())
+    builder.ret(builder.call(target, [entry.args[0], _I64(word)]))
+    library.add_ir_module(module)
+    library.finalize()
+    _KEPT.append(library)
+    address: int = library.get_pointer_to_function(entry.name)
+    return address
 
 
 def native(function: Function, signature: tuple[Any, ...]) -> int:
@@ -224,7 +250,7 @@ class _Cache(caching.FunctionCache):
     """Numba's cache on disk, keyed by all of our sources, never a reason to fail."""
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        key = (*super()._index_key(sig, codegen), _fingerprint())
+        key = (*super()._index_key(sig, codegen), sources())
         # Files of its own for every key. Numba's are numbered: two processes that compile two kernels at once take the
         # same number, and one that reads between the two writes of another gets machine code of older sources.
         name = f"{self._impl.filename_base}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
@@ -246,7 +272,7 @@ class _Cache(caching.FunctionCache):
 
 
 @functools.cache
-def _fingerprint() -> str:
+def sources() -> str:
     """Hash what the machine code depends on besides the function, its types and the processor."""
     digest = hashlib.sha256(importlib.metadata.version("llvmlite").encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
