@@ -119,9 +119,18 @@ def _lower(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any
     return mlir.lower_fun(function, multiple_results=True)(ctx, *arrays)
 
 
+def _is_alone(context: Any) -> bool:
+    """Tell whether what is lowered sees arrays of one device only: a program of one, or a shard inside `shard_map`."""
+    axes = context.axis_context
+    manual = getattr(axes, "manual_axes", None)
+    return getattr(axes, "num_devices", 0) == 1 if manual is None else set(manual) == set(axes.mesh.axis_names)
+
+
 def _lower_on_cpu(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
-    operands = _all(present, ctx.avals_in)
-    if ctx.module_context.lowering_parameters.for_export or not is_faster(plan, operands) or missing() is not None:
+    context = ctx.module_context
+    # An export may run where these kernels are not
+    portable_only = context.lowering_parameters.for_export or not _is_alone(context) or missing() is not None
+    if portable_only or not is_faster(plan, _all(present, ctx.avals_in)):
         return _lower(ctx, *arrays, plan=plan, present=present)
     function = functools.partial(fast, plan=plan, present=present)
     return mlir.lower_fun(function, multiple_results=True)(ctx, *arrays)

@@ -22,6 +22,7 @@ from llvmlite import binding, ir
 from numba import _dynfunc
 from numba.core import caching, cgutils, codegen, compiler, registry, typed_passes, types
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.extending import NativeValue, lower_builtin, models, register_model, type_callable, unbox
 from numba.extending import intrinsic as _numba_intrinsic
@@ -227,8 +228,9 @@ def bound(function: int, word: int) -> int:
     builder = ir.IRBuilder(entry.append_basic_block())
     target = builder.inttoptr(_I64(function), ir.FunctionType(_I64, [_I64, _I64]).as_pointer())
     builder.ret(builder.call(target, [entry.args[0], _I64(word)]))
-    library.add_ir_module(module)
-    library.finalize()
+    with global_compiler_lock:
+        library.add_ir_module(module)
+        library.finalize()
     _KEPT.append(library)
     address: int = library.get_pointer_to_function(entry.name)
     return address
