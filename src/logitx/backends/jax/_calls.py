@@ -169,6 +169,20 @@ _CALLS = {
 }
 
 
+def partial(plan: Plan, x: Array, where: Array, temperature: Array) -> tuple[Array, Array]:
+    """Return the maximum of every row and the sum beside it, as `row_sums` has them."""
+    from logitx.backends.numba._blocks import is_across
+    from logitx.backends.numba._xla import Handler
+
+    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    others, (at_where, at_heat) = _packed(((where, "bool"), (temperature, compute)), 1)
+    handler = Handler("partial", (is_across(plan), _known(bool(others))), (store, compute))
+    rows = jax.ShapeDtypeStruct(plan.layout.rows, compute)
+    function = jax.ffi.ffi_call(registered(handler), (rows, rows))
+    top, rest = function(x.astype(store), *others, facts=np.asarray((plan.layout.axis, 1, 0, at_where, at_heat, 0), np.int64))
+    return top, rest
+
+
 def kernel(plan: Plan, *operands: Array) -> tuple[Array, ...]:
     """Call the handler for an operation."""
     call = _CALLS[plan.op](plan, *operands)

@@ -17,6 +17,7 @@ from jax.interpreters import batching, mlir
 
 from logitx._typing import Array, Plan
 from logitx.backends import generic
+from logitx.backends.jax import _shards
 from logitx.backends.jax._calls import CLASSES, ENTRIES, ONE, ROWS_OR_ONE, kernel, kinds, results
 from logitx.backends.jax._choice import is_faster
 from logitx.backends.jax._handlers import missing
@@ -126,15 +127,31 @@ def _is_alone(context: Any) -> bool:
     return getattr(axes, "num_devices", 0) == 1 if manual is None else set(manual) == set(axes.mesh.axis_names)
 
 
+def _is_spread(context: Any) -> bool:
+    """Tell whether what is lowered sees whole arrays, which XLA's partitioner will cut up for known devices."""
+    return getattr(context.axis_context, "device_assignment", None) is not None
+
+
 def _lower_on_cpu(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
-    context = ctx.module_context
+    context, operands = ctx.module_context, _all(present, ctx.avals_in)
     # An export may run where these kernels are not
-    portable_only = context.lowering_parameters.for_export or not _is_alone(context) or missing() is not None
-    if portable_only or not is_faster(plan, _all(present, ctx.avals_in)):
+    if context.lowering_parameters.for_export or not is_faster(plan, operands) or missing() is not None:
         return _lower(ctx, *arrays, plan=plan, present=present)
-    function = functools.partial(fast, plan=plan, present=present)
+    if _is_alone(context):
+        function = functools.partial(fast, plan=plan, present=present)
+    elif _is_spread(context) and _shards.serves(plan, operands):
+        function = _shards.sharded(plan, present)
+    else:
+        return _lower(ctx, *arrays, plan=plan, present=present)
     return mlir.lower_fun(function, multiple_results=True)(ctx, *arrays)
 
+
+try:  # without the devices XLA's partitioner is not asked, and programs on several of them run the formulas
+    from jax._src.dispatch import prim_requires_devices_during_lowering
+except ImportError:
+    pass
+else:
+    prim_requires_devices_during_lowering.add(kernel_p)
 
 mlir.register_lowering(kernel_p, _lower)
 mlir.register_lowering(kernel_p, _lower_on_cpu, platform="cpu")

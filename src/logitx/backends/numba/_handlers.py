@@ -179,6 +179,28 @@ def reduce_long(frame: int, kernel: int) -> int:
     return code_of(frame, crew, code)
 
 
+def partial(frame: int, kernel: int) -> int:
+    """Write what shards of a row are merged from."""
+    if asks(frame):
+        return answer(frame)
+    crew = words()
+    if not fits(frame):
+        return unfit(frame, crew)
+    axis, hot = fact(frame, AXIS), fact(frame, TEMPERATURE)
+    memory = allocate(room_for(frame, hot) + 8)
+    if memory == 0:
+        return no_memory(frame, crew)
+    x = entries_of(argument(frame, 0), axis, place(crew, 0))
+    top, rest = numbers_of(result(frame, 0), place(crew, 1)), numbers_of(result(frame, 1), place(crew, 2))
+    mask = entries_if(frame, fact(frame, WHERE), axis, place(crew, 3))
+    heat = widened(frame, hot, memory, place(crew, 4))
+    code = call_kernel(kernel, (
+        x, mask, top, rest, heat, absent(), CLASSES, None, None, parts_of(frame, crew), crew
+    ))  # fmt: skip
+    free(memory)
+    return code_of(frame, crew, code)
+
+
 def pull_back(frame: int, kernel: int) -> int:
     """Write the gradient by the logits, from softmax, or log_softmax as a fact tells, and the gradient by it."""
     if asks(frame):
