@@ -47,7 +47,9 @@ def x64() -> Any:
 
 
 def close(found: Any, right: Any, **tolerance: float) -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **({"rtol": 2e-4, "atol": 2e-5} | tolerance)), found, right)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **({"rtol": 2e-4, "atol": 2e-5} | tolerance)), found, right
+    )
 
 
 def handlers(function: Any, *arguments: Any) -> set[str]:
@@ -74,6 +76,15 @@ CALLED = {
 def test_programs_call_the_kernels(name: str) -> None:
     function, kinds = CALLED[name]
     assert handlers(function, jnp.asarray(X)) == kinds
+
+
+def test_which_tells_what_runs() -> None:
+    x, ids = jnp.asarray(X), jnp.asarray(LABELS)
+    assert lx.which("softmax", x).reason == "jitted JAX, on CPUs around the Numba kernels"
+    assert "formulas" in lx.which("logsumexp", x, b=x).reason
+    assert "uint32" in lx.which("cross_entropy", x, ids.astype("uint32")).reason
+    assert "empty" in lx.which("softmax", x[:0]).reason
+    assert "no kernels" in lx.which("merge_logsumexp", x, x).reason
 
 
 def test_long_rows_have_kernels_of_their_own() -> None:
@@ -175,12 +186,16 @@ def test_scan_and_checkpoint() -> None:
         return total + logs.sum()
 
     x = jnp.asarray(X)
-    right = jax.grad(lambda x: lx.cross_entropy(x, np.repeat(LABELS[:1], 6), reduction="sum") + lx.logsumexp(x).sum())(x)
+    right = jax.grad(lambda x: lx.cross_entropy(x, np.repeat(LABELS[:1], 6), reduction="sum") + lx.logsumexp(x).sum())(
+        x
+    )
     close(jax.jit(jax.grad(loss))(x), right, rtol=1e-5)
 
 
 def test_shapes_and_weak_types_without_data() -> None:
-    shape = jax.eval_shape(lambda x: lx.cross_entropy_value_and_grad(x, LABELS), jax.ShapeDtypeStruct((6, 40), "bfloat16"))
+    shape = jax.eval_shape(
+        lambda x: lx.cross_entropy_value_and_grad(x, LABELS), jax.ShapeDtypeStruct((6, 40), "bfloat16")
+    )
     assert [(one.shape, one.dtype) for one in shape] == [((), "float32"), ((6, 40), "bfloat16")]
 
 
@@ -191,7 +206,9 @@ def test_shapes_and_weak_types_without_data() -> None:
     ("axis", "dtype"),
     [(-1, "float32"), (0, "bfloat16"), *(pytest.param(*one, marks=SLOW) for one in ((0, "float32"), (-1, "float16")))],
 )
-@pytest.mark.parametrize("options", [{}, {"class_weight": True}, {"label_smoothing": 0.1}, {"ignore_index": 0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"class_weight": True}, {"label_smoothing": 0.1}, {"ignore_index": 0}], ids=str
+)
 def test_traced_ids_out_of_range_make_nan(options: dict[str, Any], dtype: str, axis: int) -> None:
     """The row's loss and gradient are NaN, that of the other rows is what the formulas give."""
     x = jnp.asarray(X.T if axis == 0 else X, dtype).at[(3, 2) if axis == 0 else (2, 3)].set(-jnp.inf)
@@ -244,7 +261,11 @@ def test_donated_and_transposed_memory() -> None:
     found = jax.jit(lambda x: lx.softmax(x), donate_argnums=0)(jnp.asarray(x))
     close(found, right, rtol=1e-6)
     close(jax.jit(lambda x: lx.softmax(x.T, 0).T)(jnp.asarray(x)), right, rtol=1e-6)
-    close(jax.jit(lambda x: lx.softmax(x[::2, ::-1]))(jnp.asarray(x)), right[::2, ::-1] / right[::2].sum(1)[:, None], rtol=1e-5)
+    close(
+        jax.jit(lambda x: lx.softmax(x[::2, ::-1]))(jnp.asarray(x)),
+        right[::2, ::-1] / right[::2].sum(1)[:, None],
+        rtol=1e-5,
+    )
 
 
 def test_float64_and_its_ids() -> None:

@@ -1,8 +1,9 @@
-"""Every operation jitted, on every device, under every transformation: the generic formulas with custom derivatives.
+"""Every operation jitted, on every device, under every transformation: kernels on CPUs, the generic formulas elsewhere.
 
-The formulas stand once, in `generic`; XLA fuses them. What is added here are derivatives in closed form: of softmax,
-log-softmax and log-sum-exp by way of the probabilities, of the cross-entropy by way of its fused gradient. Every rule
-is made of functions that have derivatives themselves, so that they hold to every order, forward and in reverse.
+What computes is one primitive (`_primitive`): the formulas, which stand once, in `generic`, and on CPUs the Numba
+kernels, called by XLA itself. What is added here are derivatives in closed form: of softmax, log-softmax and
+log-sum-exp by way of the probabilities, of the cross-entropy by way of its fused gradient. Every rule is made of
+functions that have derivatives themselves, so that they hold to every order, forward and in reverse.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from logitx._typing import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.generic.cross_entropy import refuse, sort_out
 from logitx.backends.jax import linear
+from logitx.backends.jax._calls import KINDS
+from logitx.backends.jax._choice import refusal
+from logitx.backends.jax._handlers import missing
 from logitx.backends.jax._jacobians import product
 from logitx.backends.jax._primitive import run
 
@@ -30,6 +34,16 @@ _custom = functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Accept every JAX array and tracer."""
     return None
+
+
+def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
+    """Say whether XLA calls the kernels, and if not why."""
+    if plan.op not in KINDS:
+        return "jitted JAX: there are no kernels for this function"
+    if not isinstance(operands[0], jax.core.Tracer) and not FAMILIES[plan.family].readable(operands[0]):
+        return "jitted JAX with custom derivatives: the array is not on the CPU"
+    reason = missing() or refusal(plan, operands)
+    return f"jitted JAX with custom derivatives: {reason}" if reason else "jitted JAX, on CPUs around the Numba kernels"
 
 
 # -- softmax, log-softmax, log-sum-exp --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -158,7 +159,7 @@ def _loss(
     return Call(handler, (logits.astype(store), targets, *others), facts)
 
 
-_CALLS = {
+_CALLS: dict[str, Callable[..., Call]] = {
     "softmax": _normalize,
     "log_softmax": _normalize,
     "logsumexp": _reduce,
@@ -179,7 +180,9 @@ def partial(plan: Plan, x: Array, where: Array, temperature: Array) -> tuple[Arr
     handler = Handler("partial", (is_across(plan), _known(bool(others))), (store, compute))
     rows = jax.ShapeDtypeStruct(plan.layout.rows, compute)
     function = jax.ffi.ffi_call(registered(handler), (rows, rows))
-    top, rest = function(x.astype(store), *others, facts=np.asarray((plan.layout.axis, 1, 0, at_where, at_heat, 0), np.int64))
+    top, rest = function(
+        x.astype(store), *others, facts=np.asarray((plan.layout.axis, 1, 0, at_where, at_heat, 0), np.int64)
+    )
     return top, rest
 
 

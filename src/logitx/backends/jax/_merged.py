@@ -6,7 +6,7 @@ That is the maximum, the sum beside it and the logit of the label: numbers a row
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -18,8 +18,8 @@ from jax.interpreters import batching, mlir
 from logitx._typing import Array, Plan
 from logitx.backends import generic
 from logitx.backends.jax import _shards
-from logitx.backends.jax._calls import CLASSES, ENTRIES, ONE, ROWS_OR_ONE, kernel, kinds, results
-from logitx.backends.jax._choice import is_faster
+from logitx.backends.jax._calls import CLASSES, ONE, ROWS_OR_ONE, kernel, kinds, results
+from logitx.backends.jax._choice import refusal
 from logitx.backends.jax._handlers import missing
 
 kernel_p = Primitive("logitx")
@@ -135,7 +135,7 @@ def _is_spread(context: Any) -> bool:
 def _lower_on_cpu(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
     context, operands = ctx.module_context, _all(present, ctx.avals_in)
     # An export may run where these kernels are not
-    if context.lowering_parameters.for_export or not is_faster(plan, operands) or missing() is not None:
+    if context.lowering_parameters.for_export or refusal(plan, operands) is not None or missing() is not None:
         return _lower(ctx, *arrays, plan=plan, present=present)
     if _is_alone(context):
         function = functools.partial(fast, plan=plan, present=present)

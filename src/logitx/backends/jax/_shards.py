@@ -76,7 +76,11 @@ def _specs(plan: Plan, spec: tuple[Any, ...], shapes: list[Any], each: list[int]
 
 def _result_kinds(plan: Plan) -> list[int]:
     return [
-        ENTRIES if one.shape == plan.layout.shape else ROWS if plan.op == "logsumexp" or plan.reduction == "none" else ONE
+        ENTRIES
+        if one.shape == plan.layout.shape
+        else ROWS
+        if plan.op == "logsumexp" or plan.reduction == "none"
+        else ONE
         for one in results(plan)
     ]
 

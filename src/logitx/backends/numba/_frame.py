@@ -165,7 +165,7 @@ def answer(frame: int) -> int:
     poke(metadata + 8, 24)  # the size of what follows
     poke(metadata + 16, 0)
     _poke_half(metadata + 24, MAJOR if fits else -1)
-    _poke_half(metadata + 28, minor if minor < MINOR else MINOR)
+    _poke_half(metadata + 28, min(MINOR, minor))
     _poke_half(metadata + 32, 0)
     if peek(metadata) > 40:
         poke(metadata + 40, 0)
@@ -313,7 +313,10 @@ def real_at(_context: Any, buffer_dtype: Any, address: Any) -> Any:
                 low = builder.load(builder.inttoptr(operands[1], _FLOAT.as_pointer()), align=4, typ=_FLOAT)
                 low, one = builder.fpext(low, _DOUBLE), builder.block
             with otherwise:
-                high, two = builder.load(builder.inttoptr(operands[1], _DOUBLE.as_pointer()), typ=_DOUBLE), builder.block
+                high, two = (
+                    builder.load(builder.inttoptr(operands[1], _DOUBLE.as_pointer()), typ=_DOUBLE),
+                    builder.block,
+                )
         value = builder.phi(_DOUBLE)
         value.add_incoming(low, one)
         value.add_incoming(high, two)
@@ -348,12 +351,12 @@ def _error(frame: int, room: int, message: int, code: int) -> int:
 
 
 @primitive
-def unfit(frame: int, room: int) -> int:
+def unfit(frame: int, room: int) -> Any:
     """Return the error for a frame that is not what was agreed on."""
     return _error(frame, room, _UNFIT(), _INVALID)
 
 
 @primitive
-def no_memory(frame: int, room: int) -> int:
+def no_memory(frame: int, room: int) -> Any:
     """Return the error for a kernel that had no memory."""
     return _error(frame, room, _NO_MEMORY(), _EXHAUSTED)

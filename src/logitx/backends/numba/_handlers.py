@@ -105,12 +105,12 @@ def widened(frame: int, index: int, memory: int, room: int) -> Any:
 
 
 @primitive
-def code_of(frame: int, crew: int, code: int) -> int:
+def code_of(frame: int, crew: int, code: int) -> Any:
     """Return what XLA wants for the code of a kernel."""
     return 0 if code == OK else no_memory(frame, crew)
 
 
-def normalize(frame: int, kernel: int) -> int:
+def normalize(frame: int, kernel: int) -> Any:
     """Write softmax or its logarithm."""
     if asks(frame):
         return answer(frame)
@@ -133,7 +133,7 @@ def normalize(frame: int, kernel: int) -> int:
     return code_of(frame, crew, code)
 
 
-def normalize_long(frame: int, kernel: int) -> int:
+def normalize_long(frame: int, kernel: int) -> Any:
     """Write softmax or its logarithm of long rows."""
     if asks(frame):
         return answer(frame)
@@ -149,7 +149,7 @@ def normalize_long(frame: int, kernel: int) -> int:
     return code_of(frame, crew, code)
 
 
-def reduce(frame: int, kernel: int) -> int:
+def reduce(frame: int, kernel: int) -> Any:
     """Write log(sum of exp(x)) of every row."""
     if asks(frame):
         return answer(frame)
@@ -166,7 +166,7 @@ def reduce(frame: int, kernel: int) -> int:
     return code_of(frame, crew, code)
 
 
-def reduce_long(frame: int, kernel: int) -> int:
+def reduce_long(frame: int, kernel: int) -> Any:
     """Write log(sum of exp(x)) of long rows."""
     if asks(frame):
         return answer(frame)
@@ -179,7 +179,7 @@ def reduce_long(frame: int, kernel: int) -> int:
     return code_of(frame, crew, code)
 
 
-def partial(frame: int, kernel: int) -> int:
+def partial(frame: int, kernel: int) -> Any:
     """Write what shards of a row are merged from."""
     if asks(frame):
         return answer(frame)
@@ -201,7 +201,7 @@ def partial(frame: int, kernel: int) -> int:
     return code_of(frame, crew, code)
 
 
-def pull_back(frame: int, kernel: int) -> int:
+def pull_back(frame: int, kernel: int) -> Any:
     """Write the gradient by the logits, from softmax, or log_softmax as a fact tells, and the gradient by it."""
     if asks(frame):
         return answer(frame)

@@ -194,7 +194,7 @@ def _entries_if(frame: int, index: int, axis: int, room: int) -> Any:
     return blank_entries(frame, fact(frame, index), axis, room)
 
 
-def hard(frame: int, kernel: int) -> int:
+def hard(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of class ids, and its gradient where there is room for it."""
     if asks(frame):
         return answer(frame)
@@ -228,7 +228,7 @@ def hard(frame: int, kernel: int) -> int:
     return no_memory(frame, crew) if code == FAILED else 0
 
 
-def hard_long(frame: int, kernel: int) -> int:
+def hard_long(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of class ids of long rows, and its gradient where there is room for it."""
     if asks(frame):
         return answer(frame)
@@ -257,7 +257,7 @@ def hard_long(frame: int, kernel: int) -> int:
     return no_memory(frame, crew) if code == FAILED else 0
 
 
-def soft(frame: int, kernel: int) -> int:
+def soft(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of probabilities or smoothed class ids, and its gradient where there is room for it."""
     if asks(frame):
         return answer(frame)

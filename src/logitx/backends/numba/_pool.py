@@ -128,7 +128,7 @@ def _schedule(crew: int, shared: int) -> bool:
 
 
 @primitive
-def _assemble(crew: int, function: int, arguments: int, parts: int) -> int:
+def _assemble(crew: int, function: int, arguments: int, parts: int) -> Any:
     """Run every part of a job, on this thread and on those of XLA that come; return how many failed."""
     shared = allocate(8 * WORDS)
     if shared == 0:
@@ -156,7 +156,7 @@ def _assemble(crew: int, function: int, arguments: int, parts: int) -> int:
 
 
 @primitive
-def threads_of(frame: int, room: int) -> int:
+def threads_of(frame: int, room: int) -> Any:
     """Return how many threads XLA has for this call; 1 where it does not say."""
     api = api_of(frame)
     poke(room, 32)

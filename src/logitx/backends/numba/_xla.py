@@ -16,7 +16,7 @@ from logitx.backends.numba._memory import Lent
 class Kind(NamedTuple):
     """How XLA calls the kernels of one kind."""
 
-    handler: Callable[[int, int], int]
+    handler: Callable[[int, int], Any]
     kernel: Callable[..., Any]
     arguments: str  # what the handler passes: a letter an argument, as in `_letter`
 
