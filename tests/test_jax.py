@@ -324,3 +324,22 @@ def test_a_kernel_that_takes_something_else_is_not_called(monkeypatch: pytest.Mo
     monkeypatch.setitem(_xla._KINDS, "reduce", changed)
     with pytest.raises(TypeError, match="reduce: a kernel takes aaaaaaiwwii, its handler passes aaai"):
         _xla.address.__wrapped__(_xla.Handler("reduce", (True, None), ("float32", "float32", "float32")))
+
+
+def _cells() -> list[Any]:
+    from logitx.testing import OPS, TARGETS
+    from logitx.testing.suite import Cell
+    from logitx.testing.targets_jax import transformed
+
+    eager = next(target for target in TARGETS if target.name == "jax-eager")
+    ops = [op for op in OPS if not op.name.startswith("linear")]
+    return [Cell(op, target, dtype) for op in ops for target in transformed(eager) for dtype in op.dtypes]
+
+
+@SLOW
+@pytest.mark.parametrize("cell", _cells(), ids=lambda cell: cell.id)
+def test_conformance_of_transformations(cell: Any) -> None:
+    from logitx.testing import check
+
+    report = check(cell)
+    assert not report.failures, report.failures[:3]
