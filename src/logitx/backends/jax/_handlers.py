@@ -35,7 +35,7 @@ def registered(handler: Handler) -> str:
 @functools.cache
 def missing() -> str | None:
     """Return why XLA cannot call the kernels here; None where it can."""
-    if importlib.util.find_spec("numba") is None:
+    if not importlib.util.find_spec("numba"):
         return "numba is not installed"
     if sys.byteorder != "little":
         return "the low bytes of numbers come last"
