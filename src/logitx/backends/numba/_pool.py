@@ -22,7 +22,6 @@ from logitx.backends.numba._crew import (
     INSIDE,
     NEXT,
     PARTS,
-    WORDS,
     _add,
     _call_part,
     _draw,
@@ -34,6 +33,7 @@ from logitx.backends.numba._frame import CONTEXT, ERROR_DESTROY, NUM_THREADS, SC
 from logitx.backends.numba._lanes import least
 
 _I64 = ir.IntType(64)
+WORDS = 1 + max(NEXT, INSIDE, FUNCTION, ARGUMENTS, PARTS, FAILED, ASSEMBLE)  # of a crew, without workers of its own
 API, CALL = 0, 1  # words of the block that a kernel takes for its crew, beside that of _crew.ASSEMBLE
 CREW_BYTES = 8 * (WORDS + 6)  # what a handler keeps of its own frame for its crew
 HOLDERS = 8  # word of what tasks share: how many will still look at it
