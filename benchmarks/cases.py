@@ -103,6 +103,7 @@ def cells() -> list[Cell]:
                 if op in ("softmax", "log_softmax"):
                     every.append(Cell(op, shape, dtype, into=True))
     every += [Cell(op, shape, "float32", arrays="torch") for op in TORCH_OPS for shape in SHAPES]
+    every += [Cell(op, shape, "float32", arrays="jax") for op in OPS for shape in SHAPES]
     return every + [Cell(op, shape, "float32") for op in LINEAR for shape in LAYERS]
 
 
@@ -206,10 +207,12 @@ OURS = "logitx"
 COMPETITORS = (
     Competitor(OURS, ("logitx",), peers.logitx_numpy, into=True),
     Competitor(OURS, ("logitx", "torch"), peers.logitx_torch, ops=TORCH_OPS, arrays="torch"),
+    Competitor(OURS, ("logitx", "jax"), peers.logitx_jax, ops=OPS, arrays="jax"),
     Competitor("SciPy", ("scipy",), peers.scipy, ops=OPS[:3], dtypes=("float32", "float64")),
     Competitor("PyTorch", ("torch",), peers.torch),
     Competitor("PyTorch, chunked", ("torch",), peers.torch_chunked, ops=LINEAR),
     Competitor("JAX", ("jax", "optax"), peers.jax, dtypes=("float32", "float16", "bfloat16")),
+    Competitor("JAX", ("jax", "optax"), peers.jax, ops=OPS, arrays="jax"),
     Competitor("PyTorch", ("torch",), peers.torch_eager, ops=TORCH_OPS, arrays="torch"),
     Competitor("torch.compile", ("torch",), peers.torch_compiled, ops=TORCH_OPS, arrays="torch", some=True),
     Competitor("ONNX Runtime", ("onnxruntime", "onnx"), peers.onnxruntime, ops=OPS[:3], dtypes=("float32", "float64")),

@@ -171,6 +171,21 @@ def jax(cell: Cell, inputs: Inputs) -> Call:
     return lambda: jax.block_until_ready(function(logits))
 
 
+def logitx_jax(cell: Cell, inputs: Inputs) -> Call:
+    """JAX arrays in, JAX arrays out, jitted."""
+    import jax
+
+    import logitx
+
+    logits, labels, axis = jax.numpy.asarray(inputs.logits), jax.numpy.asarray(inputs.labels), inputs.axis
+    function = getattr(logitx, cell.op)
+    if cell.op.startswith("cross_entropy"):
+        loss = jax.jit(lambda x, labels: function(x, labels, axis))
+        return lambda: jax.block_until_ready(loss(logits, labels))
+    normal = jax.jit(lambda x: function(x, axis))
+    return lambda: jax.block_until_ready(normal(logits))
+
+
 def onnxruntime(cell: Cell, inputs: Inputs) -> Call:
     """ONNX Runtime, on all cores; its arena keeps the memory of results."""
     import onnx

@@ -22,6 +22,8 @@ COLORS = {
     "ONNX Runtime": "#9b86b3",
 }
 
+ARRAYS = {"torch": "torch tensors", "jax": "JAX arrays, jitted"}
+
 Row = dict[str, Any]
 
 
@@ -47,7 +49,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 def group_of(row: Row) -> str:
     """Return the line of the summary that a row counts for."""
     if row["arrays"] != "numpy":
-        return f"`{row['op']}`, {row['arrays']} tensors"
+        return f"`{row['op']}`, {ARRAYS[row['arrays']]}"
     if "softmax" in row["op"]:
         axis = "last axis" if row["axis"] == -1 else "other axes"
         return f"softmax, log_softmax, {axis}{', `out=`' if row['into'] else ''}"
@@ -79,7 +81,7 @@ def table(found: list[Row]) -> Iterator[str]:
     yield "|---" * (len(names) + 2) + "|"
     for row in found:
         cells = [milliseconds(row["seconds"][name]) if name in row["seconds"] else "" for name in names]
-        into = ", `out=`" if row["into"] else "" if row["arrays"] == "numpy" else f", {row['arrays']} tensors"
+        into = ", `out=`" if row["into"] else "" if row["arrays"] == "numpy" else f", {ARRAYS[row['arrays']]}"
         name, ratio = rival(row)
         yield f"| `{row['op']}` {row['shape']} {row['dtype']}{into} | {' | '.join(cells)} | {ratio:.2f} ({name}) |"
 

@@ -17,7 +17,7 @@ import numpy as np
 from logitx import _arguments
 from logitx._arguments.labels import Labels, dress
 from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
-from logitx._typing import Array, Backend, LossParts, Plan, Prepared, Prepares
+from logitx._typing import Array, Backend, Explains, LossParts, Plan, Prepared, Prepares
 from logitx.backends import BACKENDS, BackendRow
 
 
@@ -107,8 +107,11 @@ def which(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -
             declined.append(Declined(row.name, str(reason)))
         else:
             declined.append(Declined(row.name, f"{choice.name} comes first"))
-    name, why = ("", "no backend accepts this call") if choice is None else (choice.name, choice.summary)
-    return Choice(name, why, tuple(declined))
+    if choice is None:
+        return Choice("", "no backend accepts this call", tuple(declined))
+    backend = _load(choice)
+    why = backend.explain(plan, operands) if isinstance(backend, Explains) else choice.summary
+    return Choice(choice.name, why, tuple(declined))
 
 
 def at_once(op: str, x: Array, out: Array, *options: Any) -> Array | None:

@@ -104,6 +104,14 @@ class Prepares(Protocol):
         """
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """What a backend may define that runs more than one kind of code."""
+
+    def explain(self, plan: Plan, operands: tuple[Any, ...]) -> str:
+        """Return what would run a call that the backend accepts, and why."""
+
+
 class Backend(Protocol):
     """What a backend module defines. Each operation gets its plan and every operand, in this order; none is optional.
 

@@ -29,7 +29,7 @@ BACKENDS: tuple[BackendRow, ...] = (
         module="logitx.backends.jax",
         families=("jax",),
         requires="jax",
-        summary="jitted JAX with custom derivatives, on every device",
+        summary="jitted JAX with custom derivatives, on CPUs around the kernels",
     ),
     BackendRow(
         name="torch",

@@ -1,8 +1,9 @@
-"""Every operation jitted, on every device, under every transformation: the generic formulas with custom derivatives.
+"""Every operation jitted, on every device, under every transformation: kernels on CPUs, the generic formulas elsewhere.
 
-The formulas stand once, in `generic`; XLA fuses them. What is added here are derivatives in closed form: of softmax,
-log-softmax and log-sum-exp by way of the probabilities, of the cross-entropy by way of its fused gradient. Every rule
-is made of functions that have derivatives themselves, so that they hold to every order, forward and in reverse.
+What computes is one primitive (`_primitive`): the formulas, which stand once, in `generic`, and on CPUs the Numba
+kernels, called by XLA itself. What is added here are derivatives in closed form: of softmax, log-softmax and
+log-sum-exp by way of the probabilities, of the cross-entropy by way of its fused gradient. Every rule is made of
+functions that have derivatives themselves, so that they hold to every order, forward and in reverse.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from logitx._typing import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.generic.cross_entropy import refuse, sort_out
 from logitx.backends.jax import linear
+from logitx.backends.jax._calls import KINDS
+from logitx.backends.jax._choice import refusal
+from logitx.backends.jax._handlers import missing
+from logitx.backends.jax._jacobians import product
+from logitx.backends.jax._primitive import run
 
 _jit = functools.partial(jax.jit, static_argnums=0)
 _custom = functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -28,6 +34,16 @@ _custom = functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Accept every JAX array and tracer."""
     return None
+
+
+def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
+    """Say whether XLA calls the kernels, and if not why."""
+    if plan.op not in KINDS:
+        return "jitted JAX: there are no kernels for this function"
+    if not isinstance(operands[0], jax.core.Tracer) and not FAMILIES[plan.family].readable(operands[0]):
+        return "jitted JAX with custom derivatives: the array is not on the CPU"
+    reason = missing() or refusal(plan, operands)
+    return f"jitted JAX with custom derivatives: {reason}" if reason else "jitted JAX, on CPUs around the Numba kernels"
 
 
 # -- softmax, log-softmax, log-sum-exp --------------------------------------------------------------------------------
@@ -54,42 +70,41 @@ def _direction(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) 
 
 @_custom
 def _softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
-    return generic.softmax(plan, x, where, temperature, softcap, None)
+    (p,) = run(plan, x, where, temperature, softcap)
+    return p
 
 
 @_softmax.defjvp
 def _softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     p = _softmax(plan, *primals)
-    # The Jacobian diag(p) - p p^T is symmetric: its product with a tangent is the one with a cotangent.
-    return p, generic.softmax_vjp(plan, p, _direction(plan, primals, tangents))
+    return p, product("softmax_vjp", plan, p, _direction(plan, primals, tangents), plan.result)
 
 
 @_custom
 def _log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
-    return generic.log_softmax(plan, x, where, temperature, softcap, None)
+    (log_p,) = run(plan, x, where, temperature, softcap)
+    return log_p
 
 
 @_log_softmax.defjvp
 def _log_softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     log_p = _log_softmax(plan, *primals)
-    direction = _direction(plan, primals, tangents)
-    p = jnp.exp(log_p.astype(plan.compute))
-    mean = jnp.sum(jnp.where(p == 0.0, 0.0, p * direction), axis=plan.layout.axis, keepdims=True)
-    return log_p, jnp.where(log_p == -jnp.inf, 0.0, direction - mean).astype(log_p.dtype)
+    return log_p, product("log_softmax_jvp", plan, log_p, _direction(plan, primals, tangents), plan.result)
 
 
 @_custom
 def _logsumexp(plan: Plan, x: Array, where: Array) -> Array:
-    return generic.logsumexp(plan, x, None, where)
+    (value,) = run(plan, x, where)
+    return value
 
 
 @_logsumexp.defjvp
 def _logsumexp_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    value, sign = _logsumexp(plan, *primals)
+    value = _logsumexp(plan, *primals)
     p = _softmax(_with_zeros(plan), *primals, None, None).astype(plan.compute)
     direction = _direction(plan, (*primals, None, None), (*tangents, None, None))
     tangent = jnp.sum(p * direction, axis=plan.layout.axis)
-    return (value, sign), (tangent.astype(value.dtype), jnp.zeros_like(sign))
+    return value, tangent.astype(value.dtype)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -113,8 +128,9 @@ def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     if b is None and plan.layout.n:
-        result: tuple[Array, Array] = _logsumexp(plan, x, where)
-        return result
+        value = _logsumexp(plan, x, where)
+        known = jax.lax.stop_gradient(value)
+        return value, jnp.where(known == -jnp.inf, 0.0, jnp.where(jnp.isnan(known), known, jnp.ones_like(known)))
     return generic.logsumexp(plan, x, b, where)
 
 
@@ -123,7 +139,13 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
 
 @_custom
 def _loss(plan: Plan, logits: Array, *operands: Any) -> Array:
-    return generic.cross_entropy(plan, logits, *operands)[0]
+    return run(plan, logits, *operands)[0]
+
+
+@functools.lru_cache(maxsize=1024)
+def _as(plan: Plan, op: str, exact: bool) -> Plan:
+    """Return the plan of another operation on the same logits; an exact one does not round to the dtype of these."""
+    return dataclasses.replace(plan, op=op, result=plan.compute if exact else plan.result)
 
 
 @functools.partial(_loss.defjvp, symbolic_zeros=True)
@@ -132,7 +154,7 @@ def _loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -
     by_logits, *others = (jax.tree.leaves(tangent) for tangent in tangents)
     if not isinstance(by_logits[0], zero) and all(isinstance(leaf, zero) for leaves in others for leaf in leaves):
         # By the logits alone: the loss is linear in their tangent, with the fused gradient for factors.
-        loss, dlogits, _, _ = generic.cross_entropy_value_and_grad(plan, *primals)
+        loss, dlogits = _both(_as(plan, "cross_entropy_value_and_grad", False), *primals)
         terms = dlogits.astype(plan.compute) * tangents[0].astype(plan.compute)
         axes = plan.layout.axis if plan.reduction == "none" else None
         return loss, jnp.sum(terms, axis=axes).astype(loss.dtype)
@@ -145,6 +167,20 @@ def _loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -
     return loss, tangent
 
 
+@_custom
+def _both(plan: Plan, *operands: Any) -> tuple[Array, ...]:
+    return run(plan, *operands)
+
+
+@_both.defjvp
+def _both_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    def formulas(*operands: Any) -> tuple[Array, ...]:
+        found = generic.cross_entropy_value_and_grad(plan, *operands)
+        return found if plan.return_parts else found[:2]
+
+    return jax.jvp(formulas, primals, tangents)
+
+
 @_jit
 def _cross_entropy(plan: Plan, *operands: Any) -> tuple[Array, Array, Array]:
     if plan.return_parts:
@@ -152,7 +188,12 @@ def _cross_entropy(plan: Plan, *operands: Any) -> tuple[Array, Array, Array]:
     return _loss(plan, *operands), None, None
 
 
-_value_and_grad = _jit(generic.cross_entropy_value_and_grad)
+@_jit
+def _value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
+    loss, gradient, *parts = _both(plan, *operands)
+    return loss, gradient, *(parts or (None, None))
+
+
 _grad_hess = _jit(generic.cross_entropy_grad_hess)
 
 

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from llvmlite import binding
+from llvmlite import binding, ir
 from numba import _dynfunc
-from numba.core import caching, cgutils, codegen, compiler, typed_passes, types, untyped_passes
+from numba.core import caching, cgutils, codegen, compiler, registry, typed_passes, types, untyped_passes
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.extending import NativeValue, lower_builtin, models, register_model, type_callable, unbox
 from numba.extending import intrinsic as _numba_intrinsic
@@ -33,6 +34,8 @@ Function = Callable[..., Any]
 
 
 _KEPT: list[Any] = []  # dispatchers own the machine code
+_MACHINE_CODE: dict[Function, Any] = {}
+_I64 = ir.IntType(64)
 
 
 def intrinsic(function: Function) -> Function:
@@ -228,7 +231,32 @@ def kernel(function: Function, signature: tuple[Any, ...]) -> Function:
     with _uncollected():
         made: Function = dispatcher.compile(signature)
     _KEPT.append(dispatcher)
+    (_MACHINE_CODE[made],) = dispatcher.overloads.values()
     return made
+
+
+def machine_code(made: Function) -> tuple[int, tuple[Any, ...]]:
+    """Return the address of a compiled kernel, as other machine code calls it, and the types of its arguments."""
+    compiled = _MACHINE_CODE[made]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name), compiled.signature.args
+
+
+def bound(function: int, word: int) -> int:
+    """Return the address of machine code that calls a function of two words with a second one that stays the same."""
+    context = registry.cpu_target.target_context
+    library: Any = codegen.JITCodeLibrary(context.codegen(), f"logitx_bound_{function:x}_{word:x}")
+    module = library.create_ir_module("bound")
+    kind = ir.FunctionType(_I64, [_I64])
+    entry = ir.Function(module, kind, f"logitx_bound_{function:x}_{word:x}")
+    builder = ir.IRBuilder(entry.append_basic_block())
+    target = builder.inttoptr(_I64(function), ir.FunctionType(_I64, [_I64, _I64]).as_pointer())
+    builder.ret(builder.call(target, [entry.args[0], _I64(word)]))
+    with global_compiler_lock:
+        library.add_ir_module(module)
+        library.finalize()
+    _KEPT.append(library)
+    address: int = library.get_pointer_to_function(entry.name)
+    return address
 
 
 @contextlib.contextmanager
@@ -265,7 +293,7 @@ class _Cache(caching.FunctionCache):
         self._cache_path = _private(directory)
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        key = (*super()._index_key(sig, codegen), _fingerprint())
+        key = (*super()._index_key(sig, codegen), sources())
         # Files of its own for every key. Numba's are numbered: two processes that compile two kernels at once take the
         # same number, and one that reads between the two writes of another gets machine code of older sources.
         name = f"{self._impl.filename_base}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
@@ -299,7 +327,7 @@ def _private(directory: str) -> str:
 
 
 @functools.cache
-def _fingerprint() -> str:
+def sources() -> str:
     """Hash what the machine code depends on besides the function, its types and the processor."""
     digest = hashlib.sha256(importlib.metadata.version("llvmlite").encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):

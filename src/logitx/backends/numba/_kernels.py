@@ -7,7 +7,16 @@ from typing import Any
 
 from numba.core.types import boolean, float64, int64, none
 
-from logitx.backends.numba import _cross_entropy, _logsumexp, _long_loss, _soft_targets, _softmax, _tile_loss, _vjp
+from logitx.backends.numba import (
+    _cross_entropy,
+    _logsumexp,
+    _long_loss,
+    _partial,
+    _soft_targets,
+    _softmax,
+    _tile_loss,
+    _vjp,
+)
 from logitx.backends.numba._compile import KNOWN, Function, kernel
 from logitx.backends.numba._memory import Lent
 
@@ -38,6 +47,14 @@ def reduce(across: bool | None, options: bool | None, held: str, compute: str, r
     """Return the kernel of logsumexp."""
     number, row = Lent(compute), Lent(result)
     return _compiled(_logsumexp.reduce, Lent(held), number, _MASK, row, row, number, int64, *_way(across, options))
+
+
+@functools.cache
+def partial(across: bool | None, options: bool | None, held: str, compute: str) -> Function:
+    """Return the kernel of what shards of a row are merged from."""
+    number = Lent(compute)
+    arrays = Lent(held), _MASK, number, number, _WIDE, number
+    return _compiled(_partial.partial, *arrays, int64, *_way(across, options))
 
 
 @functools.cache

@@ -1,0 +1,50 @@
+"""The Numba kernels as targets of XLA's foreign-function interface: registered when they are first lowered to."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import jax
+
+if TYPE_CHECKING:
+    from logitx.backends.numba._xla import Handler
+
+_LOCK = threading.Lock()
+
+
+@functools.cache
+def _register(handler: Handler) -> str:
+    from logitx.backends.numba import _xla
+
+    capsule = jax.ffi.pycapsule(ctypes.c_void_p(_xla.address(handler)))
+    jax.ffi.register_ffi_target(handler.name, capsule, platform="cpu")
+    return handler.name
+
+
+def registered(handler: Handler) -> str:
+    """Return the name by which XLA knows a handler."""
+    with _LOCK:
+        return _register(handler)
+
+
+@functools.cache
+def missing() -> str | None:
+    """Return why XLA cannot call the kernels here; None where it can."""
+    if not importlib.util.find_spec("numba"):
+        return "numba is not installed"
+    if sys.byteorder != "little":
+        return "the low bytes of numbers come last"
+    if not hasattr(jax, "ffi"):
+        return f"jax {jax.__version__} has no foreign-function interface"
+    from logitx.backends.numba._xla import Handler
+
+    try:
+        registered(Handler("reduce", (True, None), ("float32", "float32", "float32")))
+    except Exception as error:  # XLA compares versions of the interface when registering
+        return f"XLA refuses the kernels: {error}"
+    return None

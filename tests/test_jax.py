@@ -1,0 +1,345 @@
+"""JAX: the kernels inside compiled programs, and every transformation of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import logitx as lx
+
+jax = pytest.importorskip("jax", reason="jax is not installed")
+pytest.importorskip("numba", reason="numba is not installed")
+jnp = jax.numpy
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((6, 40), dtype=np.float32) * 3
+IDS = RNG.integers(0, 40, 6)
+LABELS = np.where(IDS == 7, 8, IDS)
+FUNCTIONS = {
+    "softmax": (lambda x: lx.softmax(x), lambda x: jax.nn.softmax(x)),
+    "log_softmax": (lambda x: lx.log_softmax(x), lambda x: jax.nn.log_softmax(x)),
+    "logsumexp": (lambda x: lx.logsumexp(x), lambda x: jax.nn.logsumexp(x, axis=-1)),
+    "capped": (lambda x: lx.log_softmax(x, softcap=5.0, temperature=0.7), lambda x: jax.nn.log_softmax(_capped(x))),
+    "cross_entropy": (
+        lambda x: lx.cross_entropy(x, LABELS[: _rows(x)], reduction="none"),
+        lambda x: -jnp.take_along_axis(jax.nn.log_softmax(x), LABELS[: _rows(x), None], 1)[:, 0],
+    ),
+}
+
+
+def _capped(x: Any) -> Any:
+    return 5.0 * jnp.tanh(x / 5.0) / 0.7
+
+
+def _rows(x: Any) -> int:
+    return int(x.shape[0])
+
+
+def x64() -> Any:
+    return jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64()
+
+
+def close(found: Any, right: Any, **tolerance: float) -> None:
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **({"rtol": 2e-4, "atol": 2e-5} | tolerance)), found, right
+    )
+
+
+def handlers(function: Any, *arguments: Any) -> set[str]:
+    """Return the kinds of handlers that a compiled program calls."""
+    text = jax.jit(function).lower(*arguments).compile().as_text()
+    return set(re.findall(r'custom_call_target="logitx_([a-z]+(?:_[a-z]+)?)_', text))
+
+
+# -- that it is the kernels which run ---------------------------------------------------------------------------------
+
+CALLED = {
+    "softmax": (lambda x: lx.softmax(x), {"normalize"}),
+    "its gradient": (jax.grad(lambda x: (lx.softmax(x) ** 2).sum()), {"normalize", "pull_back"}),
+    "log_softmax, masked": (lambda x: lx.log_softmax(x, where=x > 0, temperature=2.0), {"normalize"}),
+    "logsumexp": (lambda x: lx.logsumexp(x, 0), {"reduce"}),
+    "cross_entropy": (lambda x: lx.cross_entropy(x, LABELS), {"hard"}),
+    "its own gradient": (jax.grad(lambda x: lx.cross_entropy(x, LABELS, z_loss=0.1)), {"hard"}),
+    "smoothed": (lambda x: lx.cross_entropy_value_and_grad(x, LABELS, label_smoothing=0.1), {"soft"}),
+    "mapped": (jax.vmap(lambda x: lx.softmax(x)), {"normalize"}),
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_programs_call_the_kernels(name: str) -> None:
+    function, kinds = CALLED[name]
+    assert handlers(function, jnp.asarray(X)) == kinds
+
+
+def test_which_tells_what_runs() -> None:
+    x, ids = jnp.asarray(X), jnp.asarray(LABELS)
+    assert lx.which("softmax", x).reason == "jitted JAX, on CPUs around the Numba kernels"
+    assert "formulas" in lx.which("logsumexp", x, b=x).reason
+    assert "uint32" in lx.which("cross_entropy", x, ids.astype("uint32")).reason
+    assert "empty" in lx.which("softmax", x[:0]).reason
+    assert "no kernels" in lx.which("merge_logsumexp", x, x).reason
+
+
+def test_long_rows_have_kernels_of_their_own() -> None:
+    x = jnp.asarray(RNG.standard_normal((2, 1 << 18), dtype=np.float32))
+    assert handlers(lambda x: lx.softmax(x), x) == {"normalize_long"}
+    close(lx.softmax(x), jax.nn.softmax(x), atol=1e-9)
+    close(lx.log_softmax(x), jax.nn.log_softmax(x))
+    close(lx.logsumexp(x), jax.nn.logsumexp(x, axis=-1))
+    ids = jnp.asarray([5, -100])
+    assert handlers(lambda x: lx.cross_entropy(x, ids), x) == {"hard_long"}
+    loss, gradient = lx.cross_entropy_value_and_grad(x, ids)
+    close(loss, -jax.nn.log_softmax(x)[0, 5])
+    close(gradient[0], jax.nn.softmax(x[0]).at[5].add(-1.0), atol=1e-9)
+    assert not gradient[1].any()
+
+
+def test_exports_are_portable() -> None:
+    from jax import export
+
+    function = jax.jit(jax.value_and_grad(lambda x: lx.cross_entropy(x, LABELS)))
+    shape = jax.ShapeDtypeStruct(X.shape, X.dtype)
+    exported = export.export(function, platforms=("cpu", "cuda"))(shape)
+    assert "custom_call @logitx" not in exported.mlir_module()
+    back = export.deserialize(exported.serialize())
+    close(back.call(jnp.asarray(X)), function(X), rtol=1e-5)
+
+
+# -- transformations --------------------------------------------------------------------------------------------------
+
+TWICE = {
+    "forward": jax.jacfwd,
+    "reverse": jax.jacrev,
+    "hessian": jax.hessian,
+    "reverse of reverse": lambda f: jax.jacrev(jax.jacrev(f)),
+    "reverse of forward": lambda f: jax.jacrev(jax.jacfwd(f)),
+}
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("way", [way if way == "hessian" else pytest.param(way, marks=SLOW) for way in TWICE])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_derivatives(name: str, way: str) -> None:
+    ours, theirs = FUNCTIONS[name]
+    x = jnp.asarray(X[:2, :7] if name != "cross_entropy" else X[:2])
+    cotangent = jnp.asarray(RNG.standard_normal(jax.eval_shape(ours, x).shape), "float32")
+    found, right = (TWICE[way](lambda x, f=f: (f(x) * cotangent).sum())(x) for f in (ours, theirs))
+    close(found, right)
+
+
+@SLOW
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "cross_entropy"])
+def test_third_order(name: str) -> None:
+    x = jnp.asarray(X[0, :5])
+    found, right = (jax.jacfwd(jax.hessian(lambda x, f=f: (f(x) ** 2).sum()))(x) for f in FUNCTIONS[name])
+    close(found, right, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"), [("softmax", 0), ("log_softmax", 2), ("logsumexp", 1), pytest.param("softmax", 1, marks=SLOW)]
+)
+def test_vmap_of_any_axis(name: str, axis: int) -> None:
+    x = jnp.asarray(RNG.standard_normal((3, 4, 5)), "float32")
+    function = getattr(lx, name)
+    found = jax.vmap(lambda x, heat: function(x * heat, 0), (axis, 0))(x, jnp.arange(1.0, 1.0 + x.shape[axis]))
+    right = [function(jnp.take(x, i, axis) * (i + 1.0), 0) for i in range(x.shape[axis])]
+    close(found, jnp.stack(right), rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_vmap_of_losses(reduction: str) -> None:
+    x, ids = jnp.asarray(X.reshape(2, 3, 40)), jnp.asarray(LABELS.reshape(2, 3))
+    weight = jnp.asarray(RNG.random((2, 3)), "float32")
+
+    def both(x: Any, ids: Any, weight: Any) -> Any:
+        return lx.cross_entropy_value_and_grad(x, ids, sample_weight=weight, reduction=reduction)
+
+    right = [both(*one) for one in zip(x, ids, weight, strict=True)]
+    close(jax.vmap(both)(x, ids, weight), jax.tree.map(lambda *one: jnp.stack(one), *right), rtol=1e-5)
+    shared = jax.vmap(lambda x: lx.cross_entropy(x, ids[0], reduction=reduction))(x)
+    close(shared, jnp.stack([lx.cross_entropy(one, ids[0], reduction=reduction) for one in x]), rtol=1e-5)
+
+
+def test_vmap_of_options() -> None:
+    x, heat = jnp.asarray(X), jnp.asarray([0.5, 1.0, 2.0])
+    found = jax.vmap(lambda heat: lx.softmax(x, temperature=heat))(heat)
+    close(found, jnp.stack([lx.softmax(x, temperature=one) for one in heat]), rtol=1e-5)
+    weight = jnp.asarray(RNG.random((3, 40)), "float32")
+    found = jax.vmap(lambda weight: lx.cross_entropy(x, LABELS, class_weight=weight, reduction="none"))(weight)
+    right = [lx.cross_entropy(x, LABELS, class_weight=one, reduction="none") for one in weight]
+    close(found, jnp.stack(right), rtol=1e-5)
+
+
+def test_scan_and_checkpoint() -> None:
+    def loss(x: Any) -> Any:
+        step = jax.checkpoint(lambda total, row: (total + lx.cross_entropy(row[None], LABELS[:1]), lx.logsumexp(row)))
+        total, logs = jax.lax.scan(step, 0.0, x)
+        return total + logs.sum()
+
+    x = jnp.asarray(X)
+    right = jax.grad(lambda x: lx.cross_entropy(x, np.repeat(LABELS[:1], 6), reduction="sum") + lx.logsumexp(x).sum())(
+        x
+    )
+    close(jax.jit(jax.grad(loss))(x), right, rtol=1e-5)
+
+
+def test_shapes_and_weak_types_without_data() -> None:
+    shape = jax.eval_shape(
+        lambda x: lx.cross_entropy_value_and_grad(x, LABELS), jax.ShapeDtypeStruct((6, 40), "bfloat16")
+    )
+    assert [(one.shape, one.dtype) for one in shape] == [((), "float32"), ((6, 40), "bfloat16")]
+
+
+# -- special values ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axis", "dtype"),
+    [(-1, "float32"), (0, "bfloat16"), *(pytest.param(*one, marks=SLOW) for one in ((0, "float32"), (-1, "float16")))],
+)
+@pytest.mark.parametrize(
+    "options", [{}, {"class_weight": True}, {"label_smoothing": 0.1}, {"ignore_index": 0}], ids=str
+)
+def test_traced_ids_out_of_range_make_nan(options: dict[str, Any], dtype: str, axis: int) -> None:
+    """The row's loss and gradient are NaN, that of the other rows is what the formulas give."""
+    x = jnp.asarray(X.T if axis == 0 else X, dtype).at[(3, 2) if axis == 0 else (2, 3)].set(-jnp.inf)
+    ids = jnp.asarray(LABELS).at[2].set(99)
+    options = {**options, "class_weight": jnp.arange(1.0, 41.0)} if "class_weight" in options else options
+    for reduction in ("none", "mean"):
+
+        def both(x: Any, ids: Any, reduction: Any = reduction) -> Any:
+            return lx.cross_entropy_value_and_grad(x, ids, axis, reduction=reduction, **options)
+
+        found = jax.jit(both)(x, ids)
+        with lx.use_backend("generic"):
+            right = jax.jit(lambda x, ids: both(x, ids))(x, ids)
+        found, right = jax.tree.map(lambda one: np.asarray(one, "float32"), (found, right))
+        close(found, right, rtol=2e-2 if dtype != "float32" else 1e-4, atol=1e-4)
+        row = found[1][:, 2] if axis == 0 else found[1][2]
+        assert row[3] == 0
+        assert np.isnan(np.delete(row, 3)).all()
+
+
+def test_no_nan_is_seen_where_there_is_none() -> None:
+    x = jnp.asarray(X).at[0, :3].set(-jnp.inf).at[1, 5].set(jnp.nan)
+    keep = ~jnp.isnan(x)
+    with jax.debug_nans(True):
+        jax.block_until_ready(lx.softmax(x, where=keep))
+        gradient = jax.grad(lambda x: lx.cross_entropy(x, np.full(6, 9), where=keep))(x)
+        assert (gradient[0, :3] == 0).all()
+        assert gradient[1, 5] == 0
+        assert jax.grad(lambda x: (lx.log_softmax(x, where=keep)[:, 9]).sum())(x)[1, 5] == 0
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0), (2, 0, 4)])
+def test_nothing_to_compute(shape: tuple[int, ...]) -> None:
+    x = jnp.zeros(shape)
+    axis = 1
+    assert jax.jit(lambda x: lx.softmax(x, axis))(x).shape == shape
+    assert lx.logsumexp(x, axis).shape == shape[:1] + shape[2:]
+    if shape[axis]:
+        loss, gradient = lx.cross_entropy_value_and_grad(x, jnp.zeros(shape[:1], int), reduction="sum")
+        assert float(loss) == 0
+        assert gradient.shape == shape
+
+
+# -- memory, dtypes, threads, processes -------------------------------------------------------------------------------
+
+
+def test_donated_and_transposed_memory() -> None:
+    x = RNG.standard_normal((300, 200), dtype=np.float32)
+    right = lx.softmax(x)
+    found = jax.jit(lambda x: lx.softmax(x), donate_argnums=0)(jnp.asarray(x))
+    close(found, right, rtol=1e-6)
+    close(jax.jit(lambda x: lx.softmax(x.T, 0).T)(jnp.asarray(x)), right, rtol=1e-6)
+    close(
+        jax.jit(lambda x: lx.softmax(x[::2, ::-1]))(jnp.asarray(x)),
+        right[::2, ::-1] / right[::2].sum(1)[:, None],
+        rtol=1e-5,
+    )
+
+
+def test_float64_and_its_ids() -> None:
+    with x64():
+        x, ids = jnp.asarray(X, "float64"), jnp.asarray(LABELS, "int64")
+        assert handlers(lambda x, ids: lx.cross_entropy(x, ids), x, ids) == {"hard"}
+        close(lx.cross_entropy(x, ids), -jax.nn.log_softmax(x)[jnp.arange(6), ids].mean(), rtol=1e-13)
+        close(lx.softmax(x, temperature=jnp.float64(0.1)), jax.nn.softmax(x / 0.1), rtol=1e-12)
+        for dtype in ("uint8", "int16", "uint32", "uint64"):
+            close(lx.cross_entropy(x, ids.astype(dtype)), lx.cross_entropy(x, ids), rtol=1e-13)
+
+
+def test_threads_give_the_bits_of_one_thread() -> None:
+    """Rows in parts of their own on XLA's threads, and many programs at once."""
+    x = jnp.asarray(RNG.standard_normal((600, 1000), dtype=np.float32))
+    ids = jnp.asarray(RNG.integers(0, 1000, 600))
+    program = jax.jit(jax.value_and_grad(lambda x, ids: lx.cross_entropy(x, ids) + lx.logsumexp(x, 0).sum()))
+    right = jax.tree.map(np.asarray, program(x, ids))
+
+    def many(_: int) -> None:
+        for _ in range(20):
+            jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, program(x, ids)), right)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(many, range(16)))
+    pieces = [jax.jit(lambda x: lx.softmax(x))(x[start : start + 20]) for start in range(0, 600, 20)]
+    np.testing.assert_array_equal(np.concatenate(pieces), jax.jit(lambda x: lx.softmax(x))(x))
+
+
+SPAWNED = """
+import multiprocessing, numpy as np
+def work(seed):
+    import jax, logitx as lx
+    x = jax.numpy.asarray(np.random.default_rng(seed).standard_normal((500, 300), dtype=np.float32))
+    np.testing.assert_allclose(jax.jit(lx.softmax)(x), jax.nn.softmax(x), rtol=1e-4, atol=1e-7)
+    return True
+if __name__ == "__main__":
+    assert work(0)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert all(pool.map(work, range(2)))
+"""
+
+
+@SLOW
+def test_spawned_children(tmp_path: Any) -> None:
+    path = tmp_path / "spawned.py"
+    path.write_text(SPAWNED)
+    run = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_a_kernel_that_takes_something_else_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    from logitx.backends.numba import _xla
+
+    changed = _xla._KINDS["reduce"]._replace(arguments="aaai")
+    monkeypatch.setitem(_xla._KINDS, "reduce", changed)
+    with pytest.raises(TypeError, match="reduce: a kernel takes aaaaaaiwwii, its handler passes aaai"):
+        _xla.address.__wrapped__(_xla.Handler("reduce", (True, None), ("float32", "float32", "float32")))
+
+
+def _cells() -> list[Any]:
+    from logitx.testing import OPS, TARGETS
+    from logitx.testing.suite import Cell
+    from logitx.testing.targets_jax import transformed
+
+    eager = next(target for target in TARGETS if target.name == "jax-eager")
+    ops = [op for op in OPS if not op.name.startswith("linear")]
+    return [Cell(op, target, dtype) for op in ops for target in transformed(eager) for dtype in op.dtypes]
+
+
+@SLOW
+@pytest.mark.parametrize("cell", _cells(), ids=lambda cell: cell.id)
+def test_conformance_of_transformations(cell: Any) -> None:
+    from logitx.testing import check
+
+    report = check(cell)
+    assert not report.failures, report.failures[:3]
