@@ -242,7 +242,7 @@ def _loss(
     if lay.n is None:
         raise ValueError(
             f"logits: shape {lay.given} has no known length along axis {lay.axes}; allowed are known numbers of"
-            " classes, set it with tensorflow.ensure_shape"
+            " classes, set it with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
         )
     targets = _targets(plan, targets, family, logits)
     class_weight = _operands.class_weight(class_weight, family, logits, lay)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from logitx._arguments.axes import unknown
 from logitx._arguments.operands import adopt, is_integer
 from logitx._arrays import FLOATS, Family, dtype_name, namespace_dtype
 from logitx._typing import Array
@@ -17,10 +18,10 @@ def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> tuple[Arra
     if hidden.ndim == 0:
         raise ValueError("hidden: shape () is not allowed; allowed are shapes with the features on the last axis")
     for name, x in (("hidden", hidden), ("weight", weight)):
-        if None in tuple(x.shape):
+        if any(map(unknown, x.shape[1 if name == "hidden" and family.as_given else 0 :])):
             raise ValueError(
                 f"{name}: shape {tuple(x.shape)} has a length that is not known; allowed are known lengths, set them"
-                " with tensorflow.ensure_shape"
+                " with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
             )
     if weight.ndim != 2 or weight.shape[0] == 0:
         raise ValueError(

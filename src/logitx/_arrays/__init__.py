@@ -32,6 +32,7 @@ class Family:
     default_float: Callable[[Array], str]
     readable: Callable[[Array], bool]  # its values can be looked at now, at no cost: concrete and on the CPU
     immutable: bool = False
+    as_given: bool = False  # a backend sees its arrays as the user gave them: nothing is folded, nothing broadcast
     device: Callable[[Array], Any] = lambda _: None  # comparable; None where the framework moves data by itself
     detach: Callable[[Array], Array] = lambda x: x  # the same values, constant to automatic differentiation
     differentiated: Callable[[Array], bool] = lambda _: False  # a derivative by it may be asked for; where readable
@@ -312,6 +313,7 @@ FAMILIES: dict[str, Family] = {
             default_float=lambda _: "float64",
             readable=lambda _: False,  # lazy: nothing is computed before it is asked for
             immutable=True,
+            as_given=True,  # to fold chunked axes would be to cut all chunks anew
         ),
         Family(
             name="array_api",
@@ -344,7 +346,7 @@ def family_of(x: Any) -> Family | None:
 
 def fold(family: Family, x: Array, layout: Layout) -> Array:
     """Move and fold the class axes of an array of the given shape into one."""
-    if not layout.folds:
+    if not layout.folds or family.as_given:
         return x
     xp = family.namespace(x)
     if layout.permutation is not None:
@@ -354,7 +356,7 @@ def fold(family: Family, x: Array, layout: Layout) -> Array:
 
 def unfold(family: Family, x: Array, layout: Layout) -> Array:
     """Undo `fold`."""
-    if not layout.folds:
+    if not layout.folds or family.as_given:
         return x
     xp = family.namespace(x)
     x = xp.reshape(x, layout.permuted)
