@@ -61,7 +61,7 @@ def backends() -> tuple[BackendInfo, ...]:
     --------
     >>> import logitx as lx
     >>> [info.name for info in lx.backends()]
-    ['numba', 'jax', 'torch', 'tensorflow', 'dask', 'generic']
+    ['files', 'numba', 'jax', 'torch', 'tensorflow', 'dask', 'generic']
     """
     return _dispatch.backends()
 
@@ -110,7 +110,7 @@ class use_backend:
 
     Parameters
     ----------
-    name : {"numba", "jax", "torch", "tensorflow", "dask", "generic"} or None
+    name : {"files", "numba", "jax", "torch", "tensorflow", "dask", "generic"} or None
         None for the automatic choice.
 
     Raises

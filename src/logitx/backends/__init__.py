@@ -18,6 +18,13 @@ class BackendRow:
 
 BACKENDS: tuple[BackendRow, ...] = (
     BackendRow(
+        name="files",
+        module="logitx.backends.files",
+        families=("numpy",),
+        requires="numba",
+        summary="the kernels on memory maps larger than memory, block by block",
+    ),
+    BackendRow(
         name="numba",
         module="logitx.backends.numba",
         families=("numpy", "torch", "tensorflow"),

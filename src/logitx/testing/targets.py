@@ -18,6 +18,7 @@ import numpy as np
 from logitx.testing.cases import NDArray
 from logitx.testing.target import Exact, Target, numpy_dtype, numpy_make, numpy_problem, numpy_read
 from logitx.testing.targets_dask import DASK
+from logitx.testing.targets_files import FILES
 from logitx.testing.targets_labelled import LABELLED
 from logitx.testing.targets_tensorflow import TENSORFLOW
 
@@ -268,5 +269,6 @@ TARGETS: tuple[Target, ...] = (
     ),
     *LABELLED,
     *DASK,
+    *FILES,
     *TENSORFLOW,
 )
