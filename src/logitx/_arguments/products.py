@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from logitx._arguments.axes import unknown
@@ -53,16 +52,3 @@ def _floating(name: str, x: Array, family: Family) -> Array:
         raise TypeError(f"{name}: dtype {dtype} is not allowed; allowed are {', '.join(FLOATS)}, integers and bool")
     xp = family.namespace(x)
     return xp.astype(x, namespace_dtype(xp, family.default_float(x)))
-
-
-def block_bytes(value: Any) -> int:
-    """Check the size of a block of logits."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"block_bytes: {value!r} is not allowed; allowed are integers of 1 or more") from None
-    if number < 1:
-        raise ValueError(f"block_bytes: {number} is not allowed; allowed are integers of 1 or more")
-    return number

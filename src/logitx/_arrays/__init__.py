@@ -21,6 +21,13 @@ NdArray = np.ndarray[Any, Any]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
+def on_host(x: Array) -> NdArray:
+    """Bring the values of an array to NumPy, wherever they are."""
+    if hasattr(x, "get"):  # CuPy, which copies from a device only by name
+        x = x.get()
+    return np.asarray(x) if hasattr(x, "__array__") else np.from_dlpack(x)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
     """What the library must know of one kind of array."""
@@ -39,6 +46,7 @@ class Family:
     to_numpy: Callable[[Array], np.ndarray[Any, Any]] | None = None  # a view, never a copy
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
     alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
+    host: Callable[..., tuple[NdArray, ...]] = lambda *arrays: tuple(map(on_host, arrays))  # their values, waited for
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
     # out = a @ b, or with the last argument out += a @ b, of NumPy matrices, as fast as the family can
     multiply: Callable[[NdArray, NdArray, NdArray, bool], None] | None = None
@@ -169,6 +177,10 @@ def _torch_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
         torch.from_numpy(out).addmm_(torch.from_numpy(a), torch.from_numpy(b), beta=1 if more else 0)
 
 
+def _torch_host(*tensors: Array) -> tuple[NdArray, ...]:
+    return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
+
+
 # -- JAX --------------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +239,12 @@ def _dask_adopt(a: np.ndarray[Any, Any], _: Array) -> Array:
     return dask.array.asarray(a)
 
 
+def _dask_host(*arrays: Array) -> tuple[NdArray, ...]:
+    import dask
+
+    return tuple(map(on_host, dask.compute(*arrays)))
+
+
 # -- anything else with the Array API ---------------------------------------------------------------------------------
 
 
@@ -279,6 +297,7 @@ FAMILIES: dict[str, Family] = {
             to_numpy=_torch_view,
             from_numpy=_torch_back,
             multiply=_torch_multiply,
+            host=_torch_host,
         ),
         Family(
             name="jax",
@@ -313,6 +332,7 @@ FAMILIES: dict[str, Family] = {
             default_float=lambda _: "float64",
             readable=lambda _: False,  # lazy: nothing is computed before it is asked for
             immutable=True,
+            host=_dask_host,
             as_given=True,  # to fold chunked axes would be to cut all chunks anew
         ),
         Family(

@@ -65,7 +65,7 @@ def in_turn(pieces: Iterable[slice], *maps: Any) -> Iterator[slice]:
     files = [x for x in maps if is_mapped(x)]
     with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
         ahead: Any = None
-        for piece, following in _with_next(pieces):
+        for piece, following in with_next(pieces):
             if ahead is not None:
                 ahead.result()
             if following is not None:
@@ -77,7 +77,8 @@ def in_turn(pieces: Iterable[slice], *maps: Any) -> Iterator[slice]:
                     give_back(x[piece])
 
 
-def _with_next(pieces: Iterable[slice]) -> Iterator[tuple[slice, slice | None]]:
+def with_next(pieces: Iterable[slice]) -> Iterator[tuple[slice, slice | None]]:
+    """Yield each piece with the one after it; None after the last."""
     rest = iter(pieces)
     for piece in rest:
         break

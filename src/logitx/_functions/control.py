@@ -163,7 +163,7 @@ def set_num_threads(n: int) -> None:
     >>> import logitx as lx
     >>> lx.set_num_threads(1)
     """
-    _dispatch.set_num_threads(_arguments.num_threads(n))
+    _dispatch.set_num_threads(_arguments.positive("n", n))
 
 
 def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] = ("float32",)) -> None:
