@@ -55,6 +55,11 @@ def fetch(x: Any) -> None:
     _advise(x, _POPULATE_READ, _WILLNEED)
 
 
+def _fetch_all(parts: list[Any]) -> None:
+    for x in parts:
+        fetch(x)
+
+
 def give_back(x: Any) -> None:
     """Let go of the pages of a part of a file; what was written stays in the file."""
     _advise(x, _DONTNEED)
@@ -69,7 +74,7 @@ def in_turn(pieces: Iterable[slice], *maps: Any) -> Iterator[slice]:
             if ahead is not None:
                 ahead.result()
             if following is not None:
-                ahead = reader.submit(lambda piece=following: [fetch(x[piece]) for x in files])
+                ahead = reader.submit(_fetch_all, [x[following] for x in files])
             try:
                 yield piece
             finally:
@@ -79,12 +84,10 @@ def in_turn(pieces: Iterable[slice], *maps: Any) -> Iterator[slice]:
 
 def with_next(pieces: Iterable[slice]) -> Iterator[tuple[slice, slice | None]]:
     """Yield each piece with the one after it; None after the last."""
-    rest = iter(pieces)
-    for piece in rest:
-        break
-    else:
-        return
-    for following in rest:
-        yield piece, following
-        piece = following
-    yield piece, None
+    waiting: slice | None = None
+    for piece in pieces:
+        if waiting is not None:
+            yield waiting, piece
+        waiting = piece
+    if waiting is not None:
+        yield waiting, None

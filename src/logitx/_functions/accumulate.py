@@ -21,7 +21,7 @@ class Evaluation(NamedTuple):
     loss: float  # in nats: the mean, as `cross_entropy` has it
     perplexity: float  # exp(loss)
     accuracy: float  # share of the rows, weighted with `sample_weight`, whose label has the highest logit
-    count: int  # rows that count: not ignored, not masked as a whole, of weight not 0
+    count: int  # type: ignore[assignment]  # rows that count: not ignored, not masked as a whole, of weight not 0
     top_k_accuracy: float | None  # share of the rows whose label is among the `top_k` highest logits
 
 
@@ -61,8 +61,8 @@ class CrossEntropy:
     .. math:: \ell = \frac{\sum_i \ell_i}{\sum_i s_i c_i}, \qquad \text{perplexity} = e^\ell
 
     with the losses :math:`\ell_i` and weights of `cross_entropy`. Any split of the rows, in any order, and any merging
-    of accumulators gives the same result, up to the rounding of a sum in float64 that keeps what rounding takes from it;
-    counts are exact. An accumulator can be pickled, to be merged where the data of others is.
+    of accumulators gives the same result, up to the rounding of sums in float64 that keep what rounding takes; counts
+    are exact. An accumulator can be pickled, to be merged where the data of others is.
 
     Parameters
     ----------
@@ -112,10 +112,7 @@ class CrossEntropy:
         _arguments.choice("empty", empty)
         self._top_k = None if top_k is None else _arguments.positive("top_k", top_k)
         self._axis, self._class_weight, self._empty = axis, class_weight, empty
-        self._options = {
-            "ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss, "softcap": softcap,
-            "temperature": temperature,
-        }  # fmt: skip
+        self._options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
         self._loss, self._share, self._weight, self._hits, self._near = (Sum() for _ in range(5))
         self._count = 0
 
@@ -141,9 +138,10 @@ class CrossEntropy:
         TypeError, ValueError
             As in `cross_entropy`.
         """
+        ignore_index, label_smoothing, z_loss, softcap, temperature = self._options
         plan, operands, *_ = _arguments.cross_entropy(
-            "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight,
-            *self._options.values(), where, "none", self._empty, None, False,
+            "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,
+            label_smoothing, z_loss, softcap, temperature, where, "none", self._empty, None, False,
         )  # fmt: skip
         self._add(plan, _Rows(plan, operands, self._top_k))
         return self
@@ -248,10 +246,9 @@ class CrossEntropy:
         return self
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "axis": self._axis, "class_weight": self._class_weight, "empty": self._empty, "top_k": self._top_k,
-            **self._options,
-        }  # fmt: skip
+        named = {"axis": self._axis, "class_weight": self._class_weight, "empty": self._empty, "top_k": self._top_k}
+        names = ("ignore_index", "label_smoothing", "z_loss", "softcap", "temperature")
+        return named | dict(zip(names, self._options, strict=True))
 
     def result(self) -> Evaluation:
         """Return what all rows so far have come to.

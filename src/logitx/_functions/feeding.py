@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -64,7 +64,10 @@ def _read(pieces: list[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
         for piece in pieces:  # in memory: there is nothing to wait for
             yield piece.start, *(_array(one, piece) for one in sources)
         return
-    read: Callable[[slice], tuple[Any, ...]] = lambda piece: tuple(_array(one, piece) for one in sources)
+
+    def read(piece: slice) -> tuple[Any, ...]:
+        return tuple(_array(one, piece) for one in sources)
+
     with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
         ahead = None
         for piece, following in files.with_next(pieces):

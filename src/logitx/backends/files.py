@@ -98,7 +98,9 @@ def _joined(parts: Any, shape: tuple[int, ...]) -> Array:
     return np.concatenate([part.reshape(-1) for part in parts]).reshape(shape)
 
 
-def _losses(plan: Plan, op: str, x: Array, targets: Array, *operands: Any) -> Iterator[tuple[Any, Any]]:
+def _losses(
+    plan: Plan, op: str, x: Array, targets: Array, *operands: Any
+) -> Iterator[tuple[tuple[Any, Any, Any], Any]]:
     """Yield the results of blocks of rows, and what these rows count for in the mean."""
     for piece, part in _blocks(plan, x, targets):
         ids, *cut = _operands(piece, len(x), targets, *operands)

@@ -58,7 +58,8 @@ FILES: tuple[Target, ...] = (
         session=_session,
         declines=(
             "no array is a memory map", "the first axis is that of the classes", "not in the order of the file",
-            "its results are as large", "block by block already", "only one would be in blocks", "normalizers are small",
+            "its results are as large", "block by block already", "only one would be in blocks",
+            "normalizers are small",
         ),
         share=(1, 4),
         fits=_has_rows,

@@ -1,7 +1,7 @@
-"""Lazy arrays of Dask: every block by the backend of its own kind, rows that are cut merged as pairs (max, sum).
+"""Lazy arrays of Dask: every block by the backend of its kind, rows that are cut merged as pairs (max, sum).
 
-To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whole rows), `_pairs` and `_maps` (rows whose
-classes are in several chunks: reduce, merge, and back to the entries). The logits are never cut anew.
+To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whole rows), `_pairs` and `_maps` (rows
+whose classes are in several chunks: reduce, merge, and back to the entries). The logits are never cut anew.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def _gradients(work: Work, *blocks: Any) -> tuple[Any, Any, Any]:
 
 
 def _counted(xp: Any, g: Any, hidden: Any) -> Any:
-    """Return features of rows; 0 where the row has no gradient, as 0 times a NaN would leak into that by the weights."""
+    """Return features of rows; 0 where a row has no gradient: 0 times a NaN would leak into that by the weights."""
     flat = xp.reshape(hidden, (len(g), hidden.shape[-1]))
     return xp.where(xp.any(g != 0.0, axis=1, keepdims=True), flat, 0.0)
 
