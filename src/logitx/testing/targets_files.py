@@ -48,7 +48,7 @@ FILES: tuple[Target, ...] = (
     Target(
         name="numpy-memmap",
         requires=("numba",),
-        backend="files",
+        backend=None,  # `files` where the first axis is one of rows; what it leaves to others must be as right
         make=_make,
         read=numpy_read,
         dtype=numpy_dtype,
@@ -56,11 +56,6 @@ FILES: tuple[Target, ...] = (
         problem=_problem,
         is_array=lambda x: isinstance(x, np.ndarray),
         session=_session,
-        declines=(
-            "no array is a memory map", "the first axis is that of the classes", "not in the order of the file",
-            "its results are as large", "block by block already", "only one would be in blocks",
-            "normalizers are small",
-        ),
         share=(1, 4),
         fits=_has_rows,
     ),
