@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx import _arguments, _dispatch
-from logitx._arrays import FAMILIES, FLOATS
-from logitx._functions import feeding
+from logitx._arrays import FAMILIES, FLOATS, namespace_dtype
 from logitx._typing import Array, Axis, Empty, LabelError, Plan, Scalar
-from logitx.backends.generic.rows import real
 
 
 class Evaluation(NamedTuple):
@@ -202,6 +200,8 @@ class CrossEntropy:
         >>> print(round(lx.CrossEntropy().feed(logits, labels, block_bytes=4096).result().perplexity, 4))
         10.0
         """
+        from logitx._functions import feeding  # with threads and files: seldom needed
+
         blocks = feeding.blocks(
             source, targets, sample_weight, self._axis, _arguments.positive("block_bytes", block_bytes), progress
         )
@@ -293,7 +293,7 @@ class _Rows:
         logits, targets, class_weight, sample_weight, *_, where = operands
         self.xp = self.family.namespace(logits)
         losses = _dispatch.choose(plan, operands).cross_entropy(plan, *operands)[0]
-        x = self._classes_last(logits if plan.dtype in FLOATS else real(plan, logits))
+        x = self._classes_last(logits if plan.dtype in FLOATS else self._real(logits))
         if where is not None:
             where = self._classes_last(self.xp.broadcast_to(where, logits.shape))
             x = self.xp.where(where, x, -self.xp.inf)
@@ -321,14 +321,17 @@ class _Rows:
         last = tuple(axis for axis in range(x.ndim) if axis != lay.axis)
         return x if lay.axis == len(last) else xp.permute_dims(x, (*last, lay.axis))
 
+    def _real(self, x: Array) -> Array:
+        return self.xp.astype(x, namespace_dtype(self.xp, self.plan.compute), copy=False)
+
     def _targets(self, targets: Array, class_weight: Array) -> tuple[Array, Array]:
         """Return the class weight of each row, None where that is by its label, and its label."""
         if self.plan.hard:
             return None, targets
-        xp, t = self.xp, real(self.plan, self._classes_last(targets))
+        xp, t = self.xp, self._real(self._classes_last(targets))
         if class_weight is None:
             return None, xp.argmax(t, axis=-1)
-        return xp.sum(xp.where(t == 0.0, 0.0, t * real(self.plan, class_weight)), axis=-1), xp.argmax(t, axis=-1)
+        return xp.sum(xp.where(t == 0.0, 0.0, t * self._real(class_weight)), axis=-1), xp.argmax(t, axis=-1)
 
     def _near(self, x: Array, labels: Array, top_k: int) -> Array:
         """Tell whether labels are among the highest logits; of equal logits the first is the higher."""
