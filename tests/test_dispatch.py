@@ -30,7 +30,14 @@ def test_backends_lists_the_registry_in_order():
 def test_numpy_runs_on_numba_and_says_so():
     choice = lx.which("softmax", np.zeros((2, 3)))
     assert choice.backend == "numba"
-    assert {declined.backend for declined in choice.declined} == {"jax", "torch", "tensorflow", "generic"}
+    assert {declined.backend for declined in choice.declined} == {
+        "files",
+        "jax",
+        "torch",
+        "tensorflow",
+        "dask",
+        "generic",
+    }
     assert all(declined.reason for declined in choice.declined)
 
 

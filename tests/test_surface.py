@@ -27,7 +27,7 @@ SHIPPED = [path for path in SOURCES if path.is_relative_to(PACKAGE)]
 LIBRARY = [path for path in SHIPPED if not path.is_relative_to(PACKAGE / "testing")]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-HELPERS = {"backends", "which", "use_backend", "set_num_threads", "warmup"}
+HELPERS = {"backends", "which", "use_backend", "set_num_threads", "warmup", "CrossEntropy"}
 OPERATIONS = [name for name in vars(Backend) if not name.startswith("_") and name != "accepts"]
 FRAMEWORKS = (
     "numba",
@@ -38,6 +38,8 @@ FRAMEWORKS = (
     "polars",
     "xarray",
     "dask",
+    "distributed",
+    "tqdm",
     "array_api_compat.numpy",
     "array_api_compat.torch",
 )

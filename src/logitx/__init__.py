@@ -6,6 +6,7 @@
 [[0.09   0.2447 0.6652]]
 """
 
+from logitx._functions.accumulate import CrossEntropy
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
@@ -21,6 +22,7 @@ from logitx._functions.softmax import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "CrossEntropy",
     "backends",
     "cross_entropy",
     "cross_entropy_grad_hess",

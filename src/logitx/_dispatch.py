@@ -78,8 +78,12 @@ def _candidates(family: str, forced: str | None) -> tuple[Backend, ...]:
     return tuple(_load(row) for row, reason in _rows(family) if reason is None)
 
 
-def _refuse(plan: Plan, operands: tuple[Any, ...]) -> ValueError:
+def _refuse(plan: Plan, operands: tuple[Any, ...]) -> ValueError | TypeError:
     chosen = which(plan, operands)
+    if _forced.get() is None:
+        tried = [row.name for row in BACKENDS if plan.family in row.families]
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in chosen.declined if name in tried)
+        return TypeError(f"{plan.op}: no backend can run this call ({reasons})")
     declined = "; ".join(f"{name}: {reason}" for name, reason in chosen.declined if name == _forced.get())
     others = [row.name for row in BACKENDS if row.name != _forced.get() and plan.family in row.families]
     return ValueError(
@@ -229,7 +233,8 @@ def _small(family: Family, x: Array) -> Array:
 def _normalizer(family: Family, plan: Plan, result: tuple[Array, Array]) -> Any:
     shape = plan.layout.kept if plan.keepdims else plan.layout.rows
     xp = family.namespace(result[0])
-    value, *sign = (_small(family, xp.reshape(x, shape)) for x in result if x is not None)
+    shaped = (x if family.as_given else xp.reshape(x, shape) for x in result if x is not None)
+    value, *sign = (_small(family, x) for x in shaped)
     return (value, sign[0]) if plan.return_sign else value
 
 

@@ -80,9 +80,18 @@ class LabelError(ValueError):
         for length in reversed(plan.layout.rows):
             position, last = divmod(position, length)
             index.append(last)
-        where = f" at position {tuple(reversed(index))}" if index else ""
+        self.plan, self.index, self.label = plan, tuple(reversed(index)), label
+        where = f" at position {self.index}" if index else ""
         ignored = "ignore_index is None" if plan.ignore_index is None else f"ignore_index is {plan.ignore_index}"
         super().__init__(f"targets: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
+
+    def within(self, plan: Plan, first: tuple[int, ...]) -> LabelError:
+        """Return the error of a whole, whose part that begins at `first` has this one."""
+        index = tuple(map(sum, zip(self.index, first, strict=True)))
+        position = 0
+        for place, length in zip(index, plan.layout.rows, strict=True):
+            position = position * length + place
+        return LabelError(plan, position, self.label)
 
     def __reduce__(self) -> tuple[type[ValueError], tuple[str]]:
         """Pickle as a plain ValueError: the plan that made the message need not travel."""

@@ -25,7 +25,8 @@ Call = tuple[Plan, tuple[Any, ...]] | tuple[Plan, tuple[Any, ...], Labels]
 _CHOICES = {"empty": ("nan", "zero"), "reduction": ("none", "sum", "mean")}
 
 
-def _choice(name: str, value: Any) -> None:
+def choice(name: str, value: Any) -> None:
+    """Check one of a few words."""
     if not isinstance(value, str) or value not in _CHOICES[name]:
         allowed = ", ".join(repr(one) for one in _CHOICES[name])
         raise ValueError(f"{name}: {value!r} is not allowed; allowed are {allowed}")
@@ -74,7 +75,7 @@ def _plan(
     """Return the plan of a call; a signature that has been seen before costs one look-up."""
     for name, value in facts:
         if name in _CHOICES:
-            _choice(name, value)
+            choice(name, value)
     given = dtype_name(dtype)
     dtypes = _dtypes(argument, given, default, _requested(requested, loss), loss)
     return Plan(op, family, _layout(tuple(shape), axis), given, *dtypes, **dict(facts))
@@ -102,6 +103,9 @@ def _start(
             op, argument, family.name, array.shape, array.dtype, axis, default, requested, loss, facts
         )
     return family, array, plan
+
+
+first = _operands.first
 
 
 def over_axis(
@@ -151,16 +155,16 @@ def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     raise ValueError(f"targets: shape {shape} is not allowed; allowed for {what} ({dtype}) is exactly {allowed}{fix}")
 
 
-def num_threads(n: Any) -> int:
-    """Check a number of threads."""
+def positive(name: str, value: Any) -> int:
+    """Check an integer of 1 or more."""
     try:
-        if isinstance(n, bool):
+        if isinstance(value, bool):
             raise TypeError
-        number = operator.index(n)
+        number = operator.index(value)
     except TypeError:
-        raise TypeError(f"n: {n!r} is not allowed; allowed are integers of 1 or more") from None
+        raise TypeError(f"{name}: {value!r} is not allowed; allowed are integers of 1 or more") from None
     if number < 1:
-        raise ValueError(f"n: {number} is not allowed; allowed are integers of 1 or more")
+        raise ValueError(f"{name}: {number} is not allowed; allowed are integers of 1 or more")
     return number
 
 
@@ -242,7 +246,7 @@ def _loss(
     if lay.n is None:
         raise ValueError(
             f"logits: shape {lay.given} has no known length along axis {lay.axes}; allowed are known numbers of"
-            " classes, set it with tensorflow.ensure_shape"
+            " classes, set it with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
         )
     targets = _targets(plan, targets, family, logits)
     class_weight = _operands.class_weight(class_weight, family, logits, lay)
@@ -290,7 +294,7 @@ def linear_cross_entropy(
     gradients = tuple(dtype_name(one.dtype) for one in (array, weight, bias) if one is not None)
     facts = (
         ("reduction", reduction), ("empty", empty), ("gradients", gradients),
-        ("block_bytes", _products.block_bytes(block_bytes)), *labels,
+        ("block_bytes", positive("block_bytes", block_bytes)), *labels,
     )  # fmt: skip
     wide = "float64" if "float64" in gradients else None
     shape = (*array.shape[:-1], weight.shape[0])

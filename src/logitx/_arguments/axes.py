@@ -10,6 +10,11 @@ from typing import Any
 from logitx._typing import Layout
 
 
+def unknown(length: Any) -> bool:
+    """Tell whether a length is not known: None while TensorFlow traces, NaN where Dask has not computed its chunks."""
+    return length is None or length != length
+
+
 def _as_int(axis: Any) -> int:
     try:
         if isinstance(axis, bool):
@@ -37,9 +42,9 @@ def _class_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def _product(lengths: Iterable[int]) -> int:
-    """Multiply; None where a length is None, as those are that a framework does not know while it traces."""
+    """Multiply; None where a length is not known."""
     lengths = tuple(lengths)
-    return None if None in lengths else math.prod(lengths)  # type: ignore[return-value]
+    return None if any(map(unknown, lengths)) else math.prod(lengths)  # type: ignore[return-value]
 
 
 def layout(shape: tuple[int, ...], axis: Any) -> Layout:
@@ -56,8 +61,8 @@ def layout(shape: tuple[int, ...], axis: Any) -> Layout:
     n = _product(shape[d] for d in axes)
     if n is None and len(axes) > 1:
         raise ValueError(
-            f"axis: {axes} of shape {shape} has lengths that are not known while TensorFlow traces; allowed are one"
-            " axis or known lengths, set them with tensorflow.ensure_shape"
+            f"axis: {axes} of shape {shape} has lengths that are not known; allowed are one axis or known lengths, set"
+            " them with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
         )
     moved = order != tuple(range(ndim))
     return Layout(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from logitx._arguments.axes import unknown
 from logitx._arguments.labels import Labelled, bare, is_labelled
 from logitx._arrays import FLOATS, Family, constant, dtype_name, family_of, fold
 from logitx._typing import Array, Layout, Scalar
@@ -102,11 +103,11 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def _unknown(a: int | None, b: int | None) -> bool:
-    return a is None or b is None
+    return unknown(a) or unknown(b)
 
 
 def same(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Tell whether two shapes are the same, as far as they are known: while TensorFlow traces a length may be None."""
+    """Tell whether two shapes are the same, as far as they are known."""
     return shape == other or (
         len(shape) == len(other) and all(a == b or _unknown(a, b) for a, b in zip(shape, other, strict=True))
     )
@@ -126,7 +127,8 @@ def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dt
                 f"{name}: shape {tuple(value.shape)} is not allowed; allowed are shapes that broadcast to that of the"
                 f" logits, {lay.given}"
             )
-        value = family.namespace(x).broadcast_to(value, lay.given)
+        if not family.as_given:
+            value = family.namespace(x).broadcast_to(value, lay.given)
     return fold(family, value, lay)
 
 
@@ -190,6 +192,8 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
     if name not in _POSITIVE or not broadcasts(tuple(value.shape), lay.kept):
         shapes = "()" if name not in _POSITIVE else f"() and shapes that broadcast to {lay.kept}"
         raise ValueError(f"{name}: shape {tuple(value.shape)} is not allowed; allowed are {shapes}")
+    if family.as_given:
+        return value
     xp = family.namespace(x)
     return xp.reshape(xp.broadcast_to(value, lay.kept), lay.column)
 
@@ -220,6 +224,8 @@ def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
             f"sample_weight: shape {tuple(value.shape)} is not allowed; allowed are shapes that broadcast to"
             f" {lay.rows}, the logits without their class axes"
         )
+    if family.as_given:
+        return value
     return family.namespace(x).broadcast_to(value, lay.rows)
 
 

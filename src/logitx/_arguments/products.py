@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
+from logitx._arguments.axes import unknown
 from logitx._arguments.operands import adopt, is_integer
 from logitx._arrays import FLOATS, Family, dtype_name, namespace_dtype
 from logitx._typing import Array
@@ -17,10 +17,10 @@ def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> tuple[Arra
     if hidden.ndim == 0:
         raise ValueError("hidden: shape () is not allowed; allowed are shapes with the features on the last axis")
     for name, x in (("hidden", hidden), ("weight", weight)):
-        if None in tuple(x.shape):
+        if any(map(unknown, x.shape[1 if name == "hidden" and family.as_given else 0 :])):
             raise ValueError(
                 f"{name}: shape {tuple(x.shape)} has a length that is not known; allowed are known lengths, set them"
-                " with tensorflow.ensure_shape"
+                " with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
             )
     if weight.ndim != 2 or weight.shape[0] == 0:
         raise ValueError(
@@ -52,16 +52,3 @@ def _floating(name: str, x: Array, family: Family) -> Array:
         raise TypeError(f"{name}: dtype {dtype} is not allowed; allowed are {', '.join(FLOATS)}, integers and bool")
     xp = family.namespace(x)
     return xp.astype(x, namespace_dtype(xp, family.default_float(x)))
-
-
-def block_bytes(value: Any) -> int:
-    """Check the size of a block of logits."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"block_bytes: {value!r} is not allowed; allowed are integers of 1 or more") from None
-    if number < 1:
-        raise ValueError(f"block_bytes: {number} is not allowed; allowed are integers of 1 or more")
-    return number

@@ -21,6 +21,13 @@ NdArray = np.ndarray[Any, Any]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
+def on_host(x: Array) -> NdArray:
+    """Bring the values of an array to NumPy, wherever they are."""
+    if hasattr(x, "get"):  # CuPy, which copies from a device only by name
+        x = x.get()
+    return np.asarray(x) if hasattr(x, "__array__") else np.from_dlpack(x)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
     """What the library must know of one kind of array."""
@@ -32,12 +39,14 @@ class Family:
     default_float: Callable[[Array], str]
     readable: Callable[[Array], bool]  # its values can be looked at now, at no cost: concrete and on the CPU
     immutable: bool = False
+    as_given: bool = False  # a backend sees its arrays as the user gave them: nothing is folded, nothing broadcast
     device: Callable[[Array], Any] = lambda _: None  # comparable; None where the framework moves data by itself
     detach: Callable[[Array], Array] = lambda x: x  # the same values, constant to automatic differentiation
     differentiated: Callable[[Array], bool] = lambda _: False  # a derivative by it may be asked for; where readable
     to_numpy: Callable[[Array], np.ndarray[Any, Any]] | None = None  # a view, never a copy
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
     alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
+    host: Callable[..., tuple[NdArray, ...]] = lambda *arrays: tuple(map(on_host, arrays))  # their values, waited for
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
     # The module with `bare`, `memory` and `example` for arrays of a class, if calls on these may be settled beforehand
     settles: Callable[[type], Any] = lambda _: None
@@ -176,6 +185,10 @@ def _torch_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
         torch.from_numpy(out).addmm_(torch.from_numpy(a), torch.from_numpy(b), beta=1 if more else 0)
 
 
+def _torch_host(*tensors: Array) -> tuple[NdArray, ...]:
+    return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
+
+
 # -- JAX --------------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +247,12 @@ def _dask_adopt(a: np.ndarray[Any, Any], _: Array) -> Array:
     return dask.array.asarray(a)
 
 
+def _dask_host(*arrays: Array) -> tuple[NdArray, ...]:
+    import dask
+
+    return tuple(map(on_host, dask.compute(*arrays)))
+
+
 # -- anything else with the Array API ---------------------------------------------------------------------------------
 
 
@@ -287,6 +306,7 @@ FAMILIES: dict[str, Family] = {
             from_numpy=_torch_back,
             settles=_torch_settles,
             multiply=_torch_multiply,
+            host=_torch_host,
         ),
         Family(
             name="jax",
@@ -321,6 +341,8 @@ FAMILIES: dict[str, Family] = {
             default_float=lambda _: "float64",
             readable=lambda _: False,  # lazy: nothing is computed before it is asked for
             immutable=True,
+            host=_dask_host,
+            as_given=True,  # to fold chunked axes would be to cut all chunks anew
         ),
         Family(
             name="array_api",
@@ -353,7 +375,7 @@ def family_of(x: Any) -> Family | None:
 
 def fold(family: Family, x: Array, layout: Layout) -> Array:
     """Move and fold the class axes of an array of the given shape into one."""
-    if not layout.folds:
+    if not layout.folds or family.as_given:
         return x
     xp = family.namespace(x)
     if layout.permutation is not None:
@@ -363,7 +385,7 @@ def fold(family: Family, x: Array, layout: Layout) -> Array:
 
 def unfold(family: Family, x: Array, layout: Layout) -> Array:
     """Undo `fold`."""
-    if not layout.folds:
+    if not layout.folds or family.as_given:
         return x
     xp = family.namespace(x)
     x = xp.reshape(x, layout.permuted)

@@ -61,7 +61,7 @@ def backends() -> tuple[BackendInfo, ...]:
     --------
     >>> import logitx as lx
     >>> [info.name for info in lx.backends()]
-    ['numba', 'jax', 'torch', 'tensorflow', 'generic']
+    ['files', 'numba', 'jax', 'torch', 'tensorflow', 'dask', 'generic']
     """
     return _dispatch.backends()
 
@@ -110,7 +110,7 @@ class use_backend:
 
     Parameters
     ----------
-    name : {"numba", "jax", "torch", "tensorflow", "generic"} or None
+    name : {"files", "numba", "jax", "torch", "tensorflow", "dask", "generic"} or None
         None for the automatic choice.
 
     Raises
@@ -163,7 +163,7 @@ def set_num_threads(n: int) -> None:
     >>> import logitx as lx
     >>> lx.set_num_threads(1)
     """
-    _dispatch.set_num_threads(_arguments.num_threads(n))
+    _dispatch.set_num_threads(_arguments.positive("n", n))
 
 
 def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] = ("float32",)) -> None:

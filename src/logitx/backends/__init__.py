@@ -18,6 +18,13 @@ class BackendRow:
 
 BACKENDS: tuple[BackendRow, ...] = (
     BackendRow(
+        name="files",
+        module="logitx.backends.files",
+        families=("numpy",),
+        requires="numba",
+        summary="the kernels on memory maps larger than memory, block by block",
+    ),
+    BackendRow(
         name="numba",
         module="logitx.backends.numba",
         families=("numpy", "torch", "tensorflow"),
@@ -46,9 +53,16 @@ BACKENDS: tuple[BackendRow, ...] = (
         summary="gradients of TensorFlow around the kernels",
     ),
     BackendRow(
+        name="dask",
+        module="logitx.backends.dask",
+        families=("dask",),
+        requires="dask",
+        summary="lazily, block by block, each by the backend of its own kind",
+    ),
+    BackendRow(
         name="generic",
         module="logitx.backends.generic",
-        families=("numpy", "torch", "jax", "tensorflow", "dask", "array_api"),
+        families=("numpy", "torch", "jax", "tensorflow", "array_api"),
         requires=None,
         summary="the Array API standard, on any array and device",
     ),

@@ -84,7 +84,7 @@ class Target:
     def absent(self, dtype: str | None = None) -> str | None:
         """Return why this target, or a column of it, cannot run here; None where it can."""
         for module in self.requires:
-            if importlib.util.find_spec(module) is None:
+            if importlib.util.find_spec(module.partition(".")[0]) is None:
                 return f"{module} is not installed"
         if dtype == "bfloat16" and "bfloat16" not in self.missing and importlib.util.find_spec("ml_dtypes") is None:
             return "ml_dtypes, by which NumPy has bfloat16, is not installed"

@@ -17,6 +17,8 @@ import numpy as np
 
 from logitx.testing.cases import NDArray
 from logitx.testing.target import Exact, Target, numpy_dtype, numpy_make, numpy_problem, numpy_read
+from logitx.testing.targets_dask import DASK
+from logitx.testing.targets_files import FILES
 from logitx.testing.targets_labelled import LABELLED
 from logitx.testing.targets_tensorflow import TENSORFLOW
 
@@ -266,5 +268,7 @@ TARGETS: tuple[Target, ...] = (
         serial_sums=True,
     ),
     *LABELLED,
+    *DASK,
+    *FILES,
     *TENSORFLOW,
 )

@@ -1,0 +1,93 @@
+"""Memory maps: files that may be larger than memory, their pages fetched ahead and given back block by block.
+
+A process that computes on a memory map holds every page that it has touched, until the system takes them away. What is
+done here is to say which pages come next and which are done with; it never changes what an array holds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+BLOCK = 1 << 25  # bytes that are looked at at a time; two blocks are in memory
+_POPULATE_READ, _WILLNEED, _DONTNEED = 22, 3, 4  # of Linux, the first since 5.14
+
+
+def is_mapped(x: Any) -> bool:
+    """Tell whether an array is a part of a file, in order. A copy-on-write map holds changes of its own: it is not."""
+    if type(x) is not np.memmap or x.mode not in ("r", "r+", "w+") or not x.flags.c_contiguous:
+        return False  # a mode of None: computed from a memory map, and of its type, but memory like any other
+    held = np.frombuffer(x._mmap, np.uint8)  # type: ignore[attr-defined]
+    start = x.ctypes.data - held.ctypes.data
+    return 0 <= start <= start + x.nbytes <= held.nbytes
+
+
+@functools.cache
+def _madvise() -> Any:
+    """Return the system's function, which is called without holding the interpreter; None where there is none."""
+    if not sys.platform.startswith("linux"):
+        return None
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return function
+
+
+def _advise(x: Any, *advices: int) -> None:
+    """Say something of the pages of a part of a file; the first advice that the system knows counts."""
+    madvise = _madvise()
+    if madvise is None or not x.nbytes:
+        return
+    start = x.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    for advice in advices:
+        if madvise(start, x.ctypes.data + x.nbytes - start, advice) == 0:
+            return
+
+
+def fetch(x: Any) -> None:
+    """Read the pages of a part of a file."""
+    _advise(x, _POPULATE_READ, _WILLNEED)
+
+
+def _fetch_all(parts: list[Any]) -> None:
+    for x in parts:
+        fetch(x)
+
+
+def give_back(x: Any) -> None:
+    """Let go of the pages of a part of a file; what was written stays in the file."""
+    _advise(x, _DONTNEED)
+
+
+def in_turn(pieces: Iterable[slice], *maps: Any) -> Iterator[slice]:
+    """Yield pieces along the first axis of arrays, those that are of files fetched ahead and given back after."""
+    files = [x for x in maps if is_mapped(x)]
+    with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
+        ahead: Any = None
+        for piece, following in with_next(pieces):
+            if ahead is not None:
+                ahead.result()
+            if following is not None:
+                ahead = reader.submit(_fetch_all, [x[following] for x in files])
+            try:
+                yield piece
+            finally:
+                for x in files:
+                    give_back(x[piece])
+
+
+def with_next(pieces: Iterable[slice]) -> Iterator[tuple[slice, slice | None]]:
+    """Yield each piece with the one after it; None after the last."""
+    waiting: slice | None = None
+    for piece in pieces:
+        if waiting is not None:
+            yield waiting, piece
+        waiting = piece
+    if waiting is not None:
+        yield waiting, None

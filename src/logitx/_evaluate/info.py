@@ -1,0 +1,55 @@
+"""What there is: versions, backends, devices, threads and the cache of compiled kernels."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import logitx
+from logitx.backends import BACKENDS
+
+_DEVICES: dict[str, Callable[[Any], list[str]]] = {
+    "jax": lambda jax: [str(device) for device in jax.devices()],
+    "torch": lambda torch: ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))],
+}
+
+
+def facts() -> dict[str, Any]:
+    """Return facts by name, each a line or several."""
+    import numba
+
+    rows = {row.name: row for row in BACKENDS}
+    lines = []
+    for backend in logitx.backends():
+        requires = rows[backend.name].requires
+        version = f" ({_version(requires)})" if requires is not None and backend.available else ""
+        lines.append(f"{backend.name}: {'yes' if backend.available else 'no'}, {backend.reason}{version}")
+    return {
+        "logitx": logitx.__version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "numpy": _version("numpy"),
+        "backends": lines,
+        "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
+        "threads": numba.config.NUMBA_NUM_THREADS,
+        "cache": numba.config.CACHE_DIR or "__pycache__ beside the package, or the user's cache directory",
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return name
+
+
+def _devices() -> dict[str, list[str]]:
+    found = {}
+    for name, devices in _DEVICES.items():
+        try:
+            found[name] = devices(importlib.import_module(name))
+        except (ImportError, RuntimeError):
+            continue  # not installed, or without a device that works
+    return found

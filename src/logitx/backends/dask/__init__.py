@@ -1,0 +1,215 @@
+"""Lazy arrays of Dask: every block by the backend of its kind, rows that are cut merged as pairs (max, sum).
+
+To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whole rows), `_pairs` and `_maps` (rows
+whose classes are in several chunks: reduce, merge, and back to the entries). The logits are never cut anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from logitx._arrays import family_of
+from logitx._typing import Array, Plan, Scalar
+from logitx.backends.dask import _calls, _linear, _losses, _maps, _pairs
+from logitx.backends.dask._lines import Lines, Operand, Work, mapped, pick
+
+__all__ = [
+    "accepts",
+    "cross_entropy",
+    "cross_entropy_grad_hess",
+    "cross_entropy_value_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_value_and_grad",
+    "log_softmax",
+    "log_softmax_vjp",
+    "logsumexp",
+    "merge_logsumexp",
+    "softmax",
+    "softmax_vjp",
+]
+
+
+def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Return None where the blocks are arrays that the library knows, else the reason why not."""
+    import array_api_compat
+
+    for one in operands:
+        meta = getattr(one, "_meta", None)
+        if meta is not None and (family_of(meta) is None or array_api_compat.is_pydata_sparse_array(meta)):
+            return f"blocks of {type(meta).__name__} are not allowed; allowed are those of dense arrays, as of NumPy"
+    return None
+
+
+def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """exp(x - max) / sum of exp(x - max)."""
+    return _normalized(plan, x, where, temperature, softcap)
+
+
+def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """(x - max) - log(sum of exp(x - max))."""
+    return _normalized(plan, x, where, temperature, softcap)
+
+
+def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    lines = Lines(plan, x, "x", where=where, temperature=temperature, softcap=softcap)
+    if lines.whole:
+        return lines.map(_calls.normalized, lines.entries, plan.result)
+    pairs = lines.merged(lines.parts(_pairs.reduced), _pairs.merged)
+    return lines.map(_maps.normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
+
+
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+    """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    lines = Lines(plan, x, "x", b=b, where=where)
+    if lines.whole:
+        found = lines.map(_calls.normalizer, lines.rows, plan.result)
+    else:
+        reduce, merge, finish = (
+            (_pairs.reduced, _pairs.merged, _pairs.normalizer)
+            if b is None
+            else (_maps.signed, _maps.signed_merged, _maps.signed_normalizer)
+        )
+        pairs = lines.merged(lines.parts(reduce), merge)
+        work = Work(plan, ("pair",), ())
+        found = mapped(finish, work, [Operand("pair", pairs, lines.rows)], lines.rows, x, plan.result)
+    value, sign = (pick(found, i, lines.rows, lines.rows, plan.result) for i in range(2))
+    return (lines.kept(value), lines.kept(sign)) if plan.keepdims else (value, sign)
+
+
+# -- cross-entropy ----------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Array, Array, Array]:
+    """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
+    lines = _losses.lines_of(
+        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
+    )
+    if lines.whole:
+        return _losses.reduced(
+            lines, lines.map(_calls.losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
+        )
+    return _losses.reduced(lines, _losses.of_rows(lines, _losses.pairs_of(lines)), lines.rows)
+
+
+def cross_entropy_value_and_grad(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
+    lines = _losses.lines_of(
+        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
+    )
+    every = lines.entries
+    whole = [lines.share()] if plan.reduction == "mean" else []
+    if lines.whole:
+        both = lines.map(_calls.losses_and_gradient, every, "float64", [*lines.where_rows_begin(), *whole])
+        loss, z_part, log_normalizer = _losses.reduced(lines, both, every)
+        return loss, pick(both, 4, every, every, plan.result), z_part, log_normalizer
+    pairs = _losses.pairs_of(lines)
+    loss, z_part, log_normalizer = _losses.reduced(lines, _losses.of_rows(lines, pairs), lines.rows)
+    more = [pairs, *lines.where_classes_begin(), *whole]
+    return loss, lines.map(_maps.gradient, every, plan.result, more), z_part, log_normalizer
+
+
+def cross_entropy_grad_hess(
+    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
+) -> tuple[Array, Array]:
+    """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
+    lines = Lines(
+        plan, logits, "logits", targets=targets, class_weight=class_weight, sample_weight=sample_weight
+    )  # fmt: skip
+    every = lines.entries
+    if lines.whole:
+        both = lines.map(_calls.gradient_and_hessian, every, plan.result, lines.where_rows_begin())
+    else:
+        more = [_losses.pairs_of(lines), *lines.where_classes_begin()]
+        both = lines.map(_maps.gradient_and_hessian, every, plan.result, more)
+    return pick(both, 0, every, every, plan.result), pick(both, 1, every, every, plan.result)
+
+
+def linear_cross_entropy(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> Array:
+    """The cross-entropy of hidden @ weight.T + bias."""
+    return _linear.value(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+
+
+def linear_cross_entropy_value_and_grad(
+    plan: Plan,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    bias: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+) -> tuple[Array, Array, Array, Array]:
+    """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
+    return _linear.value_and_gradients(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+
+
+# -- gradients of probabilities, and merging --------------------------------------------------------------------------
+
+
+def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
+    """p (dp - sum of p dp)."""
+    return _pulled_back(plan, "p", p, dp)
+
+
+def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
+    """dlog_p - p sum of dlog_p."""
+    return _pulled_back(plan, "log_p", log_p, dlog_p)
+
+
+def _pulled_back(plan: Plan, name: str, value: Array, cotangent: Array) -> Array:
+    lines = Lines(plan, value, name, cotangent=cotangent)
+    if lines.whole:
+        return lines.map(_calls.pulled_back, lines.entries, plan.result)
+    total = lines.merged(lines.parts(_maps.products), np.add)
+    return lines.map(_maps.pulled_back, lines.entries, plan.result, [Operand("pair", total, lines.rows)])
+
+
+def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
+    """max + log1p(exp(-|a - b|))."""
+    a, b = (one if isinstance(one, da.Array) else da.asarray(one) for one in (a, b))
+    lines = Lines(plan, a, "a", cotangent=b)
+    return lines.map(_calls.merged, lines.entries, plan.result)

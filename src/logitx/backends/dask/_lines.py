@@ -1,0 +1,244 @@
+"""How operands of a call lie beside the chunks of its logits, and how blocks become lazy arrays.
+
+Everything is said to Dask by `blockwise` and `reduction`: graphs stay symbolic until they run, hold no data but what
+the user put there, and grow linearly with the chunks. The logits keep their chunks; what goes with them is cut alike.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+from dask.array.utils import meta_from_array
+
+import logitx
+from logitx._arrays import FAMILIES, family_of, namespace_dtype
+from logitx._typing import Array, Plan
+from logitx.backends.shares import row_weights
+
+Index = tuple[int, ...]
+_ENTRIES = ("where", "b", "temperature", "softcap", "cotangent")
+
+
+class Work(NamedTuple):
+    """What the tasks of a call share; it travels to the workers."""
+
+    plan: Plan
+    names: tuple[str, ...]  # of the blocks that a task gets
+    numbers: tuple[tuple[str, float], ...]  # operands that are known now
+
+    def given(self, blocks: tuple[Any, ...]) -> dict[str, Any]:
+        """Return operands by name; None where absent."""
+        named = dict.fromkeys(("targets", "class_weight", "sample_weight", "label_smoothing", "z_loss", *_ENTRIES))
+        return named | dict(self.numbers) | dict(zip(self.names, map(alone, blocks), strict=True))
+
+
+def alone(block: Any) -> Any:
+    """Return the block of an axis of one chunk, which comes in a list where the axis is summed over."""
+    while type(block) is list:
+        (block,) = block
+    return block
+
+
+class Operand(NamedTuple):
+    """A lazy array and the axes of the logits that its own lie along."""
+
+    name: str
+    array: Array
+    along: Index
+
+
+class Lines:
+    """The chunks of an array with classes, and operands in line with them."""
+
+    def __init__(self, plan: Plan, x: Array, name: str, **operands: Any) -> None:
+        """Cut the operands like the logits, which stay as they are."""
+        self.plan, self.x, self.axes = plan, x, plan.layout.axes
+        self.entries: Index = tuple(range(x.ndim))
+        self.rows: Index = tuple(axis for axis in self.entries if axis not in self.axes)
+        if plan.layout.n is None:
+            raise ValueError(
+                f"{name}: shape {plan.layout.given} has lengths along axis {self.axes} that are not known; allowed are"
+                " known numbers of classes, call its compute_chunk_sizes()"
+            )
+        self.numbers = tuple((key, value) for key, value in operands.items() if isinstance(value, float))
+        self.operands = [
+            self._operand(key, value) for key, value in operands.items() if isinstance(value, da.Array)
+        ]  # fmt: skip
+        self.whole = all(len(x.chunks[axis]) == 1 for axis in self.axes)  # no row is cut
+
+    def _operand(self, name: str, value: Array) -> Operand:
+        if name == "class_weight":
+            lengths = tuple(self.x.shape[axis] for axis in self.axes)
+            value = value.reshape(lengths) if len(lengths) != 1 else value
+            index = self.axes if lengths else ()
+        elif name in _ENTRIES or (name == "targets" and not self.plan.hard):
+            index = self.entries[len(self.entries) - value.ndim :]
+        elif value.ndim == 0:
+            index = ()
+        else:
+            index = self.rows[len(self.rows) - value.ndim :]
+        return Operand(name, self._cut(name, value, index), index)
+
+    def _cut(self, name: str, value: Array, index: Index) -> Array:
+        """Return an operand in the chunks of the logits."""
+        cuts = []
+        for own, length, axis in zip(value.chunks, value.shape, index, strict=True):
+            mine = self.x.chunks[axis]
+            if length == 1:
+                cuts.append((1,))
+            elif np.isnan(own + mine).any():
+                if len(own) != len(mine):
+                    raise ValueError(
+                        f"{name}: {len(own)} chunks along dimension {axis} of the logits do not go with their"
+                        f" {len(mine)} of unknown sizes; allowed are as many, or call compute_chunk_sizes() first"
+                    )
+                cuts.append(own)
+            else:
+                cuts.append(mine)
+        return value if tuple(cuts) == value.chunks or np.isnan(sum(cuts, ())).any() else value.rechunk(tuple(cuts))
+
+    def where_rows_begin(self) -> list[Operand]:
+        """Return the number of the first row of every chunk, for error messages; nothing where it is not known."""
+        return _beginnings("row", self.rows, self.x.chunks)
+
+    def where_classes_begin(self) -> list[Operand]:
+        """Return the number of the first class of every chunk."""
+        return _beginnings("class", self.axes, self.x.chunks)
+
+    def map(self, function: Callable[..., Any], out: Index, dtype: str, more: Iterable[Operand] = ()) -> Array:
+        """Call a function of (work, logits, *operands) on all blocks; an axis missing in `out` must have one chunk."""
+        used = [*self.operands, *more]
+        work = Work(self.plan, ("x", *(one.name for one in used)), self.numbers)
+        return mapped(function, work, [Operand("x", self.x, self.entries), *used], out, self.x, dtype)
+
+    def parts(self, function: Callable[..., Any], more: Iterable[Operand] = ()) -> Array:
+        """Call a function on all blocks, to be merged over the chunks of the classes."""
+        result = self.map(function, self.entries, "float64", more)
+        return _numbered(result, self.axes)
+
+    def merged(self, parts: Array, merge: Callable[[Any, Any], Any]) -> Array:
+        """Merge parts over the chunks of the classes, as a tree."""
+        return tree(parts, self.axes, merge)
+
+    def share(self) -> Operand:
+        """Return the denominator of the mean; the logits are not looked at, so that no block of them has to wait."""
+        given = {one.name: one.array for one in self.operands}
+        targets, weight, where = given["targets"], given.get("class_weight"), given.get("where")
+        if self.plan.hard:
+            work = Work(self.plan, ("targets", *(("class_weight",) if weight is not None else ())), ())
+            beside = (
+                () if weight is None else (Operand("", weight.rechunk(-1), tuple(-1 - axis for axis in self.axes)),)
+            )
+            used = [Operand("", targets, self.rows), *beside]
+            classes = mapped(_class_weights, work, used, self.rows, self.x, "float64")
+        elif weight is None:
+            first = tuple(0 if axis in self.axes else slice(None) for axis in self.entries)
+            classes = da.ones_like(targets[first], dtype="float64")
+        else:
+            order = sorted(range(len(self.axes)), key=lambda i: self.axes[i])
+            place = tuple(slice(None) if axis in self.axes else None for axis in self.entries)
+            weighted = weight.astype("float64").transpose(order)[place] * targets
+            classes = da.where(targets == 0, 0.0, weighted).sum(axis=self.axes)
+        if "sample_weight" in given:
+            classes = classes * given["sample_weight"]
+        if where is not None:
+            where = where[(None,) * (len(self.entries) - where.ndim)]
+            classes = da.where(da.any(where, axis=self.axes), classes, 0.0)
+        return Operand("whole", classes.sum(), ())
+
+    def kept(self, rows: Array) -> Array:
+        """Return what has one number a row with the class axes at length 1."""
+        expand = functools.partial(_expanded, self.axes)
+        meta = meta_from_array(rows._meta, ndim=len(self.entries))
+        return da.blockwise(expand, self.entries, rows, self.rows, new_axes=dict.fromkeys(self.axes, 1), meta=meta)
+
+
+def _class_weights(work: Work, *blocks: Any) -> Any:
+    given = work.given(blocks)
+    targets = given["targets"]
+    xp = FAMILIES[family_of(targets).name].namespace(targets)  # type: ignore[union-attr]
+    classes, ignored = row_weights(work.plan, xp, targets, given["class_weight"], ())
+    return xp.where(ignored, 0.0, classes)
+
+
+def _beginnings(name: str, axes: Index, chunks: Any) -> list[Operand]:
+    if any(np.isnan(chunks[axis]).any() for axis in axes):
+        return []
+    starts = [np.cumsum((0, *chunks[axis][:-1])) for axis in axes]
+    return [
+        Operand(f"{name} {axis}", da.from_array(one, chunks=1), (axis,))
+        for axis, one in zip(axes, starts, strict=True)
+    ]  # fmt: skip
+
+
+def _expanded(axes: Index, block: Any) -> Any:
+    shape = list(block.shape)
+    for axis in sorted(axes):
+        shape.insert(axis, 1)
+    return block.reshape(tuple(shape))
+
+
+def mapped(
+    function: Callable[..., Any], work: Work, operands: list[Operand], out: Index, like: Array, dtype: str
+) -> Array:
+    """Call a function of (work, *operands) on all blocks."""
+    flat = [part for _, array, index in operands for part in (array, index)]
+    meta = meta_from_array(like._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
+    task = functools.partial(_task, function, work)
+    return da.blockwise(task, out, *flat, align_arrays=False, meta=meta, token=function.__name__.strip("_"))
+
+
+def _task(function: Callable[..., Any], work: Work, *blocks: Any) -> Any:
+    """Run a block: the backend in force here is for lazy arrays, if there is one."""
+    with logitx.use_backend(None):
+        return function(work, *blocks)
+
+
+def pick(blocks: Array, which: int, index: Index, out: Index, dtype: str) -> Array:
+    """Return one of several results of the same blocks; an axis missing in `out` has one chunk."""
+    meta = meta_from_array(blocks._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
+    return da.blockwise(functools.partial(_item, which), out, blocks, index, align_arrays=False, meta=meta)
+
+
+def _item(which: int, block: Any) -> Any:
+    return alone(block)[which]
+
+
+# -- trees ------------------------------------------------------------------------------------------------------------
+
+
+def _numbered(blocks: Array, axes: Index) -> Array:
+    """Say of blocks that they have length 1 along some axes, as what is to be merged has."""
+    chunks = tuple((1,) * len(c) if axis in axes else c for axis, c in enumerate(blocks.chunks))
+    return da.Array(blocks.dask, blocks.name, chunks, meta=blocks._meta)
+
+
+def tree(blocks: Array, axes: Index, merge: Callable[[Any, Any], Any]) -> Array:
+    """Merge blocks over axes, a few at a time."""
+    if not axes:
+        return blocks
+    fold = functools.partial(_folded, merge)
+    return da.reduction(
+        blocks, chunk=_unchanged, combine=fold, aggregate=fold, axis=axes, concatenate=False, dtype=blocks.dtype,
+        meta=meta_from_array(blocks._meta, ndim=blocks.ndim - len(axes)),
+    )  # fmt: skip
+
+
+def _unchanged(block: Any, axis: Any, keepdims: bool) -> Any:
+    return block
+
+
+def _folded(merge: Callable[[Any, Any], Any], blocks: Any, axis: Any, keepdims: bool) -> Any:
+    return functools.reduce(merge, _flat(blocks))
+
+
+def _flat(blocks: Any) -> Iterable[Any]:
+    if type(blocks) is list:
+        for one in blocks:
+            yield from _flat(one)
+    else:
+        yield blocks

@@ -1,0 +1,234 @@
+"""The last step for rows whose classes are in several blocks: from their reduction back to every entry of a block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logitx._arrays import namespace_dtype
+from logitx._typing import Array, Plan
+from logitx.backends.dask._calls import divided, solid, space
+from logitx.backends.dask._lines import Work
+from logitx.backends.dask._pairs import (
+    Block,
+    Pair,
+    Wanted,
+    beside,
+    block_of,
+    capped,
+    local_ids,
+    per_row,
+    wanted,
+)
+from logitx.backends.generic.rows import quiet
+from logitx.backends.shares import in_place
+
+
+def _real(plan: Plan, xp: Any, value: Any) -> Any:
+    return value if isinstance(value, float) else xp.astype(value, namespace_dtype(xp, plan.compute), copy=False)
+
+
+def _scaled(plan: Plan, block: Block, pair: Pair) -> Array:
+    """Return (u - max) / temperature in the dtype computed in."""
+    xp = block.xp
+    x, top = _real(plan, xp, block.x), _real(plan, xp, beside(block, pair.top))
+    if block.softcap is not None:  # of the maximum as of all others, or nothing would be its own maximum
+        limit = _real(plan, xp, beside(block, per_row(block, block.softcap)))
+        known = beside(block, xp.isfinite(pair.worst))
+        top = xp.where(known, capped(block, _real(plan, xp, beside(block, pair.worst)), limit), top)
+        x = capped(block, x, limit)
+    v = x - top
+    if block.temperature is not None:
+        v = v / _real(plan, xp, beside(block, pair.heat))
+    return xp.where(x == top, 0.0, v)
+
+
+def _finish(plan: Plan, block: Block, x: Array, masked: float) -> Array:
+    xp = block.xp
+    if block.valid is not None:
+        x = xp.where(block.valid, x, masked)
+    return solid(xp, x, plan.result)
+
+
+@quiet
+def normalized(work: Work, *blocks: Any) -> Any:
+    """Compute softmax or log_softmax of a block."""
+    given, plan = work.given(blocks), work.plan
+    block, pair = block_of(work, given), given["pair"]
+    xp, log = block.xp, plan.op == "log_softmax"
+    if block.lay.n == 0:
+        return solid(xp, block.x, plan.result)
+    lost = xp.isnan(pair.worst) | (pair.worst == xp.inf)
+    if plan.empty == "nan":
+        lost = lost | (pair.worst == -xp.inf)
+    v = _scaled(plan, block, pair)
+    if log:
+        y = v - _real(plan, xp, beside(block, pair.rest))
+    else:
+        y = xp.exp(v) * _real(plan, xp, beside(block, xp.exp(-pair.rest)))
+    y = xp.where(beside(block, pair.worst == -xp.inf), -xp.inf if log else 0.0, y)
+    return _finish(plan, block, xp.where(beside(block, lost), xp.nan, y), -xp.inf if log else 0.0)
+
+
+class _Entries:
+    """A block on the way to its gradient: factors of rows broadcast against it."""
+
+    def __init__(self, work: Work, blocks: tuple[Any, ...]) -> None:
+        self.given, self.plan = work.given(blocks), work.plan
+        self.block, self.pair = block_of(work, self.given), self.given["pair"]
+        self.xp = xp = self.block.xp
+        self.row: Wanted = wanted(self.plan, xp, self.pair, self.given)
+        v = _scaled(self.plan, self.block, self.pair)
+        self.p = xp.exp(v) * self.of_rows(xp.exp(-self.pair.rest))
+        # at the maximum 1 - p would cancel, and nothing else has more than a half
+        self.complement = xp.where(self.p > 0.5, self.of_rows(-xp.expm1(-self.pair.rest)), 1.0 - self.p)
+
+    def of_rows(self, value: Array) -> Array:
+        """Return one number a row, in the dtype computed in, to go with all entries."""
+        return _real(self.plan, self.xp, beside(self.block, value))
+
+    def weights(self) -> Array:
+        """Return class_weight q of every entry."""
+        given, xp, block, row = self.given, self.xp, self.block, self.row
+        if self.plan.hard:
+            local = local_ids(self.plan, block, given)
+            q = xp.where(self._hot(local), self.of_rows(row.own), 0.0)
+        else:
+            q = self.of_rows(xp.full_like(row.even, row.keep)) * _real(self.plan, xp, given["targets"])
+        even = self.of_rows(row.even)
+        even = even if block.valid is None else xp.where(block.valid, even, 0.0)
+        if given["class_weight"] is None:
+            return q + even
+        weight = in_place(xp, given["class_weight"], block.x.shape, block.lay.axes)
+        places = tuple(k if axis in block.lay.axes else 1 for axis, k in enumerate(block.x.shape))
+        weight = _real(self.plan, xp, xp.reshape(weight, places))
+        return q + weight * even if self.plan.hard else xp.where(q + even == 0.0, 0.0, weight * (q + even))
+
+    def _hot(self, local: Array) -> Array:
+        """Tell where labels are."""
+        xp, block = self.xp, self.block
+        ids = xp.reshape(xp.arange(block.lay.n), tuple(block.x.shape[axis] for axis in block.lay.axes))
+        order = sorted(range(len(block.lay.axes)), key=lambda i: block.lay.axes[i])
+        ids = xp.permute_dims(ids, tuple(order)) if len(order) > 1 else ids
+        places = tuple(k if axis in block.lay.axes else 1 for axis, k in enumerate(block.x.shape))
+        return xp.reshape(ids, places) == xp.reshape(local, block.lay.kept)
+
+    def settled(self, g: Array) -> Array:
+        """Put in place what special rows and entries have, and round once."""
+        xp, row = self.xp, self.row
+        g = xp.where(beside(self.block, row.poison), xp.nan, g)
+        g = xp.where(beside(self.block, row.nothing | (row.factor == 0.0)), 0.0, g)
+        return _finish(self.plan, self.block, xp.where(self.block.x == -xp.inf, 0.0, g), 0.0)
+
+    def slope(self, g: Array) -> Array:
+        """Multiply by the derivative of the softcap: 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not."""
+        xp, block = self.xp, self.block
+        if block.softcap is None:
+            return g
+        limit = self.of_rows(xp.zeros_like(self.pair.top) + per_row(block, block.softcap))
+        e = xp.exp(-2.0 * xp.abs(_real(self.plan, xp, block.x) / limit))
+        return g * (4.0 * e / (1.0 + e) ** 2)
+
+
+@quiet
+def gradient(work: Work, *blocks: Any) -> Any:
+    """Compute s [p (A - wq) - wq (1 - p) + 2 z c logZ p] du/dx, divided by the denominator of the mean."""
+    entries = _Entries(work, blocks)
+    xp, row, given = entries.xp, entries.row, entries.given
+    factor = row.sample if given.get("whole") is None else divided(work, given) + xp.zeros_like(row.sample)
+    wq = entries.weights()
+    g = entries.p * (entries.of_rows(row.total) - wq) - wq * entries.complement
+    if given["z_loss"] is not None:
+        pull = 2.0 * float(given["z_loss"]) * row.classes * row.log_normalizer
+        g = g + entries.of_rows(pull) * entries.p
+    return entries.settled(entries.slope(g * entries.of_rows(factor / entries.pair.heat)))
+
+
+@quiet
+def gradient_and_hessian(work: Work, *blocks: Any) -> tuple[Any, Any]:
+    """Compute s [p (A - wt) - wt (1 - p)] and s A p (1 - p)."""
+    entries = _Entries(work, blocks)
+    row, wq = entries.row, entries.weights()
+    total, sample = entries.of_rows(row.total), entries.of_rows(row.sample)
+    g = sample * (entries.p * (total - wq) - wq * entries.complement)
+    return entries.settled(g), entries.settled(sample * total * entries.p * entries.complement)
+
+
+# -- gradients of probabilities ---------------------------------------------------------------------------------------
+
+
+@quiet
+def products(work: Work, *blocks: Any) -> Any:
+    """Sum what the gradient by a row of probabilities, or of their logarithms, subtracts."""
+    given, plan = work.given(blocks), work.plan
+    value, cotangent = (space(one).astype(one, space(one).float64) for one in (given["x"], given["cotangent"]))
+    xp = space(value)
+    if plan.op == "softmax_vjp":
+        terms = xp.where(value == 0.0, 0.0, value * cotangent)
+    else:
+        terms = xp.where(value == -xp.inf, 0.0, cotangent)
+    return xp.sum(terms, axis=plan.layout.axes)
+
+
+@quiet
+def pulled_back(work: Work, *blocks: Any) -> Any:
+    """Compute p (dp - sum), or dlog_p - p sum."""
+    given, plan = work.given(blocks), work.plan
+    block = block_of(work, given)
+    xp, compute = block.xp, plan.compute
+    value, cotangent = (_real(plan, xp, one) for one in (block.x, given["cotangent"]))
+    total = beside(block, given["pair"])
+    if plan.op == "softmax_vjp":
+        y = xp.where(value == 0.0, 0.0, value * _narrow(xp, cotangent - total, compute))
+    else:
+        y = xp.where(value == -xp.inf, 0.0, cotangent - xp.exp(value) * _narrow(xp, total, compute))
+    return solid(xp, y, plan.result)
+
+
+def _narrow(xp: Any, value: Array, compute: str) -> Array:
+    return xp.astype(value, namespace_dtype(xp, compute), copy=False)
+
+
+# -- sums with signs --------------------------------------------------------------------------------------------------
+
+
+@quiet
+def signed(work: Work, *blocks: Any) -> tuple[Any, ...]:
+    """Reduce b exp(x): return (maximum, sum of b exp(x - maximum), whether there is +inf up, and down, or NaN)."""
+    given = work.given(blocks)
+    block = block_of(work, given)
+    xp, axes = block.xp, block.lay.axes
+    x, b = (xp.astype(one, xp.float64) for one in (block.x, xp.broadcast_to(given["b"], block.x.shape)))
+    used = (b != 0.0) if block.valid is None else (b != 0.0) & block.valid
+    live = used & (x != -xp.inf)
+    finite = live & xp.isfinite(x)
+    top = xp.max(xp.where(finite, x, -xp.inf), axis=axes, initial=-xp.inf)
+    shift = beside(block, xp.where(top == -xp.inf, 0.0, top))
+    total = xp.sum(
+        xp.where(finite, xp.where(finite, b, 0.0) * xp.exp(xp.where(finite, x - shift, 0.0)), 0.0), axis=axes
+    )
+    up, down = (xp.any(live & (x == xp.inf) & sign, axis=axes) for sign in (b > 0.0, b < 0.0))
+    return top, total, up, down, xp.any(live & (xp.isnan(x) | xp.isnan(b)), axis=axes)
+
+
+@quiet
+def signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the reduction over both."""
+    xp = space(one[0])
+    top = xp.maximum(one[0], two[0])
+    terms = [xp.where(part[0] == -xp.inf, 0.0, part[1] * xp.exp(part[0] - top)) for part in (one, two)]
+    return (top, terms[0] + terms[1], *(a | b for a, b in zip(one[2:], two[2:], strict=True)))
+
+
+@quiet
+def signed_normalizer(work: Work, *blocks: Any) -> tuple[Any, Any]:
+    """Return log |sum| and the sign."""
+    ((top, total, up, down, nan),) = blocks
+    xp, plan = space(top), work.plan
+    nan = nan | (up & down)
+    value = xp.where(total == 0.0, -xp.inf, top + xp.log(xp.abs(total)))
+    value = xp.where(up | down, xp.inf, value)
+    sign = xp.where(up, 1.0, xp.where(down, -1.0, xp.sign(total)))
+    value, sign = (xp.where(nan, xp.nan, one) for one in (value, sign))
+    if not plan.return_sign:
+        value = xp.where(sign < 0.0, xp.nan, value)
+    return solid(xp, value, plan.result), solid(xp, sign, plan.result)

@@ -1,0 +1,202 @@
+"""Memory maps of files larger than memory: rows block by block, on the kernels, in bounded memory.
+
+The kernels could be given the whole map, and would be as right; but every page that they read would stay in the memory
+of the process. Blocks are fetched ahead by a thread, at the speed of the disk, and given back when they are done with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from logitx._arguments.axes import layout
+from logitx._arrays import files, namespace_dtype
+from logitx._typing import Array, LabelError, Plan, Scalar
+from logitx.backends import numba
+from logitx.backends.shares import shares
+from logitx.backends.tiles import pieces
+
+LARGE = 1 << 28  # bytes of a call from which pages are given back
+
+DECLINES = {
+    "cross_entropy_value_and_grad": "its results are as large as the logits, and in memory",
+    "cross_entropy_grad_hess": "its results are as large as the logits, and in memory",
+    "linear_cross_entropy": "the kernels make its logits block by block already",
+    "linear_cross_entropy_value_and_grad": "the kernels make its logits block by block already",
+    "softmax_vjp": "of two arrays, only one would be in blocks",
+    "log_softmax_vjp": "of two arrays, only one would be in blocks",
+    "merge_logsumexp": "normalizers are small",
+}
+
+
+def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Return None for large memory maps whose first axis is one of rows, else the reason why not."""
+    x = operands[0]
+    if type(x) is not np.memmap and (plan.op not in ("softmax", "log_softmax") or type(operands[-1]) is not np.memmap):
+        return "no array is a memory map"
+    if plan.op in DECLINES:
+        return DECLINES[plan.op]
+    if x.nbytes < LARGE:
+        return f"less than {LARGE >> 20} MiB may stay in memory"
+    if x.ndim == 0 or plan.layout.axis == 0:
+        return "the first axis is that of the classes"
+    mapped = files.is_mapped(x) or (operands[-1] is not None and files.is_mapped(operands[-1]))
+    return None if mapped else "the memory map is not in the order of the file, or copied on write"
+
+
+def _blocks(plan: Plan, x: Array, *others: Array) -> Iterator[tuple[slice, Plan]]:
+    """Yield blocks of rows, each with the plan of a call on it."""
+    size = max(1, files.BLOCK // max(1, x.nbytes // max(1, len(x))))
+    for piece in files.in_turn(pieces(len(x), size), x, *others):
+        shape = (piece.stop - piece.start, *x.shape[1:])
+        yield piece, dataclasses.replace(plan, layout=layout(shape, plan.layout.axis), reduction="none")
+
+
+def _cut(value: Any, piece: slice, length: int) -> Any:
+    """Return what belongs to some rows, of what belongs to all; numbers and what broadcasts are for all of them."""
+    if value is None or isinstance(value, float) or value.ndim == 0 or (value.shape[0] == 1 != length):
+        return value
+    return value[piece]
+
+
+def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """exp(x - max) / sum of exp(x - max)."""
+    return _normalized(plan, x, where, temperature, softcap, out)
+
+
+def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """(x - max) - log(sum of exp(x - max))."""
+    return _normalized(plan, x, where, temperature, softcap, out)
+
+
+def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    written = np.empty(x.shape, namespace_dtype(np, plan.result)) if out is None else out
+    for piece, part in _blocks(plan, x, written):
+        rows = (_cut(one, piece, len(x)) for one in (where, temperature, softcap))
+        block = written[piece]
+        result = getattr(numba, plan.op)(part, x[piece], *rows, block)
+        if result is not block:
+            block[...] = result
+    return written
+
+
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+    """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    found = []
+    for piece, part in _blocks(plan, x):
+        found.append(numba.logsumexp(part, x[piece], *(_cut(one, piece, len(x)) for one in (b, where))))
+    values, signs = zip(*found, strict=True)
+    shape = plan.layout.rows
+    return _joined(values, shape), _joined(signs, shape) if plan.return_sign else None
+
+
+def _joined(parts: Any, shape: tuple[int, ...]) -> Array:
+    return np.concatenate([part.reshape(-1) for part in parts]).reshape(shape)
+
+
+def _losses(
+    plan: Plan, op: str, x: Array, targets: Array, *operands: Any
+) -> Iterator[tuple[tuple[Any, Any, Any], Any]]:
+    """Yield the results of blocks of rows, and what these rows count for in the mean."""
+    for piece, part in _blocks(plan, x, targets):
+        ids, *cut = _operands(piece, len(x), targets, *operands)
+        try:
+            found = getattr(numba, op)(part, x[piece], ids, *cut)
+        except LabelError as error:
+            rows = (error.index[0] + piece.start, *error.index[1:])
+            position = int(np.ravel_multi_index(rows, targets.shape))
+            raise LabelError(plan, position, error.label) from None
+        class_weight, sample_weight, where = cut[0], cut[1], cut[-1]
+        counted = None
+        if plan.reduction == "mean":
+            counted = shares(plan, np, ids, class_weight, sample_weight, where, (plan.layout.axis,))
+        yield found, counted
+
+
+def _operands(
+    piece: slice,
+    length: int,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Any, ...]:
+    return (
+        targets[piece], class_weight, _cut(sample_weight, piece, length), label_smoothing, z_loss,
+        *(_cut(one, piece, length) for one in (softcap, temperature, where)),
+    )  # fmt: skip
+
+
+class _Sums:
+    """Losses of blocks on the way to a result."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.losses: list[Any] = []
+        self.z_losses: list[Any] = []
+        self.log_normalizers: list[Any] = []
+        self.share: list[float] = []
+
+    def add(self, loss: Any, z_loss: Any, log_normalizer: Any, counted: Any) -> None:
+        """Take the losses of a block."""
+        add_up = self.plan.reduction != "none"
+        for kept, one in ((self.losses, loss), (self.z_losses, z_loss)):
+            if one is not None:
+                kept.append(float(np.sum(one, dtype=np.float64)) if add_up else one)
+        if log_normalizer is not None:
+            self.log_normalizers.append(log_normalizer)
+        if counted is not None:
+            self.share.append(float(np.sum(counted)))
+
+    def results(self) -> tuple[Array, Array, Array]:
+        """Return (loss, z_loss, log_normalizer)."""
+        parts = self.plan.return_parts
+        return (
+            self._reduced(self.losses),
+            self._reduced(self.z_losses) if parts else None,
+            _joined(self.log_normalizers, self.plan.layout.rows) if parts else None,
+        )
+
+    def _reduced(self, values: list[Any]) -> Array:
+        plan = self.plan
+        if plan.reduction == "none":
+            return _joined(values, plan.layout.rows)
+        total = _sum(values)
+        if plan.reduction == "mean":
+            whole = _sum(self.share)
+            undefined = math.nan if plan.empty == "nan" else 0.0
+            total = undefined if whole == 0.0 else total / whole
+        return np.asarray(total, plan.loss)
+
+
+def _sum(values: list[float]) -> float:
+    """Add up exactly, where all is finite."""
+    return math.fsum(values) if all(map(math.isfinite, values)) else float(np.sum(values))
+
+
+def cross_entropy(
+    plan: Plan,
+    logits: Array,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    label_smoothing: Scalar,
+    z_loss: Scalar,
+    softcap: Scalar,
+    temperature: Scalar,
+    where: Array,
+) -> tuple[Array, Array, Array]:
+    """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
+    sums = _Sums(plan)
+    operands = (class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
+    for found, counted in _losses(plan, "cross_entropy", logits, targets, *operands):
+        sums.add(*found, counted)
+    return sums.results()

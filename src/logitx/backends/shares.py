@@ -1,0 +1,51 @@
+"""What a row counts for in the mean of a loss: for backends that take rows in pieces, and count them themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logitx._arrays import namespace_dtype
+from logitx._typing import Array, Plan
+from logitx.backends.generic.cross_entropy import sort_out
+
+
+def row_weights(plan: Plan, xp: Any, targets: Array, class_weight: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return the class weight c of each row in float64, and which rows are ignored; classes lie on `axes`."""
+    if plan.hard:
+        ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
+        ignored, bad = sort_out(plan, xp, ids)
+        if class_weight is None:
+            return xp.ones(ids.shape, dtype=xp.float64), ignored
+        safe = xp.where(ignored | bad, 0, ids)
+        return xp.astype(xp.reshape(class_weight, (-1,)), xp.float64)[safe], ignored
+    rows = tuple(length for axis, length in enumerate(targets.shape) if axis not in axes)
+    if class_weight is None:
+        return xp.ones(rows, dtype=xp.float64), xp.zeros(rows, dtype=xp.bool)
+    t = xp.astype(targets, xp.float64)
+    lengths = tuple(length if axis in axes else 1 for axis, length in enumerate(targets.shape))
+    weight = xp.reshape(in_place(xp, class_weight, targets.shape, axes), lengths)
+    return xp.sum(xp.where(t == 0.0, 0.0, weight * t), axis=axes), xp.zeros(rows, dtype=xp.bool)
+
+
+def in_place(xp: Any, class_weight: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """Return weights of classes in the order of the axes, of the lengths that these have in `shape`."""
+    given = xp.reshape(xp.astype(class_weight, xp.float64), tuple(shape[axis] for axis in axes))
+    order = tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
+    return xp.permute_dims(given, order) if len(axes) > 1 else given
+
+
+def shares(
+    plan: Plan,
+    xp: Any,
+    targets: Array,
+    class_weight: Array,
+    sample_weight: Array,
+    where: Array,
+    axes: tuple[int, ...],
+) -> Array:
+    """Return s c of each row that counts, else 0, in float64. `where` has all axes, of any lengths that broadcast."""
+    classes, skipped = row_weights(plan, xp, targets, class_weight, axes)
+    share = classes if sample_weight is None else classes * xp.astype(sample_weight, xp.float64)
+    if where is not None:
+        skipped = skipped | ~xp.any(where, axis=axes)
+    return xp.where(skipped, 0.0, share)
