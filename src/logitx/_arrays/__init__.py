@@ -14,9 +14,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from logitx._arrays.products import NdArray, multiply_numpy, multiply_torch
 from logitx._typing import Array, Layout
-
-NdArray = np.ndarray[Any, Any]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -102,20 +101,6 @@ def _numpy_back(a: np.ndarray[Any, Any], name: str) -> Array:
     return a.view(namespace_dtype(np, name)) if name == "bfloat16" and a.dtype == np.uint16 else a
 
 
-_ADDEND = 1 << 20  # elements of a product that is made to be added to another array
-
-
-def _numpy_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
-    if not more:
-        np.matmul(a, b, out=out)
-        return
-    height = max(1, min(len(out), _ADDEND // max(1, out.shape[1])))
-    room = np.empty((height, out.shape[1]), out.dtype)
-    for start in range(0, len(out), height):
-        rows = out[start : start + height]
-        np.add(rows, np.matmul(a[start : start + height], b, out=room[: len(rows)]), out=rows)
-
-
 # -- PyTorch ----------------------------------------------------------------------------------------------------------
 
 
@@ -177,12 +162,6 @@ def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
     torch = sys.modules["torch"]
     tensor = torch.from_numpy(np.asarray(a))
     return tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
-
-
-def _torch_multiply(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:
-    torch = sys.modules["torch"]
-    with torch.no_grad():
-        torch.from_numpy(out).addmm_(torch.from_numpy(a), torch.from_numpy(b), beta=1 if more else 0)
 
 
 def _torch_host(*tensors: Array) -> tuple[NdArray, ...]:
@@ -290,7 +269,7 @@ FAMILIES: dict[str, Family] = {
             to_numpy=lambda x: x,
             from_numpy=_numpy_back,
             scalar=lambda x: x[()],
-            multiply=_numpy_multiply,
+            multiply=multiply_numpy,
         ),
         Family(
             name="torch",
@@ -305,7 +284,7 @@ FAMILIES: dict[str, Family] = {
             to_numpy=_torch_view,
             from_numpy=_torch_back,
             settles=_torch_settles,
-            multiply=_torch_multiply,
+            multiply=multiply_torch,
             host=_torch_host,
         ),
         Family(
@@ -331,7 +310,7 @@ FAMILIES: dict[str, Family] = {
             to_numpy=lambda x: _tensorflow().view(x),
             from_numpy=lambda a, name: _tensorflow().shared(a, name),
             alignment=64,
-            multiply=_numpy_multiply,
+            multiply=multiply_numpy,
         ),
         Family(
             name="dask",
