@@ -22,8 +22,8 @@ from logitx.testing.ops import expected
 from logitx.testing.suite import check_case, using
 
 XPS = make_strategies_namespace(np)
-FAST = ("numpy-numba", "numpy-generic", "torch-grad")
-SLOW = ("jax-eager", "torch-vmap", "array-api-strict")  # compiled anew for every shape, or step by step
+FAST = ("numpy-numba", "numpy-generic")
+SLOW = ("torch-grad", "jax-eager", "torch-vmap", "array-api-strict")  # compiled anew for every shape, or step by step
 RESERVED = HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.nested_given, HealthCheck.filter_too_much
 
 # -- strategies -------------------------------------------------------------------------------------------------------

@@ -102,6 +102,7 @@ def test_sixty_four_dimensions(array, axis):
     assert shape_of(gradient) == shape
 
 
+@pytest.mark.slow
 def test_sixteen_million_classes():
     n = 1 << 24
     x = np.random.default_rng(0).standard_normal((1, n), dtype=np.float32)

@@ -118,7 +118,9 @@ def has_layer(name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
+@pytest.mark.parametrize(
+    "layer", ["workqueue", *(pytest.param(name, marks=pytest.mark.slow) for name in ("omp", "tbb"))]
+)
 def test_no_threading_layer_of_numba_is_used_or_disturbed(layer):
     if not has_layer(layer):
         pytest.skip(f"this Numba has no layer {layer}")
@@ -204,6 +206,7 @@ def test_workers_of_a_data_loader_of_pytorch():
     run(LOADER)
 
 
+@pytest.mark.slow
 def test_spawned_workers_with_jax(tmp_path):
     pytest.importorskip("jax")
     script = tmp_path / "spawning.py"
@@ -268,6 +271,7 @@ os.execv(sys.executable, [sys.executable, "-c", {code!r}])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="root is bound by permissions through Linux's capabilities")
 def test_a_read_only_home_and_installation(tmp_path):
     site, home = tmp_path / "site", tmp_path / "home"
