@@ -34,8 +34,11 @@ def blocks(
         for first, *block in _read(pieces, source, targets, sample_weight):
             rows = min(size, length - first)
             step = max(1, _CACHED // row) if isinstance(block[0], np.ndarray) else rows
-            for start in range(0, rows, step):
-                yield first + start, *(None if one is None else one[start : start + step] for one in block)
+            if step >= rows:
+                yield first, *block
+            else:
+                for start in range(0, rows, step):
+                    yield first + start, *(None if one is None else one[start : start + step] for one in block)
             if shown is not None:
                 shown.update(rows)
 
