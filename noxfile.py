@@ -156,10 +156,14 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train on real images with NumPy, JAX and PyTorch arrays, and with PyTorch's own loss; draw build/digits.png."""
+    """Train on real images with NumPy, JAX and PyTorch arrays, and with PyTorch's and Optax's own loss; draw a picture.
+
+    The picture is build/digits.png.
+    """
     install(session, "demo")
     session.run("python", "docs/examples/digits.py", *session.posargs)
     session.run("python", "docs/examples/torch_drop_in.py")
+    session.run("python", "docs/examples/equinox_optax.py")
 
 
 @nox.session
