@@ -19,7 +19,7 @@ from logitx.backends.numba._crew import job, together
 from logitx.backends.numba._finish import finish, weigh
 from logitx.backends.numba._lanes import fold_maximum, lane, single, spread, width
 from logitx.backends.numba._memory import itemsize, view
-from logitx.backends.numba._rows import Scale, nans_beside_infinity, peak, rest_of, terms_of
+from logitx.backends.numba._rows import Scale, add, nans_beside_infinity, peak, rest_of, terms_of
 from logitx.backends.numba._simd import difference, exp
 from logitx.backends.numba._storage import read_lanes, write
 from logitx.backends.numba._tiles import missing, place_one, release, reserve, take_one
@@ -94,7 +94,7 @@ def reduce_row(x: Any, kept: Any, row: int, facts: Any, like: Any, parts: int, c
     exp(x - maximum of its piece) is written to `kept`, unless that is None.
     """
     fine = together(crew, job(_reduce_pieces, (x, kept, row, facts, like)), parts)
-    top, tops, terms, nans = -np.inf, 0.0, 0.0, 0.0
+    top, tops, terms, lost, nans = -np.inf, 0.0, 0.0, 0.0, 0.0
     for piece in range(pieces_of(x.n)):
         found = take_one(facts, FACTS * piece + PEAK)
         top = max(top, found)
@@ -112,12 +112,13 @@ def reduce_row(x: Any, kept: Any, row: int, facts: Any, like: Any, parts: int, c
         nans += take_one(facts, place + NANS)
         if found == top:
             tops += count
-            terms += rest
+            terms, lost = add(terms, lost, rest)
         else:
-            terms += (count + rest) * weight
+            terms, lost = add(terms, lost, (count + rest) * weight)
             if top == np.inf and rest != rest:
                 nans += 1.0
-    return fine, single(like, top), single(like, (tops - 1.0) + terms), single(like, nans)
+    lost = lost if lost == lost else 0.0  # an infinite sum loses NaN, which says nothing
+    return fine, single(like, top), single(like, (tops - 1.0) + (terms + lost)), single(like, nans)
 
 
 @primitive
