@@ -22,6 +22,8 @@ RIGHT = {  # which backends take NumPy arrays
     "jax": False,
     "torch": False,
     "tensorflow": False,
+    "files": False,
+    "dask": False,
 }
 X = np.random.default_rng(0).standard_normal((40, 1000)).astype(np.float32)
 LABELS = np.arange(40)
