@@ -83,6 +83,34 @@ def test_which_knows_every_operation_and_runs_none():
         lx.which("cross_entropy", np.zeros((2, 3)), [0, 1, 2])
 
 
+def test_what_equals_an_option_seen_before_is_checked_nonetheless():
+    x, labels = np.ones((2, 3), np.float32), np.array([0, 1])
+    for function, operands in ((lx.softmax, (x,)), (lx.logsumexp, (x,)), (lx.cross_entropy, (x, labels))):
+        function(*operands, axis=1)
+        for axis in (True, 1.0):
+            with pytest.raises(TypeError, match="axis: "):
+                function(*operands, axis=axis)
+    lx.cross_entropy(x, labels, ignore_index=1)
+    with pytest.raises(TypeError, match="ignore_index: True is not allowed"):
+        lx.cross_entropy(x, labels, ignore_index=True)
+
+
+def test_a_settled_call_judges_the_arrays_of_every_call():
+    x, labels = np.ones((2, 3), np.float32), np.array([0, 1])
+    lx.cross_entropy(x, labels)
+    with pytest.raises(ValueError, match=r"class id 3 at position \(1,\)"):
+        lx.cross_entropy(x, np.array([0, 3]))
+    lx.softmax(x, out=np.empty_like(x))
+    fixed = np.empty_like(x)
+    fixed.flags.writeable = False
+    for out, message in ((fixed, "read-only"), (np.empty((3, 2), np.float32), "shape"), (np.empty((2, 3)), "float64")):
+        with pytest.raises(ValueError, match=f"out: .*{message}"):
+            lx.softmax(x, out=out)
+    backwards = np.zeros((2, 3), np.float32)[::-1, ::-1]
+    assert lx.softmax(x, out=backwards) is backwards
+    np.testing.assert_array_equal(backwards, lx.softmax(x))
+
+
 def test_use_backend_nests_and_restores():
     x = np.zeros(3)
     with lx.use_backend("generic"):

@@ -141,9 +141,9 @@ def _at_once(op: str, x: Array, y: Array, options: tuple[Any, ...]) -> Any:
         source = _source(cls)
         if source is None or not source.bare(x):
             return None
-    other = None if y is None else (y.shape, y.dtype)
+    shape, dtype = (None, None) if y is None else (y.shape, y.dtype)
     try:
-        call = _prepared(op, cls, (x.shape, x.dtype), other, options, _forced.get())
+        call = _prepared(op, cls, x.shape, x.dtype, shape, dtype, _forced.get(), *options)
     except TypeError:  # an option that is an array cannot be looked up
         return None
     return None if call is None else call(x, y)
@@ -155,23 +155,25 @@ def _source(cls: Any) -> Any:
     return None if family is None else family.settles(cls)
 
 
-_SETTLED = (type(None), bool, int, float, str, type, tuple, np.generic, np.dtype)  # what an option is as a key
+_SETTLED = (type(None), bool, int, float, str, type, np.generic, np.dtype)  # what an option is as a key
 
 
-@functools.lru_cache(maxsize=1024, typed=True)
+@functools.lru_cache(maxsize=1024, typed=True)  # so that an axis of True is not the one of 1 that has been seen
 def _prepared(
     op: str,
     cls: Any,
-    first: tuple[Any, ...],
-    second: tuple[Any, ...] | None,
-    options: tuple[Any, ...],
+    shape: tuple[int, ...],
+    dtype: Any,
+    other_shape: tuple[int, ...] | None,
+    other_dtype: Any,
     forced: str | None,
+    *options: Any,
 ) -> Prepared | None:
     if not all(isinstance(option, _SETTLED) for option in options):
         return None
     example = np.empty if cls is np.ndarray else _source(cls).example
     try:
-        x, y = example(*first), None if second is None else example(*second)
+        x, y = example(shape, dtype), None if other_shape is None else example(other_shape, other_dtype)
         if op in ("softmax", "log_softmax"):
             plan, operands, *_ = _arguments.over_axis(*(op, x, *options, y))
         elif op == "logsumexp":
