@@ -118,35 +118,33 @@ def which(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -
     return Choice(choice.name, why, tuple(declined))
 
 
-def at_once(op: str, x: Array, out: Array, *options: Any) -> Array | None:
-    """Run softmax, log_softmax or logsumexp if one look-up tells all there is to check and choose; else return None.
+def at_once(op: str, x: Array, y: Array, *options: Any) -> Any:
+    """Run a call if one look-up tells all there is to check and choose; else return None.
 
+    `y` is the output of softmax and log_softmax, or None, or the targets of a loss; the options are those of the check.
     The kernel takes 0.4 us for a softmax of ten numbers, the way through checks, plan and choice 3 us.
     """
-    if out is not None:
-        plain = type(x) is type(out) is np.ndarray and out.shape == x.shape and out.flags.writeable
-        if not plain or (out is not x and np.may_share_memory(out, x)):
-            return None
-    return _at_once(op, x, out, options)
-
-
-def loss_at_once(op: str, logits: Array, targets: Array, *options: Any) -> Any:
-    """Run cross_entropy or cross_entropy_value_and_grad in the same way."""
-    return _at_once(op, logits, targets, options) if type(logits) is type(targets) else None
-
-
-def _at_once(op: str, x: Array, y: Array, options: tuple[Any, ...]) -> Any:
     cls: Any = type(x)
     if cls is not np.ndarray:
         source = _source(cls)
         if source is None or not source.bare(x):
             return None
-    shape, dtype = (None, None) if y is None else (y.shape, y.dtype)
+    shape = dtype = None
+    if y is not None:
+        if type(y) is not cls:
+            return None
+        shape, dtype = y.shape, y.dtype
     try:
         call = _prepared(op, cls, x.shape, x.dtype, shape, dtype, _forced.get(), *options)
     except TypeError:  # an option that is an array cannot be looked up
         return None
     return None if call is None else call(x, y)
+
+
+def is_apart(x: Array, out: Array) -> bool:
+    """Tell whether an output may be written to as it is: a NumPy array that is the input itself or apart from it."""
+    plain = type(x) is type(out) is np.ndarray and out.shape == x.shape and out.flags.writeable
+    return plain and (out is x or not np.may_share_memory(out, x))
 
 
 @functools.lru_cache(maxsize=64)
@@ -338,9 +336,8 @@ def _run_in_graph(run: Callable[..., Any]) -> Callable[..., Any]:
 
 # Dynamo reads what is named here instead of the function: `run(*check(...))` becomes one node of its graph, that does
 # both. Nobody else looks at this name, so that it costs an ordinary call nothing.
-SHORTCUTS: tuple[Callable[..., Any], ...] = (at_once, loss_at_once)
-for _shortcut in SHORTCUTS:
-    _shortcut._torchdynamo_inline = lambda *_: None  # type: ignore[attr-defined]
+at_once._torchdynamo_inline = lambda *_: None  # type: ignore[attr-defined]
+is_apart._torchdynamo_inline = lambda *_: False  # type: ignore[attr-defined]
 for _check in CHECKS:
     _check._torchdynamo_inline = _check_later(_check)  # type: ignore[attr-defined]
 for _run in RUNS:

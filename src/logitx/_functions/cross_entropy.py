@@ -107,7 +107,7 @@ def cross_entropy(
     >>> print(lx.cross_entropy(logits, [0, -100], label_smoothing=0.1, reduction="none").round(4))
     [0.5076 0.    ]
     """
-    done = _dispatch.loss_at_once(
+    done = _dispatch.at_once(
         "cross_entropy", logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
         z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
     )  # fmt: skip
@@ -194,7 +194,7 @@ def cross_entropy_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.4076 [[-0.3348  0.2447  0.09  ]]
     """
-    done = _dispatch.loss_at_once(
+    done = _dispatch.at_once(
         "cross_entropy_value_and_grad", logits, targets, axis, class_weight, sample_weight, ignore_index,
         label_smoothing, z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
     )  # fmt: skip

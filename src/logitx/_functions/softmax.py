@@ -80,9 +80,10 @@ def softmax(
     >>> print(lx.softmax(np.array([1.0, 2.0, np.nan]), where=np.array([True, True, False])).round(4))
     [0.2689 0.7311 0.    ]
     """
-    done = _dispatch.at_once("softmax", x, out, axis, where, temperature, softcap, empty, dtype)
-    if done is not None:
-        return done
+    if out is None or _dispatch.is_apart(x, out):
+        done = _dispatch.at_once("softmax", x, out, axis, where, temperature, softcap, empty, dtype)
+        if done is not None:
+            return done
     return _dispatch.run_into(*_arguments.over_axis("softmax", x, axis, where, temperature, softcap, empty, dtype, out))
 
 
@@ -154,9 +155,10 @@ def log_softmax(
     >>> print(lx.log_softmax(np.array([40.0, 0.0])))
     [-4.24835426e-18 -4.00000000e+01]
     """
-    done = _dispatch.at_once("log_softmax", x, out, axis, where, temperature, softcap, empty, dtype)
-    if done is not None:
-        return done
+    if out is None or _dispatch.is_apart(x, out):
+        done = _dispatch.at_once("log_softmax", x, out, axis, where, temperature, softcap, empty, dtype)
+        if done is not None:
+            return done
     return _dispatch.run_into(
         *_arguments.over_axis("log_softmax", x, axis, where, temperature, softcap, empty, dtype, out)
     )
