@@ -40,13 +40,8 @@ UNITS = {
     "merge_logsumexp": "max(1, \\|result\\|)",
 }
 SUBNORMAL_SUMS = "a sum of subnormal terms, each rounded to its last place, which is all it has"
-PIECES = "the sums of hundreds of pieces are added up one by one in float64"
-LONGEST = "one row of 1e7"
 ALLOWED = {  # beyond the target, how far, and why
     ("log_softmax", "float64", "subnormal"): (4.0, SUBNORMAL_SUMS),
-    ("softmax", "float64", LONGEST): (16.0, PIECES),
-    ("log_softmax", "float64", LONGEST): (4.0, PIECES),
-    ("cross_entropy", "float64", LONGEST): (4.0, PIECES),
 }
 LOSSES = ("cross_entropy", "cross_entropy, soft labels")
 
