@@ -40,12 +40,12 @@ def flat(results: Any) -> list[Any]:
     return [one for some in nested for one in some if one is not None]
 
 
-def check(results: Any, right: tuple[np.ndarray, ...], dtype: str, peer: bool) -> None:
+def check(results: Any, right: tuple[np.ndarray, ...], dtype: str, lenient: bool) -> None:
     """Compare with a bound that the plain formula keeps: this guards against timing something else."""
     results = flat(results) if isinstance(results, tuple | list) else [results]
     # Gradients are differences: PyTorch's of softmax misses by 9e-5 of the largest (1000 classes on the first axis),
     # and peers that round every intermediate of a half to a half by much more
-    eps, share = {"float16": (2e-2, 0.1), "bfloat16": (1e-1, 0.1)}.get(dtype, (2e-4, 0.6 if peer else 0.01))
+    eps, share = {"float16": (2e-2, 0.1), "bfloat16": (1e-1, 0.1)}.get(dtype, (2e-4, 0.6 if lenient else 0.01))
     least = 6e-8 if dtype == "float16" else 0.0  # its smallest number: gradients of a mean may be smaller
     for result, one in zip(results, right, strict=True):
         np.testing.assert_allclose(numbers(result), one, rtol=eps, atol=eps * share * float(np.abs(one).max()) + least)
@@ -77,7 +77,7 @@ def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
         if competitor.enters(cell):
             call = competitor.prepare(cell, inputs)
             try:
-                check(call(), right, cell.dtype, competitor.name != OURS)
+                check(call(), right, cell.dtype, competitor.name != OURS and cell.op.endswith("_and_backward"))
             except AssertionError:
                 if competitor.name == OURS or cell.dtype != "float16":
                     raise

@@ -71,9 +71,10 @@ def _around(inside: Prepared, memory: Callable[[Array], Array], back: Any) -> Pr
 
     def call(x: Array, y: Array) -> Any:
         try:
-            found = inside(memory(x), None if y is None else memory(y))
+            one, other = memory(x), None if y is None else memory(y)
         except (RuntimeError, TypeError):  # a tensor that requires grad, say, or lies elsewhere
             return None
+        found = inside(one, other)
         if type(found) is tuple:
             return tuple([back(one, "") for one in found])
         return None if found is None else back(found, "")
