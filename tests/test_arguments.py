@@ -136,6 +136,9 @@ ARRAYS = [
     Bad("log_softmax_vjp", lambda a: ((a(X), a(X, "complex64")), {}), TypeError, "dlog_p: dtype complex64 "),
     Bad("merge_logsumexp", lambda a: ((a(X), a([1.0, 2.0])), {}), ValueError, "b: shapes (2, 3) and (2,) "),
     Bad("merge_logsumexp", lambda a: ((a(X, "complex64"), a(X)), {}), TypeError, "a: dtype complex64 "),
+    Bad("merge_logsumexp", lambda a: ((a(X),), {}), TypeError, "b: None is not allowed without axis_name"),
+    Bad("merge_logsumexp", lambda a: ((a(X), a(X)), {"axis_name": "i"}), ValueError, "axis_name: 'i' is not allowed"),
+    Bad("merge_logsumexp", lambda a: ((a(X),), {"axis_name": ["i"]}), ValueError, "axis_name: ['i'] is not allowed"),
 ]
 TARGETS_OF_LOSSES = [
     _ce(TypeError, "targets: dtype bool ", [True, False], "bool"),

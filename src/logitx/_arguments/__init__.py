@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Hashable
 from typing import Any
 
 from logitx._arguments import operands as _operands
@@ -320,17 +321,35 @@ def vjp(op: str, names: tuple[str, str], value: Any, cotangent: Any, axis: Any) 
     return plan, (fold(family, array, plan.layout), cotangent)
 
 
-def merge_logsumexp(a: Any, b: Any) -> Call:
+def _along(a: Any, b: Any, axis_name: Any) -> Call:
+    """Check merge_logsumexp of one array along axes of a mesh."""
+    if b is not None:
+        raise ValueError(f"axis_name: {axis_name!r} is not allowed beside b; allowed is one of the two")
+    names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    meshes = not is_labelled(a) and _operands.first("a", a)[0].meshes
+    if not (meshes and names and all(isinstance(name, Hashable) for name in names)):
+        raise ValueError(
+            f"axis_name: {axis_name!r} is not allowed; allowed are None and, for JAX arrays, names of axes of a mesh"
+        )
+    _, one, plan = _start("merge_logsumexp", "a", a, (), None, False, (("axis_name", names),))
+    return plan, (one, None)
+
+
+def merge_logsumexp(a: Any, b: Any, axis_name: Any) -> Call:
     """Check merge_logsumexp: every element is a row of its own."""
+    if axis_name is not None:
+        return _along(a, b, axis_name)
+    if b is None:
+        raise TypeError("b: None is not allowed without axis_name; allowed is an array or a number")
     names = ("a", "b")
     if _operands.is_plain(a) and not _operands.is_plain(b):  # a number or list follows the other argument
         names, a, b = ("b", "a"), b, a
     try:
         family, one = _operands.first(names[0], a)
     except Labelled:
-        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)))
+        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)), None)
     if is_labelled(b):
-        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)))
+        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)), None)
     two = _operands.adopt(names[1], b, family, one)
     kinds = [
         _dtypes(n, dtype_name(x.dtype), _default_float(family, x), None, False)[1]

@@ -39,6 +39,7 @@ class Family:
     readable: Callable[[Array], bool]  # its values can be looked at now, at no cost: concrete and on the CPU
     immutable: bool = False
     as_given: bool = False  # a backend sees its arrays as the user gave them: nothing is folded, nothing broadcast
+    meshes: bool = False  # its arrays may lie on a mesh of devices, of which axes have names
     device: Callable[[Array], Any] = lambda _: None  # comparable; None where the framework moves data by itself
     detach: Callable[[Array], Array] = lambda x: x  # the same values, constant to automatic differentiation
     differentiated: Callable[[Array], bool] = lambda _: False  # a derivative by it may be asked for; where readable
@@ -295,6 +296,7 @@ FAMILIES: dict[str, Family] = {
             default_float=_jax_default_float,
             readable=_jax_readable,
             immutable=True,
+            meshes=True,
             detach=lambda x: sys.modules["jax"].lax.stop_gradient(x),
         ),
         Family(

@@ -329,7 +329,7 @@ def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
     return _dispatch.run(*_arguments.vjp("log_softmax_vjp", ("log_p", "dlog_p"), log_p, dlog_p, axis))
 
 
-def merge_logsumexp(a: Array, b: Array, /) -> Array:
+def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tuple[str, ...] | None = None) -> Array:
     r"""Merge partial log-normalizers, of a stream, of chunks or of shards.
 
     .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
@@ -338,6 +338,9 @@ def merge_logsumexp(a: Array, b: Array, /) -> Array:
     ----------
     a, b : array
         Values of `logsumexp` over disjoint parts, in nats; they broadcast.
+    axis_name : str or tuple of str, optional
+        In place of `b`, for JAX arrays inside `jax.shard_map` (or a `jax.vmap` that names its axis): `a` is merged with
+        those of all other devices along these axes of the mesh. Two numbers an element are exchanged.
 
     Returns
     -------
@@ -350,7 +353,7 @@ def merge_logsumexp(a: Array, b: Array, /) -> Array:
     TypeError
         For an array type or a dtype that is not allowed, or two arrays of different libraries.
     ValueError
-        For shapes that do not broadcast.
+        For shapes that do not broadcast, for `axis_name` with `b` or with arrays that are not JAX's.
 
     Notes
     -----
@@ -368,4 +371,4 @@ def merge_logsumexp(a: Array, b: Array, /) -> Array:
     >>> print(lx.merge_logsumexp(lx.logsumexp(x[:3]), lx.logsumexp(x[3:])).round(6), lx.logsumexp(x).round(6))
     9.45863 9.45863
     """
-    return _dispatch.run(*_arguments.merge_logsumexp(a, b))
+    return _dispatch.run(*_arguments.merge_logsumexp(a, b, axis_name))

@@ -25,6 +25,7 @@ from logitx.backends.jax._calls import KINDS
 from logitx.backends.jax._choice import refusal
 from logitx.backends.jax._handlers import missing
 from logitx.backends.jax._jacobians import product
+from logitx.backends.jax._merged import merged_along
 from logitx.backends.jax._primitive import run
 
 _jit = functools.partial(jax.jit, static_argnums=0)
@@ -296,6 +297,20 @@ def linear_cross_entropy_value_and_grad(
 
 # -- gradients of probabilities, and merging --------------------------------------------------------------------------
 
-softmax_vjp = _jit(generic.softmax_vjp)
-log_softmax_vjp = _jit(generic.log_softmax_vjp)
-merge_logsumexp = _jit(generic.merge_logsumexp)
+
+@_jit
+def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
+    """p (dp - sum of p dp)."""
+    return product("softmax_vjp", plan, p, dp, plan.result)
+
+
+@_jit
+def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
+    """dlog_p - p sum of dlog_p."""
+    return product("log_softmax_vjp", plan, log_p, dlog_p, plan.result)
+
+
+@_jit
+def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
+    """max + log1p(exp(-|a - b|)); or, along axes of a mesh, max + log1p(sum of exp(a - max), one maximum left out)."""
+    return merged_along(plan, a) if plan.axis_name else generic.merge_logsumexp(plan, a, b)

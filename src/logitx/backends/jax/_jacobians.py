@@ -17,7 +17,7 @@ from jax.interpreters import ad, batching, mlir
 
 from logitx._arrays import dtype_name
 from logitx._typing import Array, Plan
-from logitx.backends.jax._primitive import run, stretched
+from logitx.backends.jax._primitive import alike, lowered_for_devices, run, stretched
 
 jacobian_p = Primitive("logitx_jacobian")
 
@@ -32,7 +32,7 @@ _TRANSPOSED = {
 def product(op: str, plan: Plan, value: Array, tangent: Array, dtype: str) -> Array:
     """Return the product of the Jacobian, given by the `value` of the function, with a tangent or cotangent."""
     exact = dataclasses.replace(plan, op=op, dtype=plan.result, result=dtype)
-    return jacobian_p.bind(value, tangent, plan=exact)
+    return jacobian_p.bind(*alike(value, tangent), plan=exact)
 
 
 def _real(plan: Plan, value: Array, tangent: Array) -> tuple[Array, Array, Array]:
@@ -90,4 +90,5 @@ jacobian_p.def_impl(functools.partial(jax.jit, static_argnames="plan")(_computed
 ad.defjvp(jacobian_p, _by_value, lambda dtangent, value, _, *, plan: jacobian_p.bind(value, dtangent, plan=plan))
 ad.primitive_transposes[jacobian_p] = _transpose
 batching.primitive_batchers[jacobian_p] = _batched
+lowered_for_devices(jacobian_p)
 mlir.register_lowering(jacobian_p, mlir.lower_fun(_computed, multiple_results=False))

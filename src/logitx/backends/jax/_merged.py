@@ -66,8 +66,39 @@ def reduced(plan: Plan, names: tuple[str, ...], x: Array, where: Array) -> Array
     return jnp.where(nans > 0, jnp.nan, value).astype(plan.result)
 
 
+def pulled_back(plan: Plan, names: tuple[str, ...], value: Array, cotangent: Array) -> Array:
+    """Return the product of the Jacobian of softmax or log_softmax, given by its value in a shard, with a cotangent."""
+    value, cotangent = value.astype(plan.compute), cotangent.astype(plan.compute)
+    live = value != (-jnp.inf if plan.op == "log_softmax_vjp" else 0.0)
+    cotangent = jnp.where(live, cotangent, 0.0)
+    terms = cotangent if plan.op == "log_softmax_vjp" else value * cotangent
+    total = jax.lax.psum(jnp.sum(terms, axis=plan.layout.axis, keepdims=True), names)
+    found = cotangent - jnp.exp(value) * total if plan.op == "log_softmax_vjp" else value * (cotangent - total)
+    return jnp.where(live, found, 0.0).astype(plan.result)
+
+
 def _live(x: Array, where: Array) -> Array:
     return True if where is None else where
+
+
+def merged_along(plan: Plan, a: Array) -> Array:
+    """Merge normalizers with those of the other devices along axes of a mesh; to be differentiated as it stands."""
+    names = plan.axis_name
+    a = a.astype(plan.compute)
+    known = jax.lax.stop_gradient(a)
+    top = jax.lax.pmax(known, names)
+    nan = jax.lax.pmax(jnp.isnan(known).astype("int32"), names) > 0  # XLA's maximum on the CPU may lose a NaN
+    special = nan | jnp.isinf(top)
+    shift = jnp.where(special, 0.0, top)
+    leads = known == top
+    e = jnp.exp(jnp.where(special, -jnp.inf, a) - shift)
+    rest = jax.lax.psum(jnp.where(leads, 0.0, jax.lax.stop_gradient(e)), names)
+    rest = rest + (jax.lax.psum(leads.astype(plan.compute), names) - 1.0)
+    # The value of log1p(rest), which keeps what a dominating part leaves; the derivative of log(total)
+    log_total = jnp.log(jnp.where(special, 1.0, jax.lax.psum(e, names)))
+    log_total = log_total + jax.lax.stop_gradient(jnp.log1p(jnp.where(special, 0.0, rest)) - log_total)
+    merged = jnp.where(special, jnp.where(nan, jnp.nan, top), shift + log_total)
+    return merged.astype(plan.result)
 
 
 class Labels(NamedTuple):

@@ -29,8 +29,25 @@ kernel_p.multiple_results = True
 def run(plan: Plan, *operands: Any) -> tuple[Array, ...]:
     """Compute an operation; operands that are None are absent, and so are results that the plan does not ask for."""
     present = tuple(operand is not None for operand in operands)
-    arrays = [jnp.asarray(operand) for operand in operands if operand is not None]
+    arrays = alike(*(jnp.asarray(operand) for operand in operands if operand is not None))
     return tuple(kernel_p.bind(*arrays, plan=plan, present=present))
+
+
+def _varying(aval: Any) -> frozenset[Any]:
+    """Return the axes of a mesh along which an array differs from device to device, inside `shard_map`."""
+    kind = getattr(aval, "mat", aval)  # JAX 0.10 keeps it there
+    names: frozenset[Any] = getattr(kind, "varying", None) or getattr(kind, "vma", None) or frozenset()
+    return names
+
+
+def alike(*arrays: Array) -> tuple[Array, ...]:
+    """Let arrays differ along the same axes of a mesh, as JAX's own operations do with what they are given."""
+    each = [_varying(jax.typeof(x)) if hasattr(jax, "typeof") else frozenset() for x in arrays]
+    every = frozenset().union(*each)
+    if all(names == every for names in each):
+        return arrays
+    cast = functools.partial(jax.lax.pcast, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary
+    return tuple(cast(x, tuple(every - names)) if every - names else x for x, names in zip(arrays, each, strict=True))
 
 
 def _all(present: tuple[bool, ...], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -67,7 +84,7 @@ def _jitted(*arrays: Array, plan: Plan, present: tuple[bool, ...]) -> tuple[Arra
 
 @kernel_p.def_abstract_eval
 def _abstract(*avals: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
-    if any(getattr(aval, "vma", None) or _is_explicit(aval) for aval in avals):
+    if any(_varying(aval) or _is_explicit(aval) for aval in avals):
         return jax.make_jaxpr(functools.partial(portable, plan=plan, present=present))(*avals).out_avals
     return [jax.core.ShapedArray(one.shape, one.dtype) for one in results(plan)]
 
@@ -146,12 +163,15 @@ def _lower_on_cpu(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...])
     return mlir.lower_fun(function, multiple_results=True)(ctx, *arrays)
 
 
-try:  # without the devices XLA's partitioner is not asked, and programs on several of them run the formulas
-    from jax._src.dispatch import prim_requires_devices_during_lowering
-except ImportError:
-    pass
-else:
-    prim_requires_devices_during_lowering.add(kernel_p)
+def lowered_for_devices(primitive: Any) -> None:
+    """Have JAX say on which devices: else XLA's partitioner is not asked, and several of them run the formulas."""
+    try:
+        from jax._src.dispatch import prim_requires_devices_during_lowering
+    except ImportError:
+        return
+    prim_requires_devices_during_lowering.add(primitive)
 
+
+lowered_for_devices(kernel_p)
 mlir.register_lowering(kernel_p, _lower)
 mlir.register_lowering(kernel_p, _lower_on_cpu, platform="cpu")

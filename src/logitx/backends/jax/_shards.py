@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jax.experimental.custom_partitioning import ArrayMapping, SdyShardingRule, custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
+from logitx._arrays import dtype_name
 from logitx._typing import Array, Plan
 from logitx.backends.jax import _merged
 from logitx.backends.jax._calls import CLASSES, ENTRIES, ONE, ROWS, kernel, kinds, results
@@ -28,7 +30,7 @@ def serves(plan: Plan, operands: tuple[Any, ...]) -> bool:
     if plan.op.startswith("cross_entropy"):
         _, _, _, _, label_smoothing, _, softcap, _, _ = operands
         return plan.hard and label_smoothing is None and softcap is None and not plan.return_parts
-    return plan.op == "logsumexp"
+    return plan.op in ("logsumexp", "softmax_vjp", "log_softmax_vjp")
 
 
 def _resized(plan: Plan, shape: tuple[int, ...]) -> Plan:
@@ -97,6 +99,8 @@ def _on_shard(plan: Plan, spec: tuple[Any, ...], operands: tuple[Array, ...]) ->
         return kernel(local, *operands)
     if plan.op == "logsumexp":
         return (_merged.reduced(local, names, *operands),)
+    if plan.op.endswith("vjp"):
+        return (_merged.pulled_back(local, names, *operands),)
     return (_merged.normalized(local, names, *operands[:3]),)
 
 
@@ -150,6 +154,14 @@ def _rule(plan: Plan, each: list[int]) -> Any:
     return rule
 
 
+def _bits_of(plan: Plan, shapes: Any) -> AbstractContextManager[Any]:
+    """Let there be 64 bits where the program has them: XLA asks from a thread that does not see who set them."""
+    names = {dtype_name(one.dtype) for one in (*shapes, *results(plan))} | {plan.compute}
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental  # where it came from
+    context: AbstractContextManager[Any] = home.enable_x64(any(name.endswith("64") for name in names))
+    return context
+
+
 @functools.lru_cache(maxsize=256)
 def sharded(plan: Plan, present: tuple[bool, ...]) -> Any:
     """Return the operation as a function of what is present, which XLA's partitioner knows how to cut up."""
@@ -167,7 +179,8 @@ def sharded(plan: Plan, present: tuple[bool, ...]) -> Any:
         spec = _of_logits(mesh, shapes[0])
 
         def lower(*arrays: Array) -> Any:
-            return _on_shard(plan, spec, filled(arrays))
+            with _bits_of(plan, shapes):
+                return _on_shard(plan, spec, filled(arrays))
 
         def placed(specs: list[PartitionSpec]) -> tuple[NamedSharding, ...]:
             return tuple(NamedSharding(mesh, one) for one in specs)
