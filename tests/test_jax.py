@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import subprocess
@@ -326,6 +327,35 @@ def test_a_kernel_that_takes_something_else_is_not_called(monkeypatch: pytest.Mo
     monkeypatch.setitem(_xla._KINDS, "reduce", changed)
     with pytest.raises(TypeError, match="reduce: a kernel takes aaaaaaiwwii, its handler passes aaai"):
         _xla.address.__wrapped__(_xla.Handler("reduce", (True, None), ("float32", "float32", "float32")))
+
+
+@pytest.mark.parametrize(
+    ("table", "answer"),
+    [
+        (None, (0, 1)),  # before 0.2 XLA shows none when it asks
+        ((192, 0, 3), (0, 3)),
+        ((192, 0, 2), (0, 2)),
+        ((400, 0, 9), (0, 3)),  # newer ones take what is older
+        ((88, 0, 1), (-1, 1)),
+        ((192, 1, 0), (-1, 0)),
+    ],
+)
+def test_what_a_handler_says_of_its_version(table: Any, answer: tuple[int, int]) -> None:
+    from logitx.backends.numba import _xla
+
+    function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
+        _xla.address(_xla.Handler("reduce", (True, None), ("float32", "float32", "float32")))
+    )
+    frame, extension, metadata, api = (np.zeros(30, np.int64) for _ in range(4))
+    metadata[0] = 48
+    extension[:4] = 32, 1, 0, metadata.ctypes.data
+    frame[:3] = 168, extension.ctypes.data, 0
+    if table is not None:
+        api[0] = table[0]
+        api.view(np.int32)[8:10] = table[1:]
+        frame[2] = api.ctypes.data
+    assert function(frame.ctypes.data) is None
+    assert tuple(metadata.view(np.int32)[6:8]) == answer
 
 
 def _cells() -> list[Any]:

@@ -41,6 +41,8 @@ def missing() -> str | None:
         return "the low bytes of numbers come last"
     if not hasattr(jax, "ffi"):
         return f"jax {jax.__version__} has no foreign-function interface"
+    if jax.__version_info__ < (0, 6):
+        return f"jax {jax.__version__} misstates the size of its table of functions"
     from logitx.backends.numba._xla import Handler
 
     try:

@@ -18,6 +18,7 @@ from logitx.backends.numba._memory import Lent
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 
+_UNSEEN_MINOR = 1
 MAJOR, MINOR = 0, 3  # the version of the header that these offsets are from; its major number has never changed
 
 # Offsets in bytes
@@ -157,11 +158,17 @@ def asks(frame: int) -> bool:
 
 @primitive
 def answer(frame: int) -> int:
-    """Answer a frame that asks; with a version that nobody has where its table of functions is too short for us."""
+    """Answer a frame that asks; with a version that nobody has where its table of functions is too short for us.
+
+    XLA before 0.2 (jaxlib 0.5 to 0.8) does not show the table when it asks, and takes no version but its own: all that
+    is read here is in its header as well.
+    """
     api = peek(frame + _API)
     metadata = peek(peek(frame + _EXTENSION) + 24)
-    fits = peek(frame) >= _FRAME_BYTES and peek(api) >= _API_BYTES and peek_half(api + 32) == MAJOR
-    minor = peek_half(api + 36)
+    fits, minor = peek(frame) >= _FRAME_BYTES, _UNSEEN_MINOR
+    if api != 0:
+        fits = fits and peek(api) >= _API_BYTES and peek_half(api + 32) == MAJOR
+        minor = peek_half(api + 36)
     poke(metadata + 8, 24)  # the size of what follows
     poke(metadata + 16, 0)
     _poke_half(metadata + 24, MAJOR if fits else -1)
@@ -173,10 +180,18 @@ def answer(frame: int) -> int:
 
 
 @primitive
+def api_of(frame: int) -> int:
+    """Return the address of XLA's table of functions."""
+    api: int = peek(frame + _API)
+    return api
+
+
+@primitive
 def fits(frame: int) -> bool:
     """Tell whether a call has the layout that is read here."""
     good: bool = (
         peek(frame) >= _FRAME_BYTES
+        and peek(api_of(frame)) >= _API_BYTES
         and peek(frame + _ARGUMENTS) >= _LISTS_BYTES
         and peek(frame + _RESULTS) >= _LISTS_BYTES
         and peek(frame + _ARGUMENTS + _SIZE) >= 1
@@ -186,13 +201,6 @@ def fits(frame: int) -> bool:
         and peek(argument(frame, 0) + _DATA) != 0
     )
     return good
-
-
-@primitive
-def api_of(frame: int) -> int:
-    """Return the address of XLA's table of functions."""
-    api: int = peek(frame + _API)
-    return api
 
 
 @primitive
