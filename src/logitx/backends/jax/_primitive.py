@@ -84,15 +84,15 @@ def _jitted(*arrays: Array, plan: Plan, present: tuple[bool, ...]) -> tuple[Arra
 
 @kernel_p.def_abstract_eval
 def _abstract(*avals: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
-    if any(_varying(aval) or _is_explicit(aval) for aval in avals):
+    if any(_varying(aval) or _is_placed(aval) for aval in avals):
         return jax.make_jaxpr(functools.partial(portable, plan=plan, present=present))(*avals).out_avals
     return [jax.core.ShapedArray(one.shape, one.dtype) for one in results(plan)]
 
 
-def _is_explicit(aval: Any) -> bool:
-    """Tell whether an array says in its type how it is sharded."""
+def _is_placed(aval: Any) -> bool:
+    """Tell whether an array says in its type on which mesh it lies, or how it is sharded there."""
     sharding = getattr(aval, "sharding", None)
-    return sharding is not None and any(one is not None for one in sharding.spec)
+    return sharding is not None and not getattr(sharding.mesh, "empty", True)
 
 
 def stretched(plan: Plan, size: int) -> Plan:
