@@ -22,7 +22,7 @@ def differentiated(x: Any) -> bool | None:
     """
     if _transformed() or _modes() or forward_ad._current_level >= 0 or _traced() is not None:
         return None
-    return x.requires_grad and _recording()
+    return bool(x.requires_grad and _recording())
 
 
 def bare(x: Any) -> bool:

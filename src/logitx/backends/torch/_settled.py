@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,7 +185,7 @@ def _computed(compute: Prepared, x: Array, y: Array) -> Any:
         return None
 
 
-_PREPARE = {
+_PREPARE: dict[str, Callable[..., Prepared | None]] = {
     "softmax": _prepare_normalizing,
     "log_softmax": _prepare_normalizing,
     "logsumexp": _prepare_reducing,
