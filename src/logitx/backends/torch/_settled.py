@@ -45,7 +45,8 @@ def _prepare_normalizing(plan: Plan, x: Array, *options: Any) -> Prepared | None
     single, first, total = math.prod(plan.layout.rows) == 1, (slice(None),) * plan.layout.axis + (0,), np.add.reduce
 
     def call(x: Array, _out: None) -> Any:
-        y = _computed(compute, x, None)
+        memory = _memory(x)
+        y = None if memory is None else compute(memory, None)
         if y is None:
             return None
         some = y.item(0) if single else total(y[first], None)  # as in `_softmax.special`
@@ -74,7 +75,8 @@ class Normalized(torch.autograd.Function):
         """Pull a cotangent back."""
         (plan, pull_back), (y, *given) = ctx.settled, ctx.saved_tensors
         if dy is not None and not given and bare(dy):
-            dx = pull_back(y.numpy(force=True), dy.numpy())
+            values, cotangent = _memory(y), _memory(dy)
+            dx = None if values is None or cotangent is None else pull_back(values, cotangent)
             if dx is not None:
                 return None, torch.from_numpy(dx), None, None
         saved = (y, given[0] if given else None, None, None, None)
@@ -95,7 +97,8 @@ def _prepare_reducing(plan: Plan, x: Array, *options: Any) -> Prepared | None:
     settled, apply = _Reducing(plan, probabilities), _applied(Reduced)
 
     def call(x: Array, _out: None) -> Any:
-        values = _computed(compute, x, None)
+        memory = _memory(x)
+        values = None if memory is None else compute(memory, None)
         return None if values is None else apply(settled, x, values)
 
     return call
@@ -118,7 +121,8 @@ class Reduced(torch.autograd.Function):
         (plan, probabilities), (x,) = ctx.settled, ctx.saved_tensors
         if dy is None:
             return None, None, None
-        p = _computed(probabilities, x, None) if bare(dy) else None
+        memory = _memory(x) if bare(dy) else None
+        p = None if memory is None else probabilities(memory, None)
         if p is None:
             return None, _softmax.weighed(plan, dy, x, None), None
         dx = torch.from_numpy(p).mul_(dy.reshape(plan.layout.column))
@@ -137,7 +141,8 @@ def _prepare_loss(plan: Plan, logits: Array, targets: Array, *options: Any) -> P
     settled, apply = _Lossy(plan, options), _applied(Loss)
 
     def call(logits: Array, targets: Array) -> Any:
-        found = _computed(compute, logits, targets)
+        memory, labels = _memory(logits), _memory(targets)
+        found = None if memory is None or labels is None else compute(memory, labels)
         return None if found is None else apply(settled, logits, targets, *found)
 
     return call
@@ -175,13 +180,13 @@ def _applied(function: Any) -> Any:
     return super(torch.autograd.Function, function).apply
 
 
-def _computed(compute: Prepared, x: Array, y: Array) -> Any:
-    """Compute on the memory of tensors; None where they are more than that."""
+def _memory(x: Array) -> Any:
+    """Return the memory of a tensor, recorded or not; None where it is elsewhere or not strided."""
     if not x.is_cpu:
         return None
     try:
-        return compute(x.numpy(force=True), None if y is None else y.numpy())
-    except (RuntimeError, TypeError):  # memory elsewhere, or not strided
+        return x.numpy(force=True)
+    except (RuntimeError, TypeError):
         return None
 
 
