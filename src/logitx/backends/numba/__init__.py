@@ -66,21 +66,22 @@ def prepare(plan: Plan, operands: tuple[Any, ...]) -> Prepared | None:
     if "bfloat16" in (plan.dtype, plan.result):
         return None  # NumPy arrays of it are another library's
     inside = _PREPARE.get(plan.op, _losses.prepare)(plan, source.memory(x), *operands[1:])
-    return None if inside is None else _around(inside, source.memory, family.from_numpy)
+    return None if inside is None else _around(inside, source.memory, source.tensor)
 
 
-def _around(inside: Prepared, memory: Callable[[Array], Array], back: Any) -> Prepared:
+def _around(inside: Prepared, memory: Callable[[Array], Array], back: Callable[[Array], Array]) -> Prepared:
     """Return a settled call on NumPy arrays as one on arrays of a family that shows its memory."""
 
     def call(x: Array, y: Array) -> Any:
         try:
-            one, other = memory(x), None if y is None else memory(y)
+            one = memory(x)
+            other = None if y is None else memory(y)
         except (RuntimeError, TypeError):  # a tensor that requires grad, say, or lies elsewhere
             return None
         found = inside(one, other)
-        if type(found) is tuple:
-            return tuple([back(one, "") for one in found])
-        return None if found is None else back(found, "")
+        if found is None:
+            return None
+        return tuple([back(one) for one in found]) if type(found) is tuple else back(found)
 
     return call
 
