@@ -44,6 +44,11 @@ def _tensor(array: np.ndarray) -> Any:
     return torch.from_numpy(array)
 
 
+def _classes_second(logits: Any, axis: int) -> Any:
+    """Return logits with the classes where PyTorch wants them; a view that moves nothing would cost 2 us."""
+    return logits if axis % logits.ndim == 1 else logits.movedim(axis, 1)
+
+
 def torch(cell: Cell, inputs: Inputs) -> Call:
     """PyTorch, eager, on all cores; `out=` where it has one."""
     import torch
@@ -60,12 +65,12 @@ def torch(cell: Cell, inputs: Inputs) -> Call:
         return lambda: function(logits, axis)
     loss = torch.nn.functional.cross_entropy
     if cell.op == "cross_entropy":
-        moved = torch.movedim(logits, axis, 1)
+        moved = _classes_second(logits, axis)
         return lambda: loss(moved, labels)
 
     def value_and_grad() -> tuple[Any, Any]:
         leaf = logits.detach().requires_grad_()
-        value = loss(torch.movedim(leaf, axis, 1), labels)
+        value = loss(_classes_second(leaf, axis), labels)
         value.backward()
         return value.detach(), leaf.grad
 
@@ -127,7 +132,7 @@ def _theirs(cell: Cell, axis: int) -> Callable[..., Any]:
 
     op = cell.op.removesuffix("_and_backward")
     if op == "cross_entropy":
-        return lambda x, labels: torch.nn.functional.cross_entropy(torch.movedim(x, axis, 1), labels)
+        return lambda x, labels: torch.nn.functional.cross_entropy(_classes_second(x, axis), labels)
     function = torch.logsumexp if op == "logsumexp" else getattr(torch.nn.functional, op)
     return lambda x: function(x, axis)
 

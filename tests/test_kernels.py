@@ -120,7 +120,8 @@ def results(x: np.ndarray, axis: int) -> list[np.ndarray]:
     p = lx.softmax(x, axis)
     return [
         p, lx.log_softmax(x, axis), lx.logsumexp(x, axis), loss, gradient, smooth, hard, slope,
-        lx.softmax_vjp(p, x, axis), lx.log_softmax(x, axis, temperature=0.7, softcap=5.0),
+        lx.softmax_vjp(p, x, axis), lx.log_softmax_vjp(lx.log_softmax(x, axis), x, axis),
+        lx.log_softmax(x, axis, temperature=0.7, softcap=5.0),
     ]  # fmt: skip
 
 
@@ -223,6 +224,18 @@ def test_layouts_give_the_same_bits(shape, axis, dtype):
         out = laid if laid.flags.writeable else np.empty_like(laid)
         assert lx.softmax(laid, axis, out=out) is out
         np.testing.assert_array_equal(out.astype(x.dtype), right[0], err_msg=name)
+
+
+@pytest.mark.parametrize(("shape", "axis"), LAID, ids=str)
+def test_gradients_of_any_layouts_have_the_same_bits(shape, axis):
+    dy, everywhere = example(shape), np.broadcast_to(np.float32(0.5), shape)
+    for function, y in ((lx.softmax_vjp, lx.softmax(dy, axis)), (lx.log_softmax_vjp, lx.log_softmax(dy, axis))):
+        right, even = function(y, dy, axis), function(y, everywhere.copy(), axis)
+        np.testing.assert_array_equal(function(y, everywhere, axis), even)
+        np.testing.assert_array_equal(function(y, np.round(dy).astype(int), axis), function(y, np.round(dy), axis))
+        for (name, one), (_, other) in zip(layouts(y), layouts(dy), strict=True):
+            np.testing.assert_array_equal(np.asarray(function(one, dy, axis), y.dtype), right, err_msg=name)
+            np.testing.assert_array_equal(function(y, other, axis), right, err_msg=name)
 
 
 def test_axes_that_cannot_be_merged_as_they_lie():

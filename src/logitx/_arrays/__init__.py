@@ -48,7 +48,7 @@ class Family:
     alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
     host: Callable[..., tuple[NdArray, ...]] = lambda *arrays: tuple(map(on_host, arrays))  # their values, waited for
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
-    # The module with `bare`, `memory` and `example` for arrays of a class, if calls on these may be settled beforehand
+    # The module with `differentiated`, `memory`, `tensor` and `example` for arrays of a class, if calls are settled
     settles: Callable[[type], Any] = lambda _: None
     # out = a @ b, or with the last argument out += a @ b, of NumPy matrices, as fast as the family can
     multiply: Callable[[NdArray, NdArray, NdArray, bool], None] | None = None

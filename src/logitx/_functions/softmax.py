@@ -282,6 +282,9 @@ def softmax_vjp(p: Array, dp: Array, /, axis: Axis = -1) -> Array:
     >>> print(lx.softmax_vjp(np.array([0.25, 0.75]), np.array([1.0, 0.0])))
     [ 0.1875 -0.1875]
     """
+    done = None if dp is None else _dispatch.at_once("softmax_vjp", p, dp, axis)
+    if done is not None:
+        return done
     return _dispatch.run(*_arguments.vjp("softmax_vjp", ("p", "dp"), p, dp, axis))
 
 
@@ -326,6 +329,9 @@ def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
     >>> print(lx.log_softmax_vjp(np.log([0.25, 0.75]), np.array([1.0, 0.0])).round(4))
     [ 0.75 -0.75]
     """
+    done = None if dlog_p is None else _dispatch.at_once("log_softmax_vjp", log_p, dlog_p, axis)
+    if done is not None:
+        return done
     return _dispatch.run(*_arguments.vjp("log_softmax_vjp", ("log_p", "dlog_p"), log_p, dlog_p, axis))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, dtype_name, namespace_dtype
+from logitx._arrays import FAMILIES, FLOATS, dtype_name, namespace_dtype
 from logitx._typing import Array, Plan, Prepared, Scalar
 from logitx.backends.numba import _kernels, _linear, _losses
 from logitx.backends.numba._accepts import accepts
@@ -53,7 +53,10 @@ __all__ = [
 
 
 def prepare(plan: Plan, operands: tuple[Any, ...]) -> Prepared | None:
-    """Return softmax, log_softmax, logsumexp or a loss with all but the arrays settled; these may have any strides."""
+    """Return softmax, log_softmax, one of their gradients, logsumexp or a loss with all but the arrays settled.
+
+    These may have any strides.
+    """
     family, x = FAMILIES[plan.family], operands[0]
     source = family.settles(type(x))
     if is_long(plan) or plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype:
@@ -63,21 +66,22 @@ def prepare(plan: Plan, operands: tuple[Any, ...]) -> Prepared | None:
     if "bfloat16" in (plan.dtype, plan.result):
         return None  # NumPy arrays of it are another library's
     inside = _PREPARE.get(plan.op, _losses.prepare)(plan, source.memory(x), *operands[1:])
-    return None if inside is None else _around(inside, source.memory, family.from_numpy)
+    return None if inside is None else _around(inside, source.memory, source.tensor)
 
 
-def _around(inside: Prepared, memory: Callable[[Array], Array], back: Any) -> Prepared:
+def _around(inside: Prepared, memory: Callable[[Array], Array], back: Callable[[Array], Array]) -> Prepared:
     """Return a settled call on NumPy arrays as one on arrays of a family that shows its memory."""
 
     def call(x: Array, y: Array) -> Any:
         try:
-            one, other = memory(x), None if y is None else memory(y)
+            one = memory(x)
+            other = None if y is None else memory(y)
         except (RuntimeError, TypeError):  # a tensor that requires grad, say, or lies elsewhere
             return None
         found = inside(one, other)
-        if type(found) is tuple:
-            return tuple([back(one, "") for one in found])
-        return None if found is None else back(found, "")
+        if found is None:
+            return None
+        return tuple([back(one) for one in found]) if type(found) is tuple else back(found)
 
     return call
 
@@ -120,10 +124,31 @@ def _prepare_reducing(plan: Plan, x: Array, b: Array, where: Array, _out: None) 
     return call
 
 
+def _prepare_pulling_back(plan: Plan, value: Array, cotangent: Array) -> Prepared | None:
+    given = dtype_name(cotangent.dtype)
+    if given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
+        return None
+    across, log = is_across(plan), plan.op == "log_softmax_vjp"
+    kernel = _kernels.pull_back(across, plan.dtype, given, plan.compute, plan.result)
+    shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, value.nbytes
+    empty, crew = np.empty, CREW
+
+    def call(value: Array, cotangent: Array) -> Array | None:
+        out = empty(shape, dtype)
+        parts = 1 if nbytes < SERIAL else parts_for(nbytes)
+        if kernel(value, cotangent, out, axis, across, log, None, parts, crew.address) == OK:
+            return out
+        return None
+
+    return call
+
+
 _PREPARE: dict[str, Callable[..., Prepared | None]] = {
     "softmax": _prepare_normalizing,
     "log_softmax": _prepare_normalizing,
     "logsumexp": _prepare_reducing,
+    "softmax_vjp": _prepare_pulling_back,
+    "log_softmax_vjp": _prepare_pulling_back,
 }
 
 
@@ -292,11 +317,11 @@ def _pulled_back(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
     dtype = dtype_name(cotangent.dtype)
     other = stored(dtype, compute)
-    view = entries(plan, value, plan.dtype, held)
-    written = blank(plan, plan.result)
-    across = is_across(plan)
+    view, pulled = entries(plan, value, plan.dtype, held), entries(plan, cotangent, dtype, other)
+    written, across = blank(plan, plan.result), is_across(plan)
+    if across:
+        view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
     kernel = _kernels.pull_back(across, held, other, compute, plan.result)
-    pulled = entries(plan, cotangent, dtype, other)
     done(kernel(view, pulled, written, CLASSES, across, log, None, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 

@@ -15,6 +15,9 @@ from logitx._typing import Array, Plan, Scalar
 from logitx.backends.torch import _linear, _loss, _softmax
 from logitx.backends.torch._choice import apply, differentiated, plain, replaceable, tracing, transformed
 from logitx.backends.torch._operators import OPERATORS
+from logitx.backends.torch._settled import prepare
+
+__all__ = ["prepare"]
 
 DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}
 _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # operators alone
