@@ -342,8 +342,10 @@ def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tup
 
     Parameters
     ----------
-    a, b : array
-        Values of `logsumexp` over disjoint parts, in nats; they broadcast.
+    a : array
+        Values of `logsumexp` over a part of the classes, in nats.
+    b : array, optional
+        Those over another part; they broadcast.
     axis_name : str or tuple of str, optional
         In place of `b`, for JAX arrays inside `jax.shard_map` (or a `jax.vmap` that names its axis): `a` is merged with
         those of all other devices along these axes of the mesh. Two numbers an element are exchanged.
