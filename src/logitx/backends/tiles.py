@@ -29,7 +29,7 @@ class Tiles(NamedTuple):
     classes: int
 
 
-def _evenly(length: int, most: int) -> int:
+def evenly(length: int, most: int) -> int:
     """Return the size of the pieces where `length` is cut into as few as can be."""
     length = max(1, length)
     count = -(-length // max(1, min(length, most)))
@@ -40,17 +40,17 @@ def tiles(plan: Plan, rows: int) -> Tiles:
     """Cut so many rows into blocks of all classes, or where those would be too low into tiles."""
     n, budget = plan.layout.n, plan.block_bytes // _BYTES[plan.compute]
     if budget // n >= min(max(1, rows), ENOUGH):
-        return Tiles(_evenly(rows, budget // n), n)
-    height = _evenly(rows, max(1, budget // n, math.isqrt(budget // 2)))
+        return Tiles(evenly(rows, budget // n), n)
+    height = evenly(rows, max(1, budget // n, math.isqrt(budget // 2)))
     most = max(1, budget // height)
-    width = _evenly(n, most)
+    width = evenly(n, most)
     aligned = -(-width // ALIGNED) * ALIGNED
     return Tiles(height, aligned if aligned <= min(n, most) else width)
 
 
 def block_rows(plan: Plan, rows: int) -> int:
     """Return how many rows a block of all classes has, whatever that costs."""
-    return _evenly(rows, plan.block_bytes // _BYTES[plan.compute] // plan.layout.n)
+    return evenly(rows, plan.block_bytes // _BYTES[plan.compute] // plan.layout.n)
 
 
 def pieces(length: int, size: int) -> Iterator[slice]:
