@@ -84,6 +84,28 @@ def test_rows_that_do_not_count_are_left_out_of_the_products(monkeypatch: pytest
     assert seen == [((4, 5), (5, 11)), ((4, 11), (11, 5)), ((11, 4), (4, 5))]
 
 
+def test_rows_that_do_not_count_are_left_out_of_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    from logitx.backends.generic import linear
+
+    seen, losses = [], linear.losses_and_gradients
+
+    def counted(plan: Any, layer: Any, samples: Any) -> Any:
+        seen.append(samples.hidden.shape[0])
+        return losses(plan, layer, samples)
+
+    monkeypatch.setattr(linear, "losses_and_gradients", counted)
+    weights = np.array([1.0, 0, 1, 1, 1, 0, 1])
+    for options in ({}, {"reduction": "none"}):
+        right = lx.linear_cross_entropy_value_and_grad(HIDDEN, WEIGHT, LABELS, BIAS, sample_weight=weights, **options)
+        with lx.use_backend("generic"):
+            found = lx.linear_cross_entropy_value_and_grad(
+                HIDDEN, WEIGHT, LABELS, BIAS, sample_weight=weights, block_bytes=3 * 11 * 8, **options
+            )
+        for one, other in zip((found[0], *found[1]), (right[0], *right[1]), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+    assert seen == [2, 2, 2, 2]
+
+
 def test_integers_are_floats() -> None:
     hidden, weight = np.array([[1, -2], [3, 0]], np.int8), np.array([[1, 0], [0, 1], [2, 2]])
     loss, (dhidden, dweight, dbias) = lx.linear_cross_entropy_value_and_grad(hidden, weight, [0, 2])
@@ -200,6 +222,37 @@ def test_jax_shards_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     run = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_jax_skips_blocks_of_rows_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    from logitx.backends.jax import linear
+
+    if jax.device_count() > 1:
+        pytest.skip("each of several devices has its own rows")
+    ran, of_block = [], linear._of_block
+
+    def counted(op: str, *args: Any) -> Any:
+        jax.debug.callback(lambda: ran.append(op))
+        return of_block(op, *args)
+
+    monkeypatch.setattr(linear, "_of_block", counted)
+    labels = np.array([-100, 3, -100, -100, 0, -100, 10, -100, -100, 1, -100])  # 11 rows in 4 blocks: 3, 3, 3 and 2
+    hidden = np.random.default_rng(7).standard_normal((11, 5), np.float32)
+    given, options = (hidden, np.float32(WEIGHT)), {"block_bytes": 3 * 11 * 4, "reduction": "none"}
+    for ids, blocks in ((labels, 2), (np.where(labels < 0, 2, labels), 4), (np.full(11, -100), 0)):
+        right, gradients = lx.linear_cross_entropy_value_and_grad(*given, ids, **options)
+        arrays = [jax.numpy.asarray(one) for one in (*given, ids)]
+        ran.clear()
+        found, others = lx.linear_cross_entropy_value_and_grad(*arrays, **options)
+        jax.effects_barrier()
+        assert len(ran) == blocks
+        for a, b in zip((found, *others[:2]), (right, *gradients[:2]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        ran.clear()
+        np.testing.assert_allclose(lx.linear_cross_entropy(*arrays, **options), right, rtol=1e-5, atol=1e-6)
+        jax.effects_barrier()
+        assert len(ran) == blocks
 
 
 # -- PyTorch ----------------------------------------------------------------------------------------------------------
