@@ -19,10 +19,10 @@ HIDDEN, WEIGHT, BIAS = RNG.standard_normal((7, 5)), RNG.standard_normal((11, 5))
 LABELS = np.array([3, 0, -100, 10, 5, 5, 1])
 
 
-def _plan(rows: int, classes: int, budget: int) -> Any:
+def _plan(rows: int, classes: int, budget: int, op: str = "linear_cross_entropy") -> Any:
     arrays = np.zeros((rows, 2), np.float32), np.zeros((classes, 2), np.float32), np.zeros(rows, np.int64)
     options = (None, None, -100, 0.0, 0.0, None, 1.0, "mean", "nan", budget)
-    return _arguments.linear_cross_entropy("linear_cross_entropy", *arrays, None, *options)[0]
+    return _arguments.linear_cross_entropy(op, *arrays, None, *options)[0]
 
 
 # -- how logits are cut -----------------------------------------------------------------------------------------------
@@ -31,8 +31,9 @@ def _plan(rows: int, classes: int, budget: int) -> Any:
 @pytest.mark.parametrize("rows", [0, 1, 511, 512, 513, 2048, 5000])
 @pytest.mark.parametrize("classes", [1, 2, 63, 1000, 50_257])
 @pytest.mark.parametrize("budget", [1, 1000, 1 << 20, 1 << 25])
-def test_tiles_keep_to_the_budget(rows: int, classes: int, budget: int) -> None:
-    plan = _plan(rows, classes, budget)
+@pytest.mark.parametrize("op", ["linear_cross_entropy", "linear_cross_entropy_value_and_grad"])
+def test_tiles_keep_to_the_budget(rows: int, classes: int, budget: int, op: str) -> None:
+    plan = _plan(rows, classes, budget, op)
     cut = tiles(plan, rows)
     assert cut.rows * cut.classes * 4 <= max(4, budget)
     assert 1 <= cut.classes <= classes
@@ -47,6 +48,9 @@ def test_blocks_of_rows_where_they_are_high_enough_else_tiles() -> None:
     low = tiles(_plan(2048, 50_257, 32 << 20), 2048)
     assert (low.rows, low.classes % 64) == (2048, 0)
     assert tiles(_plan(1, 128_257, 32 << 20), 1) == (1, 128_257)
+    gradients = "linear_cross_entropy_value_and_grad"  # a tile would be computed twice
+    assert tiles(_plan(2048, 50_257, 32 << 20, gradients), 2048) == (158, 50_257)
+    assert tiles(_plan(1024, 128_256, 32 << 20, gradients), 1024).rows == 1024
 
 
 @pytest.mark.parametrize("gradient", [False, True])

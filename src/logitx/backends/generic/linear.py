@@ -164,6 +164,11 @@ def _counted(plan: Plan, samples: Samples, share: Array) -> tuple[Samples, Array
     return Samples(*counted), family.adopt(place, share)
 
 
+def _nothing(plan: Plan, rows: Array) -> Array:
+    """Return a row of zeros, or none where there are no rows."""
+    return FAMILIES[plan.family].namespace(rows).zeros_like(rows[: min(1, rows.shape[0]), ...])
+
+
 def _in_place(plan: Plan, parts: list[Array], nothing: Array, place: Array) -> Array:
     """Join the results of blocks, and put each row where it belongs; one that does not count gets `nothing`."""
     xp = FAMILIES[plan.family].namespace(nothing)
@@ -194,7 +199,7 @@ def linear_cross_entropy(
     layer, samples, share = split(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
-    nothing = FAMILIES[plan.family].namespace(share).zeros_like(share[:1])
+    nothing = _nothing(plan, share)
     samples, place = _counted(plan, samples, share)
     count = samples.hidden.shape[0]
     blocks = [losses(plan, layer, _of(samples, piece)) for piece in pieces(count, block_rows(plan, count))]
@@ -220,7 +225,7 @@ def linear_cross_entropy_value_and_grad(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
     xp = FAMILIES[plan.family].namespace(share)
-    no_loss, no_hidden = xp.zeros_like(share[:1]), real(plan, xp.zeros_like(samples.hidden[:1, ...]))
+    no_loss, no_hidden = _nothing(plan, share), real(plan, _nothing(plan, samples.hidden))
     samples, place = _counted(plan, samples, share)
     count = samples.hidden.shape[0]
     loss, dhidden = [], []
