@@ -44,8 +44,8 @@ def flat(results: Any) -> list[Any]:
 def check(results: Any, right: tuple[np.ndarray, ...], dtype: str, lenient: bool) -> None:
     """Compare with a bound that the plain formula keeps: this guards against timing something else."""
     results = flat(results) if isinstance(results, tuple | list) else [results]
-    # Gradients are differences: PyTorch's of softmax misses by 9e-5 of the largest (1000 classes on the first axis), its
-    # of a layer by 1.5e-5 (128256 classes); peers that round every intermediate of a half to a half by much more
+    # Gradients are differences: PyTorch's of softmax misses by 9e-5 of the largest (1000 classes on the first axis),
+    # its of a layer by 1.5e-5 (128256 classes); peers that round every intermediate of a half to a half by much more
     eps, share = {"float16": (2e-2, 0.1), "bfloat16": (1e-1, 0.1)}.get(dtype, (2e-4, 0.6 if lenient else 0.01))
     least = 6e-8 if dtype == "float16" else 0.0  # its smallest number: gradients of a mean may be smaller
     for result, one in zip(results, right, strict=True):
