@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import json
 import subprocess
@@ -23,6 +25,8 @@ def measured(name: str, cell: Cell) -> float:
     call = competitor.prepare(cell, make(cell.shape, cell.dtype))
     call()  # to compile, and to start threads
     gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # else a call may reuse what the last one took, which nobody would see
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _resident("VmRSS")
     result = call()

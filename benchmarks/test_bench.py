@@ -23,6 +23,7 @@ SETTLE = 0.004  # seconds: the threads of the last competitor spin for some mill
 SAMPLE = 1e-3  # seconds that a sample takes at least
 SECONDS = 2.0  # that a cell may take
 LEAST, MOST = 7, 40  # rounds
+SLOW, FEW = 0.2, 3  # seconds of a call from which caches and threads play no part, and rounds of what is so slow
 
 
 def numbers(result: Any) -> np.ndarray:
@@ -44,7 +45,7 @@ def check(results: Any, right: tuple[np.ndarray, ...], dtype: str, lenient: bool
     """Compare with a bound that the plain formula keeps: this guards against timing something else."""
     results = flat(results) if isinstance(results, tuple | list) else [results]
     # Gradients are differences: PyTorch's of softmax misses by 9e-5 of the largest (1000 classes on the first axis),
-    # and peers that round every intermediate of a half to a half by much more
+    # its of a layer by 1.5e-5 (128256 classes); peers that round every intermediate of a half to a half by much more
     eps, share = {"float16": (2e-2, 0.1), "bfloat16": (1e-1, 0.1)}.get(dtype, (2e-4, 0.6 if lenient else 0.01))
     least = 6e-8 if dtype == "float16" else 0.0  # its smallest number: gradients of a mean may be smaller
     for result, one in zip(results, right, strict=True):
@@ -72,12 +73,13 @@ def limits(inputs: Inputs) -> dict[str, Callable[[], Any]]:
 def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
     """Return everybody's call, each checked."""
     right = truth(cell.op, cell.shape, cell.dtype)
+    is_lenient = cell.op.endswith("_and_backward") or cell.shape.features > 0
     calls = {}
     for competitor in COMPETITORS:
         if competitor.enters(cell):
             call = competitor.prepare(cell, inputs)
             try:
-                check(call(), right, cell.dtype, competitor.name != OURS and cell.op.endswith("_and_backward"))
+                check(call(), right, cell.dtype, competitor.name != OURS and is_lenient)
             except AssertionError:
                 if competitor.name == OURS or cell.dtype != "float16":
                     raise
@@ -96,10 +98,12 @@ def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> No
     others = contestants(cell, inputs)
     ours = others.pop(OURS)
     others |= limits(inputs)
-    single = {name: min(once(call, 1) for _ in range(3)) for name, call in {**others, OURS: ours}.items()}
+    slow = once(ours, 1) > SLOW
+    tries = 1 if slow else 3
+    single = {name: min(once(call, 1) for _ in range(tries)) for name, call in {**others, OURS: ours}.items()}
     calls = {name: max(1, min(1000, int(SAMPLE / seconds))) for name, seconds in single.items()}
     round_takes = sum(SETTLE + seconds * (1 + calls[name]) for name, seconds in single.items())
-    rounds = 3 if smoke else max(LEAST, min(MOST, int(SECONDS / round_takes)))
+    rounds = 3 if smoke else max(FEW if slow else LEAST, min(MOST, int(SECONDS / round_takes)))
     samples: dict[str, list[float]] = {name: [] for name in others}
     turn = 0
 
@@ -108,11 +112,13 @@ def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> No
         names = list(others)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             time.sleep(SETTLE)
-            others[name]()  # untimed: it brings caches and threads back to whoever's turn it is
+            if not slow:
+                others[name]()  # untimed: it brings caches and threads back to whoever's turn it is
             samples[name].append(once(others[name], calls[name]))
         turn += 1
         time.sleep(SETTLE)
-        ours()
+        if not slow:
+            ours()
 
     benchmark.pedantic(lambda: once(ours, calls[OURS]), setup=everybody_else, rounds=rounds, iterations=1)
     benchmark.group = cell.op

@@ -19,10 +19,10 @@ HIDDEN, WEIGHT, BIAS = RNG.standard_normal((7, 5)), RNG.standard_normal((11, 5))
 LABELS = np.array([3, 0, -100, 10, 5, 5, 1])
 
 
-def _plan(rows: int, classes: int, budget: int) -> Any:
+def _plan(rows: int, classes: int, budget: int, op: str = "linear_cross_entropy") -> Any:
     arrays = np.zeros((rows, 2), np.float32), np.zeros((classes, 2), np.float32), np.zeros(rows, np.int64)
     options = (None, None, -100, 0.0, 0.0, None, 1.0, "mean", "nan", budget)
-    return _arguments.linear_cross_entropy("linear_cross_entropy", *arrays, None, *options)[0]
+    return _arguments.linear_cross_entropy(op, *arrays, None, *options)[0]
 
 
 # -- how logits are cut -----------------------------------------------------------------------------------------------
@@ -31,8 +31,9 @@ def _plan(rows: int, classes: int, budget: int) -> Any:
 @pytest.mark.parametrize("rows", [0, 1, 511, 512, 513, 2048, 5000])
 @pytest.mark.parametrize("classes", [1, 2, 63, 1000, 50_257])
 @pytest.mark.parametrize("budget", [1, 1000, 1 << 20, 1 << 25])
-def test_tiles_keep_to_the_budget(rows: int, classes: int, budget: int) -> None:
-    plan = _plan(rows, classes, budget)
+@pytest.mark.parametrize("op", ["linear_cross_entropy", "linear_cross_entropy_value_and_grad"])
+def test_tiles_keep_to_the_budget(rows: int, classes: int, budget: int, op: str) -> None:
+    plan = _plan(rows, classes, budget, op)
     cut = tiles(plan, rows)
     assert cut.rows * cut.classes * 4 <= max(4, budget)
     assert 1 <= cut.classes <= classes
@@ -47,6 +48,9 @@ def test_blocks_of_rows_where_they_are_high_enough_else_tiles() -> None:
     low = tiles(_plan(2048, 50_257, 32 << 20), 2048)
     assert (low.rows, low.classes % 64) == (2048, 0)
     assert tiles(_plan(1, 128_257, 32 << 20), 1) == (1, 128_257)
+    gradients = "linear_cross_entropy_value_and_grad"  # a tile would be computed twice
+    assert tiles(_plan(2048, 50_257, 32 << 20, gradients), 2048) == (158, 50_257)
+    assert tiles(_plan(1024, 128_256, 32 << 20, gradients), 1024).rows == 1024
 
 
 @pytest.mark.parametrize("gradient", [False, True])
@@ -82,6 +86,28 @@ def test_rows_that_do_not_count_are_left_out_of_the_products(monkeypatch: pytest
     weights = np.array([1.0, 0, 1, 1, 1, 0, 1])
     lx.linear_cross_entropy_value_and_grad(HIDDEN, WEIGHT, LABELS, sample_weight=weights)
     assert seen == [((4, 5), (5, 11)), ((4, 11), (11, 5)), ((11, 4), (4, 5))]
+
+
+def test_rows_that_do_not_count_are_left_out_of_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    from logitx.backends.generic import linear
+
+    seen, losses = [], linear.losses_and_gradients
+
+    def counted(plan: Any, layer: Any, samples: Any) -> Any:
+        seen.append(samples.hidden.shape[0])
+        return losses(plan, layer, samples)
+
+    monkeypatch.setattr(linear, "losses_and_gradients", counted)
+    weights = np.array([1.0, 0, 1, 1, 1, 0, 1])
+    for options in ({}, {"reduction": "none"}):
+        right = lx.linear_cross_entropy_value_and_grad(HIDDEN, WEIGHT, LABELS, BIAS, sample_weight=weights, **options)
+        with lx.use_backend("generic"):
+            found = lx.linear_cross_entropy_value_and_grad(
+                HIDDEN, WEIGHT, LABELS, BIAS, sample_weight=weights, block_bytes=3 * 11 * 8, **options
+            )
+        for one, other in zip((found[0], *found[1]), (right[0], *right[1]), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+    assert seen == [2, 2, 2, 2]
 
 
 def test_integers_are_floats() -> None:
@@ -200,6 +226,37 @@ def test_jax_shards_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     run = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_jax_skips_blocks_of_rows_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    from logitx.backends.jax import linear
+
+    if jax.device_count() > 1:
+        pytest.skip("each of several devices has its own rows")
+    ran, of_block = [], linear._of_block
+
+    def counted(op: str, *args: Any) -> Any:
+        jax.debug.callback(lambda: ran.append(op))
+        return of_block(op, *args)
+
+    monkeypatch.setattr(linear, "_of_block", counted)
+    labels = np.array([-100, 3, -100, -100, 0, -100, 10, -100, -100, 1, -100])  # 11 rows in 4 blocks: 3, 3, 3 and 2
+    hidden = np.random.default_rng(7).standard_normal((11, 5), np.float32)
+    given, options = (hidden, np.float32(WEIGHT)), {"block_bytes": 3 * 11 * 4, "reduction": "none"}
+    for ids, blocks in ((labels, 2), (np.where(labels < 0, 2, labels), 4), (np.full(11, -100), 0)):
+        right, gradients = lx.linear_cross_entropy_value_and_grad(*given, ids, **options)
+        arrays = [jax.numpy.asarray(one) for one in (*given, ids)]
+        ran.clear()
+        found, others = lx.linear_cross_entropy_value_and_grad(*arrays, **options)
+        jax.effects_barrier()
+        assert len(ran) == blocks
+        for a, b in zip((found, *others[:2]), (right, *gradients[:2]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        ran.clear()
+        np.testing.assert_allclose(lx.linear_cross_entropy(*arrays, **options), right, rtol=1e-5, atol=1e-6)
+        jax.effects_barrier()
+        assert len(ran) == blocks
 
 
 # -- PyTorch ----------------------------------------------------------------------------------------------------------

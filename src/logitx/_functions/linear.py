@@ -48,7 +48,7 @@ def linear_cross_entropy(
         One number a class, added to the logits. A class with a bias of -inf does not take part.
     class_weight, sample_weight, ignore_index, label_smoothing, z_loss
         As in `cross_entropy`. Rows that are ignored or have no weight are left out of the products, where array sizes
-        may depend on data (NumPy arrays, PyTorch tensors on the CPU).
+        may depend on data (arrays whose values are on the CPU); in JAX, on one device, blocks of such rows are.
     softcap, temperature : float or array, optional
         As in `softmax`; an array has one number, or one a row and a last axis of length 1.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -57,7 +57,7 @@ def linear_cross_entropy(
         As in `cross_entropy`.
     block_bytes : int, default 33554432
         How much of the logits may be in memory at once, in bytes, in the dtype in which they are computed (float32, or
-        float64 where an argument has it). Where that holds 512 rows, gradients cost no extra product.
+        float64 where an argument has it). Where that holds 128 rows, gradients cost no extra product.
 
     Returns
     -------

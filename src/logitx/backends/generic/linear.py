@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from logitx._arrays import FAMILIES, namespace_dtype
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad, refuse, sort_out
@@ -143,6 +145,38 @@ def settled(plan: Plan, gradients: tuple[Array, ...], shape: tuple[int, ...], sh
     return tuple(result)
 
 
+def _counted(plan: Plan, samples: Samples, share: Array) -> tuple[Samples, Array]:
+    """Return what belongs to the rows that count, and the place of each row among these; None where all are left in.
+
+    They are, with hidden features of 0, where no value can be looked at: a shape cannot depend on it.
+    """
+    family = FAMILIES[plan.family]
+    if not family.readable(share):
+        return samples, None
+    (known,) = family.host(family.detach(share))
+    rows = np.flatnonzero(known)
+    if rows.size == known.size:
+        return samples, None
+    place = np.full(known.size, rows.size)  # of what does not count: behind all that does
+    place[rows] = np.arange(rows.size)
+    xp, chosen = family.namespace(share), family.adopt(rows, share)
+    counted = (None if one is None else xp.take(one, chosen, axis=0) for one in samples)
+    return Samples(*counted), family.adopt(place, share)
+
+
+def _nothing(plan: Plan, rows: Array) -> Array:
+    """Return a row of zeros, or none where there are no rows."""
+    return FAMILIES[plan.family].namespace(rows).zeros_like(rows[: min(1, rows.shape[0]), ...])
+
+
+def _in_place(plan: Plan, parts: list[Array], nothing: Array, place: Array) -> Array:
+    """Join the results of blocks, and put each row where it belongs; one that does not count gets `nothing`."""
+    xp = FAMILIES[plan.family].namespace(nothing)
+    if place is None:
+        return xp.concat([*parts, nothing[:0, ...]], axis=0)
+    return xp.take(xp.concat([*parts, nothing], axis=0), place, axis=0)
+
+
 def _of(samples: Samples, piece: slice) -> Samples:
     return Samples(*(None if one is None else one[piece, ...] for one in samples))
 
@@ -165,9 +199,11 @@ def linear_cross_entropy(
     layer, samples, share = split(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
-    count = plan.layout.outer
+    nothing = _nothing(plan, share)
+    samples, place = _counted(plan, samples, share)
+    count = samples.hidden.shape[0]
     blocks = [losses(plan, layer, _of(samples, piece)) for piece in pieces(count, block_rows(plan, count))]
-    return reduced(plan, FAMILIES[plan.family].namespace(share).concat([*blocks, share[:0]]), share)
+    return reduced(plan, _in_place(plan, blocks, nothing, place), share)
 
 
 @quiet
@@ -188,7 +224,10 @@ def linear_cross_entropy_value_and_grad(
     layer, samples, share = split(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
-    xp, count = FAMILIES[plan.family].namespace(share), plan.layout.outer
+    xp = FAMILIES[plan.family].namespace(share)
+    no_loss, no_hidden = _nothing(plan, share), real(plan, _nothing(plan, samples.hidden))
+    samples, place = _counted(plan, samples, share)
+    count = samples.hidden.shape[0]
     loss, dhidden = [], []
     dweight, dbias = real(plan, xp.zeros_like(weight)), None if bias is None else real(plan, xp.zeros_like(bias))
     for piece in pieces(count, block_rows(plan, count)):
@@ -197,7 +236,6 @@ def linear_cross_entropy_value_and_grad(
         dhidden.append(by_hidden)
         dweight = dweight + by_weight
         dbias = None if dbias is None else dbias + by_bias
-    nothing = real(plan, samples.hidden[:0, ...])
-    gradients = (xp.concat([*dhidden, nothing], axis=0), dweight, dbias)
+    gradients = (_in_place(plan, dhidden, no_hidden, place), dweight, dbias)
     one, two, three = settled(plan, gradients, tuple(hidden.shape), share)
-    return reduced(plan, xp.concat([*loss, share[:0]]), share), one, two, three
+    return reduced(plan, _in_place(plan, loss, no_loss, place), share), one, two, three

@@ -39,6 +39,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
 
 def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
     """Say whether XLA calls the kernels, and if not why."""
+    if plan.op.startswith("linear"):
+        return "jitted JAX, block by block: products by XLA, what is between them as in cross_entropy"
     if plan.op not in KINDS:
         return "jitted JAX: there are no kernels for this function"
     if not isinstance(operands[0], jax.core.Tracer) and not FAMILIES[plan.family].readable(operands[0]):

@@ -18,8 +18,10 @@ from logitx._typing import Array, Plan
 from logitx.backends import generic
 from logitx.backends.generic import linear
 from logitx.backends.generic.linear import Layer, Samples
-from logitx.backends.jax import blocks
-from logitx.backends.tiles import block_rows
+from logitx.backends.jax._primitive import run
+from logitx.backends.tiles import block_plan, block_rows, evenly
+
+Step = Callable[[Any, Samples], tuple[Any, Any]]  # (what is carried, rows of a block) -> (that, results of rows)
 
 _FEW = 8  # rows of a padded block are a multiple of this, for devices to share
 
@@ -34,11 +36,10 @@ def _height(count: int, most: int) -> int:
     return max(1, most // _FEW * _FEW)
 
 
-def _blocks(plan: Plan, samples: Samples) -> tuple[int, Samples]:
-    """Return the number of blocks, and what belongs to rows with a leading axis of blocks."""
+def _cut(plan: Plan, samples: Samples) -> Samples:
+    """Return what belongs to rows with a leading axis of blocks."""
     count = plan.layout.outer
-    height = _height(count, block_rows(plan, count))
-    number = -(-count // height) if height else 0
+    height, number = _blocks(plan)
 
     def cut(x: Array) -> Array:
         if x is None:
@@ -52,7 +53,15 @@ def _blocks(plan: Plan, samples: Samples) -> tuple[int, Samples]:
     if number * height > count:
         row = jnp.arange(height)[None, :] * number + jnp.arange(number)[:, None]
         cuts = cuts._replace(sample_weight=jnp.where(row < count, cuts.sample_weight, 0.0))
-    return number, cuts
+    return cuts
+
+
+def _blocks(plan: Plan) -> tuple[int, int]:
+    """Return how many rows a block has, and how many blocks there are."""
+    count = plan.layout.outer
+    most = block_rows(plan, count)
+    height = most if jax.device_count() == 1 else _height(count, most)
+    return height, -(-count // height) if height else 0
 
 
 def _joined(x: Array, count: int) -> Array:
@@ -61,20 +70,51 @@ def _joined(x: Array, count: int) -> Array:
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:count]
 
 
-def _scanned(plan: Plan, samples: Samples, losses: Callable[[Samples], Array]) -> Array:
-    """Return the losses of all rows, one block after the other."""
-    number, cuts = _blocks(plan, samples)
+def _order(number: int, share: Array) -> tuple[Array, Array]:
+    """Return an order of rows in which those that count fill one block after the other, and how many these fill."""
+    count = share.shape[0]
+    row, (each, rest) = jnp.arange(count), divmod(count, number)
+    block = row % number
+    counting = jnp.argsort(share == 0.0)[block * each + jnp.minimum(block, rest) + row // number]
+    first = jnp.arange(number) * each + jnp.minimum(jnp.arange(number), rest)
+    return counting, jnp.sum(first < jnp.sum(share != 0.0))
+
+
+def _over_blocks(plan: Plan, samples: Samples, share: Array, step: Step, carry: Any) -> tuple[Any, Any]:
+    """Take one step a block; return what is carried, and what the steps return of all rows.
+
+    Rows that do not count are put into blocks of their own, which are skipped: that leaves 0 for them. Not so where
+    there are several devices, of which each has its rows.
+    """
+    count, (_, number) = plan.layout.outer, _blocks(plan)
     if number <= 1:
-        return losses(samples)
-    _, cut = jax.lax.scan(lambda _, one: (None, losses(one)), None, cuts)
-    return _joined(cut, plan.layout.outer)
+        return step(carry, samples)
+    if jax.device_count() > 1:
+        carry, found = jax.lax.scan(step, carry, _cut(plan, samples))
+        return carry, jax.tree.map(lambda x: _joined(x, count), found)
+    order, active = _order(number, share)
+    cuts = _cut(plan, Samples(*(None if one is None else one[order] for one in samples)))
+
+    def body(i: Array, state: tuple[Any, Any]) -> tuple[Any, Any]:
+        carry, rows = step(state[0], jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), cuts))
+        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
+        return carry, jax.tree.map(put, state[1], rows)
+
+    _, rows = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], cuts))
+    found = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), rows)
+    carry, found = jax.lax.fori_loop(0, active, body, (carry, found))
+    back = jnp.argsort(order)
+    return carry, jax.tree.map(lambda x: _joined(x, count)[back], found)
 
 
 def _by_formulas(plan: Plan, operands: tuple[Any, ...]) -> Array:
     """Return the loss, to be differentiated: derivatives compute the logits of a block once more, not keep them."""
     layer, samples, share = linear.split(plan, *operands)
     block = jax.checkpoint(lambda layer, one: linear.losses(plan, layer, one))
-    return linear.reduced(plan, _scanned(plan, samples, lambda one: block(layer, one)), share)
+    if _blocks(plan)[1] <= 1:
+        return linear.reduced(plan, block(layer, samples), share)
+    _, cut = jax.lax.scan(lambda _, one: (None, block(layer, one)), None, _cut(plan, samples))
+    return linear.reduced(plan, _joined(cut, plan.layout.outer), share)
 
 
 def _gradients_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Array, Array, Array]:
@@ -89,7 +129,7 @@ def _products(plan: Plan, layer: Layer, hidden: Array, g: Array, total: Array) -
     several devices, which may hold some of the classes each.
     """
     n, features = layer.weight.shape
-    width = _height(n, max(1, plan.block_bytes // (4 * max(1, features))))
+    width = evenly(n, max(1, plan.block_bytes // (4 * max(1, features))))
     if width == n or jax.device_count() > 1:
         return g @ layer.weight.astype(g.dtype), total + g.T @ hidden.astype(g.dtype)
 
@@ -108,25 +148,45 @@ def _products(plan: Plan, layer: Layer, hidden: Array, g: Array, total: Array) -
     return carry
 
 
+def _of_block(op: str, plan: Plan, layer: Layer, one: Samples) -> tuple[Array, ...]:
+    """Return what an operation makes of the logits of a block."""
+    softcap = layer.softcap if one.softcap is None else one.softcap
+    temperature = layer.temperature if one.temperature is None else one.temperature
+    return run(
+        _plan_of(plan, op, one.hidden.shape[0]), _logits(plan, layer, one.hidden), one.targets, layer.class_weight,
+        one.sample_weight, layer.label_smoothing, layer.z_loss, softcap, temperature, None,
+    )  # fmt: skip
+
+
+def _logits(plan: Plan, layer: Layer, hidden: Array) -> Array:
+    """Return the logits of a block, added up in the dtype computed in."""
+    weight = layer.weight
+    if hidden.dtype != weight.dtype:
+        hidden, weight = hidden.astype(plan.compute), weight.astype(plan.compute)
+    x = jnp.matmul(hidden, weight.T, preferred_element_type=plan.compute)
+    return x if layer.bias is None else x + layer.bias.astype(plan.compute)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan_of(plan: Plan, op: str, rows: int) -> Plan:
+    return dataclasses.replace(block_plan(plan, rows), op=op)
+
+
 def _losses_and_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Array, Array, Array]:
     """Return the loss and its gradients by hidden features, weights and bias."""
     layer, samples, share = linear.split(plan, *operands)
-    whole = jnp.sum(share) if plan.reduction == "mean" else 1.0
-    number, cuts = _blocks(plan, samples)
+    whole = jnp.sum(share) if plan.reduction == "mean" else jnp.ones((), plan.compute)
+    part = jnp.where(whole == 0.0, 0.0, 1.0 / jnp.where(whole == 0.0, 1.0, whole))
 
     def step(total: tuple[Array, Array], one: Samples) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        block = blocks.reduced(plan, layer, one)
-        g = blocks.gradient(plan, layer, block, whole)
-        dhidden, dweight = _products(plan, layer, one.hidden, g, total[0])
-        dbias = None if layer.bias is None else total[1] + jnp.sum(g, axis=0)
-        return (dweight, dbias), (blocks.losses(plan, layer, block), dhidden)
+        loss, g = _of_block("cross_entropy_value_and_grad", plan, layer, one)
+        # The factors of the products are scaled, which are small, not g
+        dhidden, dweight = _products(plan, layer, one.hidden.astype(plan.compute) * part, g, total[0])
+        dbias = None if layer.bias is None else total[1] + part * jnp.sum(g, axis=0)
+        return (dweight, dbias), (loss, part * dhidden)
 
     dweight, dbias = (None if x is None else jnp.zeros(x.shape, plan.compute) for x in (layer.weight, layer.bias))
-    if number <= 1:
-        (dweight, dbias), (per_row, dhidden) = step((dweight, dbias), samples)
-    else:
-        (dweight, dbias), (cut, dhidden) = jax.lax.scan(step, (dweight, dbias), cuts)
-        per_row, dhidden = (_joined(x, plan.layout.outer) for x in (cut, dhidden))
+    (dweight, dbias), (per_row, dhidden) = _over_blocks(plan, samples, share, step, (dweight, dbias))
     made = (dhidden.reshape(operands[0].shape), dweight, dbias)
     kinds = (*plan.gradients, None)
     one, two, three = (None if x is None else x.astype(kind) for x, kind in zip(made, kinds, strict=False))
@@ -136,7 +196,11 @@ def _losses_and_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array,
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _loss(plan: Plan, *operands: Any) -> Array:
     layer, samples, share = linear.split(plan, *operands)
-    per_row = _scanned(plan, samples, lambda one: blocks.losses(plan, layer, blocks.reduced(plan, layer, one)))
+
+    def step(_: None, one: Samples) -> tuple[None, Array]:
+        return None, _of_block("cross_entropy", plan, layer, one)[0]
+
+    _, per_row = _over_blocks(plan, samples, share, step, None)
     return linear.reduced(plan, per_row, share)
 
 
