@@ -7,6 +7,7 @@ virtualenv and pip, and are reused with `nox -r`.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -90,11 +91,18 @@ def tests_minimum(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Random calls of every function on every kind of array, against the oracle, for some ten minutes."""
+    """Random calls of every function on every kind of array, against the oracle, for some ten minutes.
+
+    The seed is a new one each time, and is said, unless given: `-- --hypothesis-seed=1`. How many calls were checked
+    is written to docs/fuzzing.json.
+    """
     install(session, "test-all")
+    given = any(argument.startswith("--hypothesis-seed") for argument in session.posargs)
+    seed = () if given else (f"--hypothesis-seed={random.randrange(10**6)}",)
     session.run(
         "python", "-m", "pytest", *PARALLEL, "tests/test_fuzz.py", "tests/test_switching.py", "tests/test_bounds.py",
-        "-m", "slow or not slow", "--hypothesis-profile=fuzz", *session.posargs,
+        "-m", "slow or not slow", "--hypothesis-profile=fuzz", "--fuzz-record=docs/fuzzing.json", *seed,
+        *session.posargs,
     )  # fmt: skip
 
 
