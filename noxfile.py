@@ -11,6 +11,7 @@ import random
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import nox
@@ -78,13 +79,28 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
+# Wheels of old PyTorch for Linux bring gigabytes of CUDA, but those of this index
+WITHOUT_CUDA = "https://download.pytorch.org/whl/cpu"
+
+
+def without_cuda(session: nox.Session) -> tuple[str, ...]:
+    """Name the index of wheels for CPUs to pip, where it can be reached; without it some 6 GB are installed."""
+    try:
+        urllib.request.urlopen(f"{WITHOUT_CUDA}/torch/", timeout=20).close()
+    except OSError as error:
+        session.warn(f"{WITHOUT_CUDA} cannot be reached ({error}): PyTorch comes with CUDA")
+        return ()
+    return "--extra-index-url", WITHOUT_CUDA
+
+
 @nox.session
 def tests_minimum(session: nox.Session) -> None:
     """The suite with the oldest versions that pyproject.toml allows, JAX and PyTorch included."""
     project = PYPROJECT["project"]
     lists = (project["dependencies"], *(project["optional-dependencies"][name] for name in ("jax", "torch")))
     oldest = [requirement.replace(">=", "==") for requirements in lists for requirement in requirements]
-    session.install(*oldest, *nox.project.dependency_groups(PYPROJECT, "test"), "-e", ".")
+    tests = nox.project.dependency_groups(PYPROJECT, "test")
+    session.install(*without_cuda(session), *oldest, *tests, "-e", ".")
     session.run("python", "-m", "pip", "list")
     session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 

@@ -52,10 +52,13 @@ def add(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _total(axis: int, n: int, high: Array, low: Array) -> tuple[Array, Array]:
-    """Add pairs, then pairs of these, up to one; the second part takes what the first cannot hold."""
+    """Add neighbors, then sums of neighbors, up to one; the second part takes what the first cannot hold.
 
-    def cut(start: int, stop: int) -> tuple[Array, Array]:
-        entries = (*(slice(None),) * axis, slice(start, stop), ...)
+    Neighbors, and not one half to the other, as of classes on several devices these are on the same one.
+    """
+
+    def cut(start: int, stop: int, step: int = 1) -> tuple[Array, Array]:
+        entries = (*(slice(None),) * axis, slice(start, stop, step), ...)
         return high[entries], low[entries]
 
     odd: list[tuple[Array, Array]] = []
@@ -63,7 +66,7 @@ def _total(axis: int, n: int, high: Array, low: Array) -> tuple[Array, Array]:
         half = n // 2
         if n % 2:
             odd.append(cut(n - 1, n))
-        high, low = _both(cut(0, half), cut(half, 2 * half))
+        high, low = _both(cut(0, 2 * half, 2), cut(1, 2 * half, 2))
         n = half
     for part in odd:
         high, low = _both((high, low), part)
