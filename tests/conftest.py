@@ -34,10 +34,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     reports = session.config.pluginmanager.getplugin("terminalreporter").stats
     cells = [
-        [*dict(report.user_properties)["fuzz"], outcome == "failed"]
+        [*cell, outcome == "failed"]
         for outcome in ("passed", "failed")
         for report in reports.get(outcome, [])
-        if report.when == "call" and "fuzz" in dict(report.user_properties)
+        for cell in (dict(report.user_properties).get("fuzz", ()) if report.when == "call" else ())
     ]
     run: dict[str, Any] = {
         "seed": session.config.getoption("--hypothesis-seed"),

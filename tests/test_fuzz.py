@@ -7,7 +7,7 @@ records how many. What it found stands in REGRESSIONS, which every target runs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,13 @@ from logitx.testing.ops import expected
 from logitx.testing.suite import check_case, using
 
 XPS = make_strategies_namespace(np)
-FAST = ("numpy-numba", "numpy-generic")
-SLOW = ("torch-grad", "torch-vmap", "array-api-strict", "jax-eager")  # step by step, or compiled for every shape
-SHARE = {"jax-eager": 16, "numpy-numba": 1, "numpy-generic": 1}  # one of so many examples; 4 for the others
+GROUPS = {  # kinds of arrays that are given the same calls
+    "numpy": ("numpy-numba", "numpy-generic"),
+    "others": ("torch-grad", "torch-vmap", "array-api-strict"),
+    "jax": ("jax-eager",),  # in a few shapes, as it is compiled for each
+}
+SHARE = {"numpy": 1, "others": 4, "jax": 16}  # one of so many examples
+MARKS = {"others": pytest.mark.slow, "jax": pytest.mark.slow}
 RESERVED = HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.nested_given, HealthCheck.filter_too_much
 
 # -- strategies -------------------------------------------------------------------------------------------------------
@@ -252,44 +256,46 @@ def run(op: Op, target: Target, case: Case) -> bool:
                 raise
             with lx.use_backend(None):
                 check_case(op, target, case)
-        finally:
-            expected.cache_clear()  # of millions of cases
     return True
 
 
-def fuzz(op: Op, target: Target, record: Callable[[str, object], None]) -> None:
-    reason = target.absent()
-    if reason is not None:
-        pytest.skip(reason)
-    checked = 0
+def fuzz(op: Op, group: str, record: Callable[[str, object], None]) -> None:
+    targets = [target for target in TARGETS if target.name in GROUPS[group]]
+    reasons = {target.name: target.absent() for target in targets}
+    here = [target for target in targets if reasons[target.name] is None]
+    if not here:
+        pytest.skip(str(reasons))
+    checked = dict.fromkeys((target.name for target in here), 0)
 
-    @settings(
-        suppress_health_check=RESERVED, max_examples=-(-settings.default.max_examples // SHARE.get(target.name, 4))
-    )
-    @given(cases(op, target.name == "jax-eager"))
+    @settings(suppress_health_check=RESERVED, max_examples=-(-settings().max_examples // SHARE[group]))
+    @given(cases(op, group == "jax"))
     def holds(case: Case) -> None:
-        nonlocal checked
-        checked += run(op, target, case)
+        try:
+            for target in here:
+                with noting(target.name):
+                    checked[target.name] += run(op, target, case)
+        finally:
+            expected.cache_clear()  # of millions of cases
 
     for case in REGRESSIONS.get(op.name, []):
         holds = example(case)(holds)
     try:
         holds()
     finally:
-        record("fuzz", [op.name, target.name, checked])
+        record("fuzz", [[op.name, name, count] for name, count in checked.items()])
 
 
-def rows(names: tuple[str, ...]) -> list[Any]:
-    found = [target for target in TARGETS if target.name in names]
-    return [pytest.param(op, target, id=f"{op.name}-{target.name}") for op in OPS for target in found]
+@contextlib.contextmanager
+def noting(name: str) -> Iterator[None]:
+    """Say on which kind of array an error was raised."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"on {name}")
+        raise
 
 
-@pytest.mark.parametrize(("op", "target"), rows(FAST))
-def test_any_call_gives_what_the_oracle_says(op, target, record_property):
-    fuzz(op, target, record_property)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("op", "target"), rows(SLOW))
-def test_any_call_gives_what_the_oracle_says_where_calls_are_slow(op, target, record_property):
-    fuzz(op, target, record_property)
+@pytest.mark.parametrize("group", [pytest.param(name, marks=MARKS.get(name, ())) for name in GROUPS])
+@pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
+def test_any_call_gives_what_the_oracle_says(op, group, record_property):
+    fuzz(op, group, record_property)
