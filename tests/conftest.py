@@ -28,7 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Add a run to the record: function, kind of array, examples, and whether one was wrong."""
+    """Add a run to the record: function, kind of array, examples, and whether one was wrong.
+
+    With the seed of a run before, what is run again takes the place of what it was there.
+    """
     path: Path | None = session.config.getoption("--fuzz-record")
     if path is None or "PYTEST_XDIST_WORKER" in os.environ:
         return
@@ -44,7 +47,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "versions": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    runs = [*(one for one in before if one["seed"] != run["seed"]), run | {"cells": sorted(cells)}]
+    again = {(op, target) for op, target, *_ in cells}  # what was run with this seed before, in full or in part
+    kept = [cell for one in before if one["seed"] == run["seed"] for cell in one["cells"] if (*cell[:2],) not in again]
+    runs = [*(one for one in before if one["seed"] != run["seed"]), run | {"cells": sorted([*kept, *cells])}]
     lines = ",\n".join(
         f'{json.dumps({key: one[key] for key in run})[:-1]}, "cells": [\n'
         + ",\n".join(map(json.dumps, one["cells"]))
