@@ -232,6 +232,11 @@ def cases(op: Op, few: bool) -> st.SearchStrategy[Case]:
 REGRESSIONS: dict[str, list[Case]] = {
     # every term rounded to the same side when it is added to the maximum's 1
     "softmax": [Case("equal terms beside a maximum", "integer", (Data(np.array([0, 8, 0, 0, 0, 0]), "int32"),))],
+    "cross_entropy_value_and_grad": [
+        Case("equal terms beside a maximum, flat", "integer",
+             (Data(np.array([[0] * 5, [0] * 4 + [7]]), "int32"), Data(np.array(0), "int64")),
+             {"axis": None, "reduction": "none"}),
+    ],
     "logsumexp": [
         # what the maxima leave is below the rounding of a plain sum
         Case("two cancel", "float16", (data([0, 17, 17], "float16"),), {"b": data([0.125, 0.125, -0.125], "float16")}),
