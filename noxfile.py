@@ -7,9 +7,11 @@ virtualenv and pip, and are reused with `nox -r`.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import nox
@@ -77,24 +79,46 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
+# Wheels of old PyTorch for Linux bring gigabytes of CUDA, but those of this index
+WITHOUT_CUDA = "https://download.pytorch.org/whl/cpu"
+
+
+def without_cuda(session: nox.Session) -> tuple[str, ...]:
+    """Name the index of wheels for CPUs to pip, where it can be reached; without it some 6 GB are installed."""
+    try:
+        urllib.request.urlopen(f"{WITHOUT_CUDA}/torch/", timeout=20).close()
+    except OSError as error:
+        session.warn(f"{WITHOUT_CUDA} cannot be reached ({error}): PyTorch comes with CUDA")
+        return ()
+    return "--extra-index-url", WITHOUT_CUDA
+
+
 @nox.session
 def tests_minimum(session: nox.Session) -> None:
     """The suite with the oldest versions that pyproject.toml allows, JAX and PyTorch included."""
     project = PYPROJECT["project"]
     lists = (project["dependencies"], *(project["optional-dependencies"][name] for name in ("jax", "torch")))
     oldest = [requirement.replace(">=", "==") for requirements in lists for requirement in requirements]
-    session.install(*oldest, *nox.project.dependency_groups(PYPROJECT, "test"), "-e", ".")
+    tests = nox.project.dependency_groups(PYPROJECT, "test")
+    session.install(*without_cuda(session), *oldest, *tests, "-e", ".")
     session.run("python", "-m", "pip", "list")
     session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Random calls of every function on every kind of array, against the oracle, for some ten minutes."""
+    """Random calls of every function on every kind of array, against the oracle, for some ten minutes.
+
+    The seed is a new one each time, and is said, unless given: `-- --hypothesis-seed=1`. How many calls were checked
+    is written to docs/fuzzing.json.
+    """
     install(session, "test-all")
+    given = any(argument.startswith("--hypothesis-seed") for argument in session.posargs)
+    seed = () if given else (f"--hypothesis-seed={random.randrange(10**6)}",)
     session.run(
         "python", "-m", "pytest", *PARALLEL, "tests/test_fuzz.py", "tests/test_switching.py", "tests/test_bounds.py",
-        "-m", "slow or not slow", "--hypothesis-profile=fuzz", *session.posargs,
+        "-m", "slow or not slow", "--hypothesis-profile=fuzz", "--fuzz-record=docs/fuzzing.json", *seed,
+        *session.posargs,
     )  # fmt: skip
 
 

@@ -114,6 +114,24 @@ def accuracy() -> Iterator[str]:
     yield from accuracy_report.summary(recorded)
 
 
+def fuzzing() -> Iterator[str]:
+    """Yield the numbers of random calls that were checked, over the recorded runs."""
+    runs = json.loads((ROOT / "docs" / "fuzzing.json").read_text(encoding="utf-8"))
+    cells: dict[tuple[str, str], int] = {}
+    for op, target, checked, _ in (cell for run in runs for cell in run["cells"]):
+        cells[op, target] = cells.get((op, target), 0) + checked
+    wrong = [f"`{op}` on `{target}`, seed {run['seed']}" for run in runs for op, target, _, bad in run["cells"] if bad]
+    seeds, total = ", ".join(str(run["seed"]) for run in runs), sum(cells.values())
+    failures = f"failed: {'; '.join(wrong)}" if wrong else "none was wrong"
+    yield f"{total:,} random calls with the seeds {seeds} ({runs[-1]['versions']}): {failures}."
+    yield ""
+    targets = list(dict.fromkeys(target for _, target in cells))
+    yield f"| function | {' | '.join(f'`{target}`' for target in targets)} |"
+    yield "|---" * (len(targets) + 1) + "|"
+    for op in OPS:
+        yield f"| `{op.name}` | {' | '.join(f'{cells.get((op.name, target), 0):,}' for target in targets)} |"
+
+
 BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "functions": functions,
     "signatures": signatures,
@@ -121,6 +139,7 @@ BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "matrix": matrix,
     "speed": speed,
     "accuracy": accuracy,
+    "fuzzing": fuzzing,
 }
 
 

@@ -235,6 +235,17 @@ def _cancelling(result: Any, plan: Any, x: Any, targets: Any, *operands: Any) ->
     return (loss, gradient, *parts)
 
 
+def _rounded_where_signed(result: Any, plan: Any, x: Any, b: Any, where: Any) -> Any:
+    """A sum of factors of both signs, as NumPy adds it up."""
+    if b is None or x.ndim != 2 or plan.layout.axis != 1:
+        return result
+    value, sign = result
+    top = x.max(axis=1, keepdims=True)
+    total = (b * np.exp(x - top)).sum(axis=1)
+    plain = (b < 0).any(axis=1) & (b != 0).all(axis=1) & np.isfinite(x).all(axis=1)
+    return np.where(plain, top[:, 0] + np.log(np.abs(total)), value).astype(value.dtype), sign
+
+
 SOFTMAX = (
     Mutation("no max-shift", "softmax", _result(_without_shift), "special rows", _row("offset 10000")),
     Mutation("exp(x - logZ)", "softmax", _result(_through_log_normalizer), "special rows", _row("offset 10000")),
@@ -255,6 +266,7 @@ SOFTMAX = (
     Mutation("log of the sum", "log_softmax", _result(_log_of_sum), "special rows", _row("dominating maximum")),
     Mutation("no max-shift", "logsumexp", _result(_lse_without_shift), "special rows", _row("offset 10000")),
     Mutation("sign of b lost", "logsumexp", _operand(1, np.abs), "rows with b", _row("sum is negative")),
+    Mutation("signed sum rounded", "logsumexp", _result(_rounded_where_signed), "rows with b", _row("maxima cancel")),
     Mutation("b == 0 leaks", "logsumexp", _operand(1, lambda b: b + 1e-30), "rows with b", _row("b == 0 on NaN")),
 )  # fmt: skip
 

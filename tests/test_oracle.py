@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import mpmath
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from logitx.testing import OPS, Mismatch, assert_matches, grids
-from logitx.testing.cases import FLOATS, from_rows, generator, rounded, shaped, to_rows
+from logitx.testing.cases import FLOATS, Case, data, from_rows, generator, rounded, shaped, to_rows
 from logitx.testing.covering import pairwise
 from logitx.testing.expect import Expected
 from logitx.testing.ops import op
@@ -210,6 +211,28 @@ def test_comparison(value: float, actual: float, fine: bool) -> None:
     else:
         with pytest.raises(Mismatch, match="1 of 1 entries are wrong"):
             compare()
+
+
+CANCELLING = [[0.0, 20.0, 20.0], [1.0, 1.0, -1.0]], [[0.0, 0.0, -(2.0**-30)], [1.0, 1.0, -2.0]]
+
+
+@pytest.mark.parametrize(
+    ("row", "actual", "fine"),
+    # What cancels at the maximum is not rounded: only the rounding of exp(-20) remains
+    [(0, 0.0, True), (0, 1e-6, True), (0, 1e-3, False), (0, -np.inf, False), (0, np.nan, False),
+     # exp(-2**-30) is 1 in float32: any sum below its error of 2e-7 may come out, or one below 0
+     (1, math.log(2.0**-29), True), (1, -np.inf, True), (1, np.nan, True), (1, -15.0, True), (1, -13.0, False),
+     (1, np.inf, False)],
+)  # fmt: skip
+def test_comparison_of_sums_that_cancel(row: int, actual: float, fine: bool) -> None:
+    x, b = (data(one, "float32") for one in CANCELLING[row])
+    (truth,) = op("logsumexp").oracle(Case("cancelling", "float32", (x,), {"b": b}))
+    try:
+        assert_matches(np.array(actual), "float32", truth, ulps=2, compute="float32", result="float32")
+    except Mismatch:
+        assert not fine
+    else:
+        assert fine
 
 
 def test_comparison_of_kind() -> None:

@@ -96,6 +96,7 @@ SMOOTH = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Please use `torch.vmap`:FutureWarning")  # what gradcheck of PyTorch 2.4 does not
 @pytest.mark.parametrize("name", SMOOTH)
 def test_derivatives_agree_with_differences(name):
     """First and second, in reverse, forward, forward over reverse, and batched."""

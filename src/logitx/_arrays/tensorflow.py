@@ -23,7 +23,7 @@ inf, nan = math.inf, math.nan
 
 abs: Callable[..., Array] = tf.abs  # noqa: A001
 exp, tanh, log, log1p = tf.exp, tf.tanh, tf.math.log, tf.math.log1p
-isnan, isinf, maximum = tf.math.is_nan, tf.math.is_inf, tf.maximum
+isnan, isinf, isfinite, maximum = tf.math.is_nan, tf.math.is_inf, tf.math.is_finite, tf.maximum
 zeros_like, ones_like, permute_dims, squeeze = tf.zeros_like, tf.ones_like, tf.transpose, tf.squeeze
 sum, max, min, any = tf.reduce_sum, tf.reduce_max, tf.reduce_min, tf.reduce_any  # noqa: A001
 argmax, stop_gradient = tf.argmax, tf.stop_gradient

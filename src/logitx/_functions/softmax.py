@@ -219,6 +219,10 @@ def logsumexp(
     NaN gives NaN; +inf without NaN gives +inf; entries of -inf count for nothing; where nothing counts (only -inf, all
     masked, `b` only 0, an axis of length 0) the result is -inf and the sign 0.
 
+    With `b` of both signs, the sum loses only what the exponentials are rounded by: about eps times
+    ``sum(abs(b) * exp(x))``, in which the largest logits do not count. A sum below that may come out as 0, or with the
+    other sign.
+
     References
     ----------
     P. Blanchard, D. J. Higham and N. J. Higham, IMA Journal of Numerical Analysis 41 (2021),

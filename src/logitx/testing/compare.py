@@ -7,6 +7,10 @@ An entry passes if
 where *slack* comes with the truth: the movement of the textbook formula under one rounding error in each intermediate
 (see `logitx.testing.oracle`), and *ulps* is the budget of the function. The half ulp is the one rounding to the result
 dtype that even a perfect function must make. NaN, infinities and zeros must stand exactly where the truth has them.
+
+The logarithm of a sum whose terms cancel may be off by ``-log(1 - r)``, where *r*, the relative error of that sum, is
+the budget times its condition. From r = 1 on the sum may have any sign and be as small as one likes: what holds then is
+that the result, where it is a number, is at most the logarithm of twice the error, as -inf is.
 """
 
 from __future__ import annotations
@@ -107,6 +111,8 @@ def _excess(actual: NDArray, expected: Expected, ulps: float, compute: Precision
         ulp = result.eps * np.exp2(np.floor(np.log2(np.minimum(size, result.largest))))
         # what underflows in the computing dtype may be flushed to zero, and be multiplied after that
         allowed = ulps * compute.eps * expected.slack + 0.501 * ulp + 1024 * compute.tiny
+        if expected.moved is not None:
+            allowed = allowed + _bend(ulps * compute.eps * expected.moved)
         excess = np.where(error <= allowed, error / allowed, np.maximum(error / allowed, 1.001))
         wrong = np.where(np.isnan(high), ~np.isnan(actual), actual != high)  # NaN, inf: exact
         excess = np.where(finite, excess, np.where(wrong, np.inf, 0.0))
@@ -114,7 +120,22 @@ def _excess(actual: NDArray, expected: Expected, ulps: float, compute: Precision
         excess = np.where(exact & (actual != 0), np.inf, excess)
         beyond = finite & (np.abs(high) > result.largest) & (np.sign(actual) == np.sign(high))
         excess = np.where(beyond & (np.abs(actual) >= result.largest), 0.0, excess)
-        return np.where(finite & ~beyond & ~np.isfinite(actual), np.inf, excess)
+        excess = np.where(finite & ~beyond & ~np.isfinite(actual), np.inf, excess)
+        if expected.moved is None:
+            return excess
+        gone = ulps * compute.eps * expected.moved >= 1
+        return np.where(gone, np.where(_is_small(actual, expected, ulps * compute.eps, result), 0.0, np.inf), excess)
+
+
+def _bend(r: NDArray) -> NDArray:
+    """Return how much more than r the logarithm of a sum is off by that is off by r, relative to it."""
+    return np.where(r < 1, -np.log1p(-np.minimum(r, 0.999)) - r, 0.0)
+
+
+def _is_small(actual: NDArray, expected: Expected, eps: float, result: Precision) -> NDArray:
+    """Tell where a result is no more than the logarithm of an error and of a sum that is less than it, or NaN."""
+    small = actual - np.abs(actual) * result.eps <= np.asarray(expected.ceiling) + np.log(2 * eps)
+    return np.asarray(small | (np.isnan(actual) & expected.undefined))
 
 
 def _describe(actual: NDArray, expected: Expected, excess: NDArray, rows: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from logitx.testing import oracle, oracle_loss
 from logitx.testing.cases import Case, Data, NDArray, from_rows, row_shape, to_rows
-from logitx.testing.oracle import Near, mpf
+from logitx.testing.oracle import Near, Sum, mpf
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,10 @@ class Expected:
         It has the shape of the logits; else it is the result of a reduction.
     by_row : ndarray
         Flat index of the row of logits that each entry belongs to; empty where it belongs to none.
+    moved, ceiling : ndarray or None
+        See `logitx.testing.oracle.Sum`; None where nothing cancels.
+    undefined : bool
+        A sum that may have lost its sign may also be NaN.
     """
 
     name: str
@@ -40,15 +45,18 @@ class Expected:
     kind: str
     elementwise: bool
     by_row: NDArray
+    moved: NDArray | None = None
+    ceiling: NDArray | None = None
+    undefined: bool = False
 
 
-def _split(entries: Iterable[Near], shape: tuple[int, ...]) -> tuple[NDArray, NDArray, NDArray]:
+def _split(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArray, NDArray, NDArray]:
     high, low, slack = [], [], []
-    for value, moved in entries:
-        first = float(value)
+    for near in entries:
+        first = float(near.value)
         high.append(first)
-        low.append(float(value - mpf(first)) if np.isfinite(first) else 0.0)
-        slack.append(float(moved))
+        low.append(float(near.value - mpf(first)) if np.isfinite(first) else 0.0)
+        slack.append(float(near.slack))
     arrays = [np.asarray(column, dtype=np.float64).reshape(shape) for column in (high, low, slack)]
     return arrays[0], arrays[1], arrays[2]
 
@@ -60,7 +68,7 @@ def _like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: An
     return Expected(name, high, low, slack, "result", True, from_rows(numbers, x.shape, axis))
 
 
-def _one_a_row(name: str, entries: Sequence[Near], shape: tuple[int, ...], kind: str) -> Expected:
+def _one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[int, ...], kind: str) -> Expected:
     return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
 
 
@@ -136,13 +144,21 @@ def logsumexp(case: Case) -> list[Expected]:
     else:
         x, axis, rows = _reduced_rows(case)
         values = [oracle.log_normalizer(row) for row in rows]
-        pairs = [(v, Near(v.value if v.value != v.value else mpf(v.value != -oracle.INF))) for v in values]
+        pairs = [(Sum(*v), Sum(v.value if v.value != v.value else mpf(v.value != -oracle.INF))) for v in values]
     signed = bool(options.get("return_sign"))
     if not signed:  # the logarithm of a negative sum
-        pairs = [(Near(oracle.NAN), s) if s.value < 0 else (v, s) for v, s in pairs]
+        pairs = [(v._replace(value=oracle.NAN) if s.value < 0 else v, s) for v, s in pairs]
     shape = row_shape(x.shape, axis, bool(options.get("keepdims")))
-    value = _one_a_row("logsumexp", [v for v, _ in pairs], shape, "result")
-    return [value, _one_a_row("sign", [s for _, s in pairs], shape, "result")] if signed else [value]
+    value = _may_cancel("logsumexp", [v for v, _ in pairs], shape, not signed)
+    return [value, _may_cancel("sign", [s for _, s in pairs], shape, False)] if signed else [value]
+
+
+def _may_cancel(name: str, entries: Sequence[Sum], shape: tuple[int, ...], undefined: bool) -> Expected:
+    plain = _one_a_row(name, entries, shape, "result")
+    moved, ceiling = (np.array([float(number) for number in column]).reshape(shape) for column in (
+        [near.moved for near in entries], [near.ceiling for near in entries]
+    ))  # fmt: skip
+    return dataclasses.replace(plain, moved=moved, ceiling=ceiling, undefined=undefined)
 
 
 def _row_losses(case: Case, gradient: bool) -> tuple[NDArray, Any, list[oracle_loss.RowLoss]]:

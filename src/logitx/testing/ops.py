@@ -97,6 +97,12 @@ def log_probabilities_not_positive(case: Case, results: Sequence[NDArray]) -> st
     return "a log-probability is positive" if (results[0] > 0).any() else None
 
 
+def signs_are_signs(case: Case, results: Sequence[NDArray]) -> str | None:
+    """The sign of a sum is -1, 0, 1 or NaN."""
+    signs = results[1] if case.options.get("return_sign") else np.zeros(())
+    return None if (np.isin(signs, (-1, 0, 1)) | np.isnan(signs)).all() else "a sign is not -1, 0, 1 or NaN"
+
+
 def losses_not_negative(case: Case, results: Sequence[NDArray]) -> str | None:
     """With weights that are not negative, no loss is."""
     return "a loss is negative" if (results[0] < 0).any() else None
@@ -133,6 +139,7 @@ OPS: tuple[Op, ...] = (
         expect.logsumexp,
         ulps=2.0,
         why="x - max, exp, the sum, log1p and the addition of the maximum",
+        invariants=(signs_are_signs,),
     ),
     Op(
         "cross_entropy",

@@ -31,6 +31,7 @@ CONTEXT.prec = 240
 Number = Any  # an mpmath number
 mpf = CONTEXT.mpf
 ZERO, ONE, INF, NAN = mpf(0), mpf(1), mpf("inf"), mpf("nan")
+SQUARED = mpf(2) ** -22  # one part in 1 / eps of what is summed in two parts, in units of eps: that of float32, twice
 
 
 class Near(NamedTuple):
@@ -38,6 +39,15 @@ class Near(NamedTuple):
 
     value: Number
     slack: Number = ZERO
+
+
+class Sum(NamedTuple):
+    """The logarithm of a sum whose terms may cancel, or its sign."""
+
+    value: Number
+    slack: Number = ZERO
+    moved: Number = ZERO  # how far the sum moves under one eps, relative to it; from 1 / eps on nothing is known of it
+    ceiling: Number = -INF  # but this: the logarithm of how far that is
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,26 +164,29 @@ def log_normalizer(row: Row, temperature: Any = 1) -> Near:
     return Near(value, abs(row.m / exact(temperature)) + capped + row.log_sum + row.wobble)
 
 
-def signed_logsumexp_row(x: NDArray, b: NDArray, valid: NDArray) -> tuple[Near, Near]:
+def signed_logsumexp_row(x: NDArray, b: NDArray, valid: NDArray) -> tuple[Sum, Sum]:
     """Return log |sum b exp(x)| and the sign of the sum."""
     xs, bs = numbers(x), numbers(b)
     terms = [(one, by) for one, by, good in zip(xs, bs, valid.tolist(), strict=True) if good and by != 0]
     terms = [(one, by) for one, by in terms if one != -INF or by != by]
     if any(one != one or by != by for one, by in terms):
-        return Near(NAN), Near(NAN)
+        return Sum(NAN), Sum(NAN)
     signs = {CONTEXT.sign(by) for one, by in terms if one == INF}
     if signs:
-        return (Near(NAN), Near(NAN)) if len(signs) > 1 else (Near(INF), Near(signs.pop()))
+        return (Sum(NAN), Sum(NAN)) if len(signs) > 1 else (Sum(INF), Sum(signs.pop()))
     if not terms:
-        return Near(-INF), Near(ZERO)
+        return Sum(-INF), Sum(ZERO)
     m = max(one for one, _ in terms)
-    parts = [(by * CONTEXT.exp(one - m), abs(one - m)) for one, by in terms]
+    parts = [(by * CONTEXT.exp(one - m), m - one) for one, by in terms]
     s = total([part for part, _ in parts])
+    # No term at the maximum is rounded, and no sum before its end: what is left of these is the square of an eps
+    moved = total([abs(part) * (1 + distance if distance else SQUARED) for part, distance in parts])
+    ceiling = m + CONTEXT.log(moved)
     if s == 0:
-        return Near(-INF), Near(ZERO)
-    moved = total([abs(part) * (1 + distance + summing(len(parts))) for part, distance in parts]) / abs(s)
-    value = m + CONTEXT.log(abs(s))
-    return Near(value, abs(value) + abs(CONTEXT.log(abs(s))) + moved), Near(CONTEXT.sign(s))
+        return Sum(-INF, ZERO, INF, ceiling), Sum(ZERO, ZERO, INF, INF)
+    value, condition = m + CONTEXT.log(abs(s)), moved / abs(s)
+    slack = abs(value) + abs(CONTEXT.log(abs(s))) + condition
+    return Sum(value, slack, condition, ceiling), Sum(CONTEXT.sign(s), ZERO, condition, INF)
 
 
 def merge(a: float, b: float) -> Near:

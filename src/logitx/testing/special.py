@@ -138,6 +138,8 @@ B_ROWS: dict[str, tuple[list[float], list[float]]] = {
     "b all 0 on NaN": ([NAN, INF, -INF], [0, 0, 0]),
     "sum is 0": ([1, 1, -INF], [1, -1, 1]),
     "sum is negative": ([1, 3, 2], [1, -1, 0.5]),
+    "maxima cancel": ([0, 17, 17], [0.125, 0.125, -0.125]),
+    "maxima cancel to less than 0": ([3, 0, 3], [0.5, -0.125, -0.5]),
     "+inf with negative b": ([INF, 1, 2], [-1, 1, 1]),
     "+inf of both signs": ([INF, INF, 2], [-1, 1, 1]),
     "+inf twice": ([INF, INF, 2], [2, 1, 1]),

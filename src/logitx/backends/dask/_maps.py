@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from logitx._arrays import namespace_dtype
@@ -20,6 +21,7 @@ from logitx.backends.dask._pairs import (
     wanted,
 )
 from logitx.backends.generic.rows import quiet
+from logitx.backends.generic.signed import HALF_OF_THE_BITS, add, in_two_parts
 from logitx.backends.shares import in_place
 
 
@@ -193,7 +195,7 @@ def _narrow(xp: Any, value: Array, compute: str) -> Array:
 
 @quiet
 def signed(work: Work, *blocks: Any) -> tuple[Any, ...]:
-    """Reduce b exp(x): return (maximum, sum of b exp(x - maximum), whether there is +inf up, and down, or NaN)."""
+    """Reduce b exp(x): return (max, sum of b exp(x - max), what that lacks, whether there is +inf up, down, or NaN)."""
     given = work.given(blocks)
     block = block_of(work, given)
     xp, axes = block.xp, block.lay.axes
@@ -203,11 +205,23 @@ def signed(work: Work, *blocks: Any) -> tuple[Any, ...]:
     finite = live & xp.isfinite(x)
     top = xp.max(xp.where(finite, x, -xp.inf), axis=axes, initial=-xp.inf)
     shift = beside(block, xp.where(top == -xp.inf, 0.0, top))
-    total = xp.sum(
-        xp.where(finite, xp.where(finite, b, 0.0) * xp.exp(xp.where(finite, x - shift, 0.0)), 0.0), axis=axes
-    )
+    b_finite, e = xp.where(finite, b, 0.0), xp.where(finite, xp.exp(xp.where(finite, x - shift, 0.0)), 0.0)
+    total, lost = _cancelling(xp, block, b_finite, e)
     up, down = (xp.any(live & (x == xp.inf) & sign, axis=axes) for sign in (b > 0.0, b < 0.0))
-    return top, total, up, down, xp.any(live & (xp.isnan(x) | xp.isnan(b)), axis=axes)
+    return top, total, lost, up, down, xp.any(live & (xp.isnan(x) | xp.isnan(b)), axis=axes)
+
+
+def _cancelling(xp: Any, block: Block, factors: Array, terms: Array) -> tuple[Array, Array]:
+    """Return the sum of products of each row, and what it lacks."""
+    plain = xp.sum(factors * terms, axis=block.lay.axes)
+    if not math.prod(factors.shape):
+        return plain, plain
+    order = (*(axis for axis in range(factors.ndim) if axis not in block.lay.axes), *block.lay.axes)
+    factors, terms = (xp.reshape(xp.permute_dims(one, order), (*plain.shape, -1)) for one in (factors, terms))
+    high, low = in_two_parts(plain.ndim, factors.shape[-1], factors, terms, HALF_OF_THE_BITS["float64"])
+    total, lost = (xp.squeeze(one, axis=plain.ndim) for one in (high, low))
+    kept = xp.isfinite(total + lost)
+    return xp.where(kept, total, plain), xp.where(kept, lost, 0.0)
 
 
 @quiet
@@ -215,15 +229,18 @@ def signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]
     """Return the reduction over both."""
     xp = space(one[0])
     top = xp.maximum(one[0], two[0])
-    terms = [xp.where(part[0] == -xp.inf, 0.0, part[1] * xp.exp(part[0] - top)) for part in (one, two)]
-    return (top, terms[0] + terms[1], *(a | b for a, b in zip(one[2:], two[2:], strict=True)))
+    fall = [xp.where(part[0] == -xp.inf, 0.0, xp.exp(part[0] - top)) for part in (one, two)]
+    total, lost = add(fall[0] * one[1], fall[1] * two[1])
+    lost = fall[0] * one[2] + fall[1] * two[2] + xp.where(xp.isfinite(total), lost, 0.0)
+    return (top, total, lost, *(a | b for a, b in zip(one[3:], two[3:], strict=True)))
 
 
 @quiet
 def signed_normalizer(work: Work, *blocks: Any) -> tuple[Any, Any]:
     """Return log |sum| and the sign."""
-    ((top, total, up, down, nan),) = blocks
+    ((top, total, lost, up, down, nan),) = blocks
     xp, plan = space(top), work.plan
+    total = total + lost
     nan = nan | (up & down)
     value = xp.where(total == 0.0, -xp.inf, top + xp.log(xp.abs(total)))
     value = xp.where(up | down, xp.inf, value)

@@ -85,9 +85,10 @@ def reduce_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     tops = xp.sum(real(plan, top), axis=axis, keepdims=True)
     rest = xp.sum(xp.where(top, 0.0, detach(e)), axis=axis, keepdims=True) + xp.where(tops > 0.0, tops - 1.0, 0.0)
     total = xp.where(nothing | poison, 1.0, xp.sum(e, axis=axis, keepdims=True))
-    # The value of log1p(rest), which keeps what a dominating maximum leaves; the derivative of log(total), which is
-    # exact at ties.
+    # The values of 1 + rest, in which the 1 of the maximum is added to but once, and of log1p(rest), which keeps what a
+    # dominating maximum leaves; the derivatives of the plain sum and of its logarithm, which are exact at ties.
     log_total = xp.log(total)
+    total = total + ((1.0 + rest) - detach(total))
     log_total = log_total + (xp.log1p(rest) - detach(log_total))
     return Rows(xp, axis, detach, where, gate, peak, scaled, e, top, rest, total, log_total, poison, worst, nothing)
 

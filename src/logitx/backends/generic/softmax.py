@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from logitx._arrays import FAMILIES
 from logitx._typing import Array, Plan, Scalar
+from logitx.backends.generic import signed
 from logitx.backends.generic.rows import Rows, finish, quiet, real, reduce_rows
 
 
@@ -55,7 +56,7 @@ def _signed(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]
     xp = FAMILIES[plan.family].namespace(x)
     used = b != 0.0
     rows = reduce_rows(plan, x, used if where is None else used & where, None, None)
-    total = xp.sum(xp.where(rows.gate, rows.xp.where(rows.gate, b, 0.0) * rows.e, 0.0), axis=rows.axis, keepdims=True)
+    total = signed.dot(plan, xp, xp.where(rows.gate, b, 0.0), rows.e)
     infinite = (real(plan, x) == xp.inf) & used
     if where is not None:
         infinite = infinite & where

@@ -1,0 +1,78 @@
+"""Sums of products whose terms may cancel: what rounding takes from a product or a sum is carried along.
+
+By Dekker's splitting and Knuth's 2Sum, which need nothing but products and additions that round once. XLA fuses a
+product with the sum that it feeds, and so does not round it; all products here are exact, so that it does not matter.
+
+Source: T. Ogita, S. M. Rump and S. Oishi, "Accurate sum and dot product", SIAM Journal on Scientific Computing 26
+(2005), doi:10.1137/030601818.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logitx._arrays import FAMILIES
+from logitx._typing import Array, Plan
+
+HALF_OF_THE_BITS = {"float32": 2.0**12, "float64": 2.0**27}
+
+
+def dot(plan: Plan, xp: Any, factors: Array, terms: Array) -> Array:
+    """Return the sum of products along the class axis, which stays with length 1."""
+    axis, n, detach = plan.layout.axis, plan.layout.n, FAMILIES[plan.family].detach
+    plain = xp.sum(factors * terms, axis=axis, keepdims=True)
+    if n is None:  # TensorFlow while it traces: what has no known length cannot be halved
+        return plain
+    high, low = in_two_parts(axis, n, detach(factors), detach(terms), HALF_OF_THE_BITS[plan.compute])
+    exact = high + low
+    kept = xp.isfinite(exact)  # else there is an infinity, a NaN, or a factor too large to be split
+    return xp.where(kept, exact + (plain - detach(plain)), plain)  # the value of one, the derivative of the other
+
+
+def in_two_parts(axis: int, n: int, factors: Array, terms: Array, scale: float) -> tuple[Array, Array]:
+    """Return the sum of n products, and what it lacks."""
+    (one, less), (two, rest) = _halves(factors, scale), _halves(terms, scale)
+    middle, lost = add(one * rest, less * two)
+    high, low = add(one * two, middle)
+    return _total(axis, n, high, low + lost + less * rest)
+
+
+def _halves(x: Array, scale: float) -> tuple[Array, Array]:
+    """Return x as a sum of two numbers of half its bits each, so that products of such are exact."""
+    wide = x * scale + x
+    high = wide - (wide - x)
+    return high, x - high
+
+
+def add(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a sum, and what it lacks."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
+
+
+def _total(axis: int, n: int, high: Array, low: Array) -> tuple[Array, Array]:
+    """Add neighbors, then sums of neighbors, up to one; the second part takes what the first cannot hold.
+
+    Neighbors, and not one half to the other, as of classes on several devices these are on the same one.
+    """
+
+    def cut(start: int, stop: int, step: int = 1) -> tuple[Array, Array]:
+        entries = (*(slice(None),) * axis, slice(start, stop, step), ...)
+        return high[entries], low[entries]
+
+    odd: list[tuple[Array, Array]] = []
+    while n > 1:
+        half = n // 2
+        if n % 2:
+            odd.append(cut(n - 1, n))
+        high, low = _both(cut(0, 2 * half, 2), cut(1, 2 * half, 2))
+        n = half
+    for part in odd:
+        high, low = _both((high, low), part)
+    return high, low
+
+
+def _both(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
+    total, lost = add(one[0], two[0])
+    return total, (one[1] + two[1]) + lost
