@@ -65,7 +65,7 @@ def _blocks(
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
             ahead = ahead_of_both(x, out, g, first, panel, tile, across)
             rest, lost = rest_of(tile, base, g.steps, top, scale, log, ahead, across)
-            finish_panel(tile, base, out, g, first, not masked, _facts(top, rest, lost, scale, undefined, log), across)
+            finish_panel(tile, base, out, g, first, not masked, facts_of(top, rest, lost, scale, undefined, log), across)
         if options is not None and masked:
             hide(tile, mask, g.size, 0.0 if log is None else -np.inf)
             store_block(tile, out, g, first, count, across)
@@ -76,7 +76,7 @@ def _blocks(
 
 
 @primitive
-def _facts(top: Any, rest: Any, lost: Any, scale: Any, undefined: float, log: Any) -> Any:
+def facts_of(top: Any, rest: Any, lost: Any, scale: Any, undefined: float, log: Any) -> Any:
     """Return what the last pass has to know of each row, whose sum is rest + lost."""
     nothing, answer = rest < spread(rest, 0.0), spread(rest, undefined)
     if log is not None:
