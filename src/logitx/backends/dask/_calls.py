@@ -8,8 +8,8 @@ import numpy as np
 
 import logitx
 from logitx._arrays import FAMILIES, family_of, namespace_dtype
-from logitx._typing import Array, LabelError
-from logitx.backends.dask._lines import Work
+from logitx._typing import Array, LabelError, Plan
+from logitx.backends.dask._lines import Work, first_of
 from logitx.backends.shares import shares
 
 _SCALED = ("where", "temperature", "softcap")
@@ -108,14 +108,21 @@ def gradient_and_hessian(work: Work, *blocks: Any) -> Any:
     )  # fmt: skip
 
 
+def share_of(given: dict[str, Any]) -> float:
+    """Return 1 over the denominator of the mean, 1 without one; 0 where that is 0."""
+    whole = given.get("whole")
+    if whole is None:
+        return 1.0
+    whole = float(whole)
+    return 0.0 if whole == 0.0 else 1.0 / whole
+
+
 def divided(work: Work, given: dict[str, Any]) -> Any:
     """Return sample weights divided by the denominator of the mean; 0 where that is 0."""
-    weight, whole = given["sample_weight"], given.get("whole")
-    if whole is None:
+    weight = given["sample_weight"]
+    if given.get("whole") is None:
         return weight
-    whole = float(whole)
-    factor = 0.0 if whole == 0.0 else 1.0 / whole
-    xp = space(given["x"])
+    factor, xp = share_of(given), space(given["x"])
     if weight is None:
         return xp.full((1,) * len(work.plan.layout.rows), factor, dtype=xp.float64)
     return xp.where(weight == 0, 0.0, xp.astype(weight, xp.float64) * factor)
@@ -150,7 +157,7 @@ def _placed(work: Work, given: dict[str, Any], error: LabelError) -> LabelError:
     first = [given[name] for name in given if name.startswith("row ")]
     if len(first) != len(rows):
         return error  # of chunks whose sizes are not known
-    return error.within(work.plan, tuple(int(one[0]) for one in first))
+    return error.within(work.plan, tuple(map(first_of, first)))
 
 
 def _part(work: Work, given: dict[str, Any], found: Any, sample_weight: Any) -> Part:
@@ -185,12 +192,11 @@ def added(one: Totals, two: Totals) -> Totals:
     return Totals(*map(sum, zip(one, two, strict=True)))
 
 
-def finished(work: Work, which: str, block: Totals) -> Any:
+def finished(plan: Plan, value: Array, share: Array) -> Any:
     """Return the sum or the mean of a loss."""
-    plan, value = work.plan, getattr(block, which)
     xp = np if isinstance(value, float | np.generic) else space(value)
     if plan.reduction == "mean":
         undefined = np.nan if plan.empty == "nan" else 0.0
         with np.errstate(all="ignore"):
-            value = value / block.share if float(block.share) != 0.0 else undefined
+            value = value / share if float(share) != 0.0 else undefined
     return solid(xp, xp.asarray(value), plan.loss)

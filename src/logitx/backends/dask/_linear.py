@@ -17,7 +17,7 @@ from logitx._arrays import namespace_dtype
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends.dask import _calls, _losses, _maps, _pairs
 from logitx.backends.dask._calls import Part, solid, space
-from logitx.backends.dask._lines import Index, Lines, Operand, Work, mapped, pick, tree
+from logitx.backends.dask._lines import Index, Lines, Operand, Work, first_of, mapped, pick, tree
 from logitx.backends.generic.rows import quiet
 from logitx.backends.shares import shares
 from logitx.backends.tiles import block_rows, pieces
@@ -148,9 +148,9 @@ def _narrowed(plan: Plan, classes: int) -> Plan:
 def _sliced(name: str, value: Any, piece: slice, height: int, ndim: int) -> Any:
     """Return what belongs to some rows of what belongs to all of a block."""
     if name == "pair":
-        return type(value)(*(one[piece] if ndim > 1 and not isinstance(one, float) else one for one in value))
+        return type(value)(*(one[piece] if ndim > 1 and hasattr(one, "ndim") and one.ndim else one for one in value))
     if name == "row 0":
-        return value + piece.start
+        return (slice(first_of(value) + piece.start, None),)
     per_row = name in ("targets", "sample_weight", "softcap", "temperature")
     if not per_row or ndim == 1 or value.ndim < ndim - 1 or value.shape[0] != height:
         return value
@@ -164,13 +164,13 @@ def _reduced(work: Work, *blocks: Any) -> Any:
     found = [_pairs.reduced(inner, *arguments) for inner, arguments, _, _ in _logits(work, blocks)]
     if len(found) == 1:
         return found[0]
-    xp = space(found[0].worst)
-    return type(found[0])(*(xp.concat([_full(xp, one, pair.worst) for one, pair in zip(field, found, strict=True)])
-                            for field in zip(*found, strict=True)))  # fmt: skip
+    xp = space(found[0].top)
+    return type(found[0])(*(_joined(xp, field) for field in zip(*found, strict=True)))
 
 
-def _full(xp: Any, value: Any, like: Any) -> Any:
-    return xp.zeros_like(like) + value
+def _joined(xp: Any, parts: tuple[Any, ...]) -> Any:
+    """Return numbers of all rows; what is no array is the same for all of them."""
+    return xp.concat(parts) if hasattr(parts[0], "ndim") and parts[0].ndim else parts[0]
 
 
 @quiet

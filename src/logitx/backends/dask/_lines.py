@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import dask.array as da
 import numpy as np
 from dask.array.utils import meta_from_array
+from dask.layers import ArraySliceDep
 
 import logitx
 from logitx._arrays import FAMILIES, family_of, namespace_dtype
@@ -21,6 +22,7 @@ from logitx.backends.shares import row_weights
 
 Index = tuple[int, ...]
 _ENTRIES = ("where", "b", "temperature", "softcap", "cotangent")
+FEW, MANY = 4, 32  # what a task of a tree merges: numbers of rows, which have to travel, or one number each
 
 
 class Work(NamedTuple):
@@ -47,7 +49,7 @@ class Operand(NamedTuple):
     """A lazy array and the axes of the logits that its own lie along."""
 
     name: str
-    array: Array
+    array: Array  # or what says of each chunk where it is, without a task of its own
     along: Index
 
 
@@ -102,11 +104,11 @@ class Lines:
         return value if tuple(cuts) == value.chunks or np.isnan(sum(cuts, ())).any() else value.rechunk(tuple(cuts))
 
     def where_rows_begin(self) -> list[Operand]:
-        """Return the number of the first row of every chunk, for error messages; nothing where it is not known."""
+        """Return where the rows of every chunk are, for error messages; nothing where that is not known."""
         return _beginnings("row", self.rows, self.x.chunks)
 
     def where_classes_begin(self) -> list[Operand]:
-        """Return the number of the first class of every chunk."""
+        """Return where the classes of every chunk are."""
         return _beginnings("class", self.axes, self.x.chunks)
 
     def map(self, function: Callable[..., Any], out: Index, dtype: str, more: Iterable[Operand] = ()) -> Array:
@@ -148,7 +150,7 @@ class Lines:
         if where is not None:
             where = where[(None,) * (len(self.entries) - where.ndim)]
             classes = da.where(da.any(where, axis=self.axes), classes, 0.0)
-        return Operand("whole", classes.sum(), ())
+        return Operand("whole", classes.sum(split_every=MANY), ())
 
     def kept(self, rows: Array) -> Array:
         """Return what has one number a row with the class axes at length 1."""
@@ -168,11 +170,12 @@ def _class_weights(work: Work, *blocks: Any) -> Any:
 def _beginnings(name: str, axes: Index, chunks: Any) -> list[Operand]:
     if any(np.isnan(chunks[axis]).any() for axis in axes):
         return []
-    starts = [np.cumsum((0, *chunks[axis][:-1])) for axis in axes]
-    return [
-        Operand(f"{name} {axis}", da.from_array(one, chunks=1), (axis,))
-        for axis, one in zip(axes, starts, strict=True)
-    ]  # fmt: skip
+    return [Operand(f"{name} {axis}", ArraySliceDep((chunks[axis],)), (axis,)) for axis in axes]
+
+
+def first_of(places: tuple[slice, ...]) -> int:
+    """Return the number of the first row or class of a chunk."""
+    return int(places[0].start)
 
 
 def _expanded(axes: Index, block: Any) -> Any:
@@ -217,14 +220,19 @@ def _numbered(blocks: Array, axes: Index) -> Array:
     return da.Array(blocks.dask, blocks.name, chunks, meta=blocks._meta)
 
 
-def tree(blocks: Array, axes: Index, merge: Callable[[Any, Any], Any]) -> Array:
-    """Merge blocks over axes, a few at a time."""
+def tree(
+    blocks: Array, axes: Index, merge: Callable[[Any, Any], Any], at_once: int = FEW, finish: Any = None,
+    dtype: Any = None,
+) -> Array:  # fmt: skip
+    """Merge blocks over axes, a few at a time; the last merge of all may be followed by another step."""
     if not axes:
         return blocks
-    fold = functools.partial(_folded, merge)
+    fold = functools.partial(_folded, merge, None)
+    dtype = blocks.dtype if dtype is None else dtype
     return da.reduction(
-        blocks, chunk=_unchanged, combine=fold, aggregate=fold, axis=axes, concatenate=False, dtype=blocks.dtype,
-        meta=meta_from_array(blocks._meta, ndim=blocks.ndim - len(axes)),
+        blocks, chunk=_unchanged, combine=fold, aggregate=functools.partial(_folded, merge, finish), axis=axes,
+        concatenate=False, dtype=dtype, split_every=at_once,
+        meta=meta_from_array(blocks._meta, ndim=blocks.ndim - len(axes), dtype=dtype),
     )  # fmt: skip
 
 
@@ -232,8 +240,9 @@ def _unchanged(block: Any, axis: Any, keepdims: bool) -> Any:
     return block
 
 
-def _folded(merge: Callable[[Any, Any], Any], blocks: Any, axis: Any, keepdims: bool) -> Any:
-    return functools.reduce(merge, _flat(blocks))
+def _folded(merge: Callable[[Any, Any], Any], finish: Any, blocks: Any, axis: Any, keepdims: bool) -> Any:
+    found = functools.reduce(merge, _flat(blocks))
+    return found if finish is None else finish(found)
 
 
 def _flat(blocks: Any) -> Iterable[Any]:

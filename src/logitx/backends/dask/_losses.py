@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import numpy as np
+
+from logitx._arrays import namespace_dtype
 from logitx._typing import Array, Plan
 from logitx.backends.dask import _calls, _pairs
-from logitx.backends.dask._lines import Lines, Operand, Work, mapped, pick, tree
+from logitx.backends.dask._lines import MANY, Lines, Operand, Work, mapped, pick, tree
 
 
 def lines_of(plan: Plan, logits: Array, *operands: Any) -> Lines:
@@ -40,13 +44,14 @@ def reduced(lines: Lines, parts: Array, index: tuple[int, ...]) -> tuple[Array, 
         found = [_rounded(lines, pick(parts, i, index, rows, plan.loss)) for i in range(1 + plan.return_parts)]
         return found[0], found[1] if plan.return_parts else None, log_normalizer
     sums = mapped(_totals, Work(plan, ("part",), ()), [Operand("part", parts, index)], rows, lines.x, "float64")
-    everything = tree(sums, tuple(range(len(rows))), _calls.added)
-    loss, z_loss = (
-        mapped(_finished, Work(plan, ("totals",), (("which", i),)), [Operand("totals", everything, ())], (), lines.x,
-               plan.loss)
-        for i in (0.0, 1.0)
-    )  # fmt: skip
-    return loss, z_loss if plan.return_parts else None, log_normalizer
+    finish, dtype = functools.partial(_finished, plan), namespace_dtype(np, plan.loss)
+    if rows:
+        both = tree(sums, tuple(range(len(rows))), _calls.added, MANY, finish, dtype)
+    else:
+        both = mapped(_finish, Work(plan, ("totals",), ()), [Operand("totals", sums, ())], (), lines.x, plan.loss)
+    if plan.return_parts:
+        return pick(both, 0, (), (), plan.loss), pick(both, 1, (), (), plan.loss), log_normalizer
+    return both, None, None
 
 
 def _rounded(lines: Lines, loss: Array) -> Array:
@@ -62,5 +67,11 @@ def _totals(work: Work, block: Any) -> Any:
     return _calls.totals(work.given((block,))["part"])
 
 
-def _finished(work: Work, block: Any) -> Any:
-    return _calls.finished(work, ("loss", "z_loss")[int(dict(work.numbers)["which"])], block)
+def _finish(work: Work, block: Any) -> Any:
+    return _finished(work.plan, work.given((block,))["totals"])
+
+
+def _finished(plan: Plan, totals: _calls.Totals) -> Any:
+    """Return the loss, and its part of the z-loss where that is asked for."""
+    loss = _calls.finished(plan, totals.loss, totals.share)
+    return (loss, _calls.finished(plan, totals.z_loss, totals.share)) if plan.return_parts else loss

@@ -1,4 +1,4 @@
-"""Rows of which an array has some classes only: what they come down to, and what is made of them once that is merged."""
+"""Rows of which an array has some classes: what they come down to, and what follows once that is merged."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def normalize(
     x: Any, where: Any, out: Any, tops: Any, rests: Any, axis: int, across: Any, log: Any, options: Any,
     temperature: Any, softcap: Any, undefined: float, parts: int, crew: int,
 ) -> int:  # fmt: skip
-    """Write softmax, or with `log` its logarithm, as in `_softmax`; `tops` and `rests` are as `_partial` writes them."""
+    """Write softmax, or with `log` its logarithm, as in `_softmax`; `tops` and `rests` are those of `_partial`."""
     logits, fits_x = entries(x, axis)
     mask, fits_where = entries(where, axis)
     target, fits_out = entries(out, axis)

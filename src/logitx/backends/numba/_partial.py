@@ -90,4 +90,5 @@ def _emit_logits(tile: Any, base: int, g: Any, labels: Any, logits: Any, row: in
     for i in range(count):
         label = class_id(labels, row + i)
         if 0 <= label < g.n:
-            write(logits, (row + i) * logits.outer_stride, take_one(tile, base + place_in_panel(label, i, tile, across)))
+            logit = take_one(tile, base + place_in_panel(label, i, tile, across))
+            write(logits, (row + i) * logits.outer_stride, logit)

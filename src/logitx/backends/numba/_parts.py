@@ -1,4 +1,4 @@
-"""Rows of which an array has some classes only: what they come down to, and what is made of them once that is merged."""
+"""Rows of which an array has some classes: what they come down to, and what follows once that is merged."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def reduce_rows(
     top, rest, logit = np.zeros((3, plan.layout.outer * plan.layout.inner), HELD[compute])
     ways = is_across(plan), known(any(one is not None for one in (mask, heat, cap)))
     kernel = _kernels.partial(*ways, held, compute)
-    written = logit if labels is not None else None
-    done(kernel(view, mask, top, rest, labels, written, heat, cap, CLASSES, *ways, parts_for(view.nbytes), CREW.address))
+    written, parts = logit if labels is not None else None, parts_for(view.nbytes)
+    done(kernel(view, mask, top, rest, labels, written, heat, cap, CLASSES, *ways, parts, CREW.address))
     found = [given_back(plan, one, compute, plan.layout.rows) for one in (top, rest, logit)]
     return found[0], found[1], None if labels is None else found[2]
 
