@@ -128,8 +128,8 @@ class Merges(Protocol):
     A row comes down to `top`, its maximum after softcap, and `rest`, the sum of exp((u - top) / temperature) without
     one maximum. Where nothing counts these are 0 and -1; with a NaN or +inf, `rest` is NaN and `top` that. Such pairs
     merge, over the classes of all arrays; the other two operations are told what that came to. Operands are
-    those of `Backend`, and numbers of rows; `ids` count from the first class of the array, and are -1 where the label
-    is not in it.
+    those of `Backend`, and numbers of rows; `ids` count from the first class of the array, so that those that are
+    not in it are below 0 or too large.
     """
 
     def reduce_rows(

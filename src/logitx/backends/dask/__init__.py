@@ -1,7 +1,7 @@
 """Lazy arrays of Dask: every block by the backend of its kind, rows that are cut merged as pairs (max, sum).
 
-To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whole rows), `_pairs` and `_maps` (rows
-whose classes are in several chunks: reduce, merge, and back to the entries). The logits are never cut anew.
+To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whole rows), `_pairs`, `_merged` and `_maps`
+(rows whose classes are in several chunks: reduce, merge, and back to the entries). The logits are never cut anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from logitx._arrays import family_of
 from logitx._typing import Array, Plan, Scalar
-from logitx.backends.dask import _calls, _linear, _losses, _maps, _pairs
+from logitx.backends.dask import _calls, _linear, _losses, _maps, _merged, _pairs
 from logitx.backends.dask._lines import Lines, Operand, Work, mapped, pick
 
 __all__ = [
@@ -57,7 +57,7 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     lines = Lines(plan, x, "x", where=where, temperature=temperature, softcap=softcap)
     if lines.whole:
         return lines.map(_calls.normalized, lines.entries, plan.result)
-    pairs = lines.merged(lines.parts(_pairs.reduced), _pairs.merged)
+    pairs = lines.merged(lines.parts(_pairs.reduced), _merged.merged)
     return lines.map(_maps.normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
 
 
@@ -68,7 +68,7 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
         found = lines.map(_calls.normalizer, lines.rows, plan.result)
     else:
         reduce, merge, finish = (
-            (_pairs.reduced, _pairs.merged, _pairs.normalizer)
+            (_pairs.reduced, _merged.merged, _merged.normalizer)
             if b is None
             else (_maps.signed, _maps.signed_merged, _maps.signed_normalizer)
         )

@@ -15,7 +15,7 @@ from dask.array.utils import meta_from_array
 import logitx
 from logitx._arrays import namespace_dtype
 from logitx._typing import Array, Plan, Scalar
-from logitx.backends.dask import _calls, _losses, _maps, _pairs
+from logitx.backends.dask import _calls, _losses, _maps, _merged, _pairs
 from logitx.backends.dask._calls import Part, solid, space
 from logitx.backends.dask._lines import Index, Lines, Operand, Work, first_of, mapped, pick, tree
 from logitx.backends.generic.rows import quiet
@@ -201,7 +201,7 @@ def _pairs_of(layer: Layer) -> Operand:
     lines = layer.lines
     beginnings = [*lines.where_rows_begin(), *lines.where_classes_begin()]
     parts = _cut(layer.map(_reduced, lines.entries, beginnings), lines.axes)
-    return Operand("pair", lines.merged(parts, _pairs.merged), lines.rows)
+    return Operand("pair", lines.merged(parts, _merged.merged), lines.rows)
 
 
 def value(

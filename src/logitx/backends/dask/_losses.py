@@ -9,7 +9,7 @@ import numpy as np
 
 from logitx._arrays import namespace_dtype
 from logitx._typing import Array, Plan
-from logitx.backends.dask import _calls, _pairs
+from logitx.backends.dask import _calls, _merged, _pairs
 from logitx.backends.dask._lines import MANY, Lines, Operand, Work, mapped, pick, tree
 
 
@@ -23,7 +23,7 @@ def lines_of(plan: Plan, logits: Array, *operands: Any) -> Lines:
 def pairs_of(lines: Lines) -> Operand:
     """Reduce rows whose classes are in several chunks."""
     beginnings = [*lines.where_rows_begin(), *lines.where_classes_begin()]
-    return Operand("pair", lines.merged(lines.parts(_pairs.reduced, beginnings), _pairs.merged), lines.rows)
+    return Operand("pair", lines.merged(lines.parts(_pairs.reduced, beginnings), _merged.merged), lines.rows)
 
 
 def of_rows(lines: Lines, pairs: Operand) -> Array:
@@ -33,7 +33,7 @@ def of_rows(lines: Lines, pairs: Operand) -> Array:
     weighted = (("weighted", 1.0),) if any(one.name == "class_weight" for one in lines.operands) else ()
     numbers = tuple(pair for pair in lines.numbers if pair[0] in needed)
     work = Work(lines.plan, tuple(one.name for one in used), (*numbers, *weighted))
-    return mapped(_pairs.finished, work, used, lines.rows, lines.x, "float64")
+    return mapped(_merged.finished, work, used, lines.rows, lines.x, "float64")
 
 
 def reduced(lines: Lines, parts: Array, index: tuple[int, ...]) -> tuple[Array, Array, Array]:

@@ -9,7 +9,8 @@ from logitx._arrays import namespace_dtype, unfold
 from logitx._typing import Array, Plan
 from logitx.backends.dask._calls import share_of, solid, space
 from logitx.backends.dask._lines import Work
-from logitx.backends.dask._pairs import Block, Pair, Wanted, beside, block_of, local_ids, number, per_row, wanted
+from logitx.backends.dask._merged import Pair, Wanted, number, shares_of, wanted
+from logitx.backends.dask._pairs import Block, beside, block_of, local_ids, per_row
 from logitx.backends.generic.rows import quiet
 from logitx.backends.shares import in_place
 
@@ -122,7 +123,7 @@ def gradient(work: Work, *blocks: Any) -> Any:
 def _of_labels(work: Work, given: dict[str, Any], block: Block) -> Any:
     """Compute the gradient where no class but the label has a weight."""
     plan, pair = work.plan, given["pair"]
-    share = wanted(plan, block.xp, pair, given).factor * share_of(given)
+    share = shares_of(plan, pair, given) * share_of(given)
     ids = local_ids(plan, block, given)
     z_loss = number(given, "z_loss")
     found = block.by("differentiate_rows", block.plan, z_loss, ids, pair.top, pair.rest, pair.logit, share)

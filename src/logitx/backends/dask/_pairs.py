@@ -1,9 +1,9 @@
-"""Rows whose classes are in several blocks: blocks reduce them, reductions merge, a last step makes results of them.
+"""Rows whose classes are in several blocks: what a block of them comes down to.
 
-A row of a block comes down to its maximum and the sum of exponentials beside that, by the backend of the block; such
-pairs merge exactly. With them goes the logit of a label. What probabilities or label smoothing ask for goes as a sum of
-losses under the block's own normalizer and the weight of that sum: when the normalizer grows by d, a sum of losses of
-weight m grows by m d. Merged in float64, one number a row, whatever the dtype of the logits.
+That is the maximum of a row and the sum of exponentials beside it, by the backend of the block; such pairs merge
+exactly. With them goes the logit of a label. What probabilities or label smoothing ask for goes as a sum of losses
+under the block's own normalizer and the weight of that sum: when the normalizer grows by d, a sum of losses of weight m
+grows by m d.
 """
 
 from __future__ import annotations
@@ -11,32 +11,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import logitx
 from logitx import _dispatch
 from logitx._arguments import operands
 from logitx._arguments.axes import layout
 from logitx._arrays import FAMILIES, dtype_name, family_of, fold, unfold
 from logitx._typing import Array, Layout, Plan
-from logitx.backends import row_sums
-from logitx.backends.dask._calls import Part, checked, flat, solid, space
+from logitx.backends.dask._calls import checked, flat, solid, space
 from logitx.backends.dask._lines import Work, first_of
+from logitx.backends.dask._merged import Pair
 from logitx.backends.generic.cross_entropy import refuse, sort_out
 from logitx.backends.generic.rows import quiet
-
-
-class Pair(NamedTuple):
-    """The reduction of rows over some of their classes; None for what nothing asks for."""
-
-    top: Array  # the maximum after softcap: NaN or +inf where there is one, 0 where nothing counts
-    rest: Array  # sum of exp((u - top) / temperature) without one maximum: NaN for the former, -1 for the latter
-    heat: Array | float  # the temperature
-    count: Array = None  # unmasked classes, if any is masked
-    logit: Array = None  # of the label, 0 where that is elsewhere
-    weight: Array = None  # class weight of the label
-    loss: Array = None  # sum of weights times (log-normalizer - u), of probabilities
-    mass: Array = None  # sum of these weights
-    even_loss: Array = None  # as `loss`, where every unmasked class has its class weight
-    even_mass: Array = None
 
 
 class Block(NamedTuple):
@@ -66,7 +53,8 @@ class Block(NamedTuple):
 
     def by(self, operation: str, plan: Plan, *others: Any) -> Any:
         """Run one of the operations of `Merges` on the backend of the block."""
-        arguments = (*self.folded, *others)
+        # of a single row NumPy makes scalars, which are no memory
+        arguments = (*self.folded, *(np.asarray(one) if isinstance(one, np.generic) else one for one in others))
         return getattr(_dispatch.merging(plan, arguments), operation)(plan, *arguments)
 
 
@@ -136,7 +124,8 @@ def reduced(work: Work, *blocks: Any) -> Pair:
 def _of_labels(xp: Any, weights: Array, local: Array) -> Array:
     if weights.shape[0] == 0:
         return xp.zeros(local.shape, dtype=xp.float64)
-    return xp.where(local >= 0, weights[xp.where(local >= 0, local, 0)], 0.0)
+    here = (local >= 0) & (local < weights.shape[0])
+    return xp.where(here, weights[xp.where(here, local, 0)], 0.0)
 
 
 def _under(block: Block, targets: Array, **options: Any) -> Array:
@@ -217,11 +206,13 @@ def _check(plan: Plan, xp: Any, ids: Array) -> None:
 
 
 def local_ids(plan: Plan, block: Block, given: dict[str, Any]) -> Array:
-    """Return class ids counted from the first class of a block; -1 where they are ignored or in another block."""
+    """Return class ids counted from the first class of a block; below 0, or too large, where they are in another."""
     xp, axes = block.xp, block.lay.axes
     ids = xp.astype(given["targets"], xp.int64, copy=False)
-    ignored, bad = sort_out(plan, xp, ids)
-    inside, ids = ~(ignored | bad), xp.where(ignored | bad, 0, ids)
+    if len(axes) == 1:
+        return ids - first_of(given[f"class {axes[0]}"])
+    inside = (ids >= 0) & (ids < plan.layout.n)
+    ids = xp.where(inside, ids, 0)
     local, step = xp.zeros_like(ids), 1
     for axis in reversed(axes):  # ids are in C order over the axes as given
         ids, place = ids // plan.layout.given[axis], ids % plan.layout.given[axis]
@@ -230,140 +221,3 @@ def local_ids(plan: Plan, block: Block, given: dict[str, Any]) -> Array:
         inside = inside & (place >= 0) & (place < length)
         local, step = local + step * place, step * length
     return xp.where(inside, local, -1)
-
-
-# -- merging ----------------------------------------------------------------------------------------------------------
-
-
-@quiet
-def merged(one: Pair, two: Pair) -> Pair:
-    """Return the reduction over the classes of both."""
-    xp = space(one.top)
-    first, second = (_sums(xp, pair) for pair in (one, two))
-    top, rest, *_ = row_sums.merged(xp, first, second, one.heat)
-    pair = Pair(
-        top, rest, one.heat, _added(one.count, two.count), _added(one.logit, two.logit), _added(one.weight, two.weight)
-    )
-    if one.mass is None and one.even_mass is None:
-        return pair
-    rises = [_rise(xp, part, top, rest, one.heat) for part in (first, second)]
-    found: dict[str, Array] = {}
-    for loss, mass in (("loss", "mass"), ("even_loss", "even_mass")):
-        if getattr(one, mass) is not None:
-            terms = [
-                getattr(part, loss) + xp.where(getattr(part, mass) == 0.0, 0.0, getattr(part, mass) * rise)
-                for part, rise in zip((one, two), rises, strict=True)
-            ]
-            found |= {loss: terms[0] + terms[1], mass: getattr(one, mass) + getattr(two, mass)}
-    return pair._replace(**found)
-
-
-def _sums(xp: Any, pair: Pair) -> row_sums.Sums:
-    top, rest = (xp.astype(one, xp.float64, copy=False) for one in (pair.top, pair.rest))
-    return row_sums.Sums(top, rest, 0.0, 0.0)
-
-
-def _added(one: Array, two: Array) -> Array:
-    return None if one is None else one + two
-
-
-def _rise(xp: Any, part: row_sums.Sums, top: Array, rest: Array, heat: Any) -> Array:
-    """Return by how much the log-normalizer of a part grows; 0 where nothing counts in it."""
-    nothing = part.rest == -1.0
-    gap = xp.where(part.top == top, 0.0, (top - part.top) / heat)
-    return xp.where(nothing, 0.0, gap + (xp.log1p(rest) - xp.log1p(xp.where(nothing, 0.0, part.rest))))
-
-
-# -- rows -------------------------------------------------------------------------------------------------------------
-
-
-class Wanted(NamedTuple):
-    """What is asked of rows, one number each."""
-
-    own: Array  # the weight of the label beside that of all classes: (1 - eps) c; 0 for probabilities
-    total: Array  # sum of class_weight q
-    keep: float  # 1 - eps
-    even: Array  # eps / K
-    classes: Array  # c
-    sample: Array  # s
-    factor: Array  # s c where the row counts, else 0
-    log_sum: Array  # of the exponentials of (u - top) / temperature
-    log_normalizer: Array
-    poison: Array
-    nothing: Array
-
-
-def _times(xp: Any, factor: Any, value: Any) -> Any:
-    """Multiply; 0 times infinity is 0."""
-    return xp.where((factor == 0.0) | xp.zeros_like(value, dtype=bool), 0.0, factor * value)
-
-
-def number(given: dict[str, Any], name: str) -> float:
-    """Return label smoothing or the factor of the z-loss; 0 where absent."""
-    return 0.0 if given[name] is None else operands.number(name, given[name])
-
-
-def wanted(plan: Plan, xp: Any, pair: Pair, given: dict[str, Any]) -> Wanted:
-    """Return what targets and weights ask of rows."""
-    weighted = given["class_weight"] is not None or "weighted" in given
-    eps, one = number(given, "label_smoothing"), xp.ones(pair.top.shape, dtype=xp.float64)
-    count = one * plan.layout.n if pair.count is None else pair.count
-    keep, even, skipped = 1.0 - eps, eps / xp.where(count == 0.0, 1.0, count), count == 0.0
-    if plan.hard:
-        ids = xp.astype(given["targets"], xp.int64, copy=False)
-        skipped = skipped | sort_out(plan, xp, ids)[0]
-        classes = one if pair.weight is None else pair.weight
-        own = total = keep * classes
-    else:
-        own, total = xp.zeros_like(one), keep * pair.mass
-        classes = pair.mass if weighted else one
-    sample = 1.0 if given["sample_weight"] is None else xp.astype(given["sample_weight"], xp.float64)
-    sample = sample + xp.zeros_like(one)
-    factor = xp.where(skipped, 0.0, sample * classes)
-    if pair.even_mass is not None:
-        total = total + even * pair.even_mass
-    poison, nothing = xp.isnan(pair.rest), pair.rest == -1.0
-    log_sum = xp.log1p(xp.where(nothing, 0.0, pair.rest))
-    return Wanted(
-        own, total, keep, even, classes, sample, factor, log_sum, pair.top / pair.heat + log_sum, poison, nothing
-    )  # fmt: skip
-
-
-@quiet
-def finished(work: Work, *blocks: Any) -> Part:
-    """Return the losses of rows whose reduction is known."""
-    given, plan = work.given(blocks), work.plan
-    pair = given["pair"]
-    xp = space(pair.top)
-    row = wanted(plan, xp, pair, given)
-    if plan.hard:
-        loss = _times(xp, row.own, (pair.top - pair.logit) / pair.heat + row.log_sum)
-    else:
-        loss = _times(xp, row.keep, pair.loss)
-    if pair.even_loss is not None:
-        loss = loss + _times(xp, row.even, pair.even_loss)
-    undefined = xp.nan if plan.empty == "nan" else 0.0
-
-    def settled(value: Array) -> Array:
-        value = xp.where(row.nothing, undefined, row.sample * value)
-        return xp.where(row.factor == 0.0, 0.0, xp.where(row.poison, xp.nan, value))
-
-    loss, z = settled(loss), None
-    if given["z_loss"] is not None:
-        z = settled(number(given, "z_loss") * row.classes * row.log_normalizer**2)
-        loss = loss + z
-    known = xp.where(row.poison, pair.top, xp.where(row.nothing, -xp.inf, row.log_normalizer))
-    z = xp.zeros_like(loss) if z is None else z
-    return Part(loss, z, solid(xp, known, plan.loss), row.factor)
-
-
-@quiet
-def normalizer(work: Work, *blocks: Any) -> tuple[Any, Any]:
-    """Return logsumexp and its sign, of rows whose reduction is known."""
-    (pair,) = blocks
-    xp, plan = space(pair.top), work.plan
-    nothing = pair.rest == -1.0
-    value = xp.where(xp.isnan(pair.rest), pair.top, pair.top + xp.log1p(xp.where(nothing, 0.0, pair.rest)))
-    value = xp.where(nothing, -xp.inf, value)
-    sign = xp.where(xp.isnan(value), value, xp.where(nothing, 0.0, 1.0))
-    return solid(xp, value, plan.result), solid(xp, sign, plan.result)

@@ -31,14 +31,15 @@ def reduce_rows(
     if ids is None:
         return top, rest, None
     here = xp.reshape(ids, plan.layout.column)
-    at = xp.where(here < 0, 0, here)
+    inside = (here >= 0) & (here < plan.layout.n)
+    at = xp.where(inside, here, 0)
     own = xp.take_along_axis(real(plan, x), at, axis=axis)
     if where is not None:
         own = xp.where(xp.take_along_axis(where, at, axis=axis), own, -xp.inf)
     # the maximum is the one that all are compared with: computed anew, it might round differently
     logit = xp.where(own == rows.worst, rows.peak, _capped(xp, own, operand(plan, softcap)))
     logit = xp.where(xp.isinf(own), own, logit)
-    return top, rest, xp.squeeze(xp.where(here < 0, 0.0, logit), axis=axis)
+    return top, rest, xp.squeeze(xp.where(inside, logit, 0.0), axis=axis)
 
 
 def _terms(

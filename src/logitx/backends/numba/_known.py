@@ -99,7 +99,7 @@ def differentiate(
     x: Any, labels: Any, where: Any, grad: Any, tops: Any, rests: Any, logits: Any, shares: Any, axis: int,
     across: Any, options: Any, z_loss: float, temperature: Any, softcap: Any, parts: int, crew: int,
 ) -> int:  # fmt: skip
-    """Write the gradient of cross-entropy as in `_cross_entropy`; `labels` are -1 for what is not in the array.
+    """Write the gradient of cross-entropy as in `_cross_entropy`; `labels` may be in another array.
 
     `logits` are those of the labels, wherever these are; `shares` what rows weigh, divided by what gradients are.
     """
