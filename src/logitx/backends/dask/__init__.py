@@ -6,6 +6,7 @@ To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whol
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import dask.array as da
@@ -14,7 +15,7 @@ import numpy as np
 from logitx._arrays import family_of
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends.dask import _calls, _linear, _losses, _maps, _merged, _pairs
-from logitx.backends.dask._lines import Lines, Operand, Work, mapped, pick
+from logitx.backends.dask._lines import Lines, Operand, pick
 
 __all__ = [
     "accepts",
@@ -72,9 +73,9 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
             if b is None
             else (_maps.signed, _maps.signed_merged, _maps.signed_normalizer)
         )
-        pairs = lines.merged(lines.parts(reduce), merge)
-        work = Work(plan, ("pair",), ())
-        found = mapped(finish, work, [Operand("pair", pairs, lines.rows)], lines.rows, x, plan.result)
+        found = lines.merged(lines.parts(reduce), merge, functools.partial(finish, plan), plan.result)
+    if not plan.return_sign:
+        return lines.kept(found) if plan.keepdims else found, None
     value, sign = (pick(found, i, lines.rows, lines.rows, plan.result) for i in range(2))
     return (lines.kept(value), lines.kept(sign)) if plan.keepdims else (value, sign)
 
@@ -102,7 +103,7 @@ def cross_entropy(
         return _losses.reduced(
             lines, lines.map(_calls.losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
         )
-    return _losses.reduced(lines, _losses.of_rows(lines, _losses.pairs_of(lines)), lines.rows)
+    return _losses.reduced(lines, _losses.of_parts(lines, _losses.parts_of(lines)), lines.rows)
 
 
 def cross_entropy_value_and_grad(
@@ -128,7 +129,7 @@ def cross_entropy_value_and_grad(
         loss, z_part, log_normalizer = _losses.reduced(lines, both, every)
         return loss, pick(both, 4, every, every, plan.result), z_part, log_normalizer
     pairs = _losses.pairs_of(lines)
-    loss, z_part, log_normalizer = _losses.reduced(lines, _losses.of_rows(lines, pairs), lines.rows)
+    loss, z_part, log_normalizer = _losses.reduced(lines, _losses.of_pairs(lines, pairs), lines.rows)
     more = [pairs, *lines.where_classes_begin(), *whole]
     return loss, lines.map(_maps.gradient, every, plan.result, more), z_part, log_normalizer
 

@@ -56,18 +56,15 @@ def normalized(work: Work, *blocks: Any) -> Any:
     )  # fmt: skip
 
 
-def normalizer(work: Work, *blocks: Any) -> tuple[Any, Any]:
-    """Compute logsumexp and its sign."""
+def normalizer(work: Work, *blocks: Any) -> Any:
+    """Compute logsumexp, and its sign if that is asked for."""
     given, plan = work.given(blocks), work.plan
-    x = given["x"]
-    pair = logitx.logsumexp(
-        x, axis=plan.layout.axes, b=given["b"], where=given["where"], return_sign=True, dtype=plan.result
-    )
+    x, options = given["x"], {name: given[name] for name in ("b", "where")}
+    found = logitx.logsumexp(
+        x, axis=plan.layout.axes, return_sign=plan.return_sign, dtype=plan.result, **options
+    )  # fmt: skip
     xp = space(x)
-    value, sign = (solid(xp, one, plan.result) for one in pair)
-    if not plan.return_sign:  # as without a sign asked for
-        value = solid(xp, xp.where(sign < 0, xp.nan, value), plan.result)
-    return value, sign
+    return tuple(solid(xp, one, plan.result) for one in found) if plan.return_sign else solid(xp, found, plan.result)
 
 
 def pulled_back(work: Work, *blocks: Any) -> Any:

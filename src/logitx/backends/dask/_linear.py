@@ -55,7 +55,7 @@ class Layer:
         entries = self.lines.entries
         parts = pick(blocks, which, entries, entries, "float64")
         rest = tuple(axis for axis in entries if axis not in over)
-        total = tree(_cut(parts, over), over, operator.add)
+        total = tree(parts, over, operator.add)
         meta = meta_from_array(self.lines.x._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
         more = {axis: length for axis in out if axis not in rest}
         return da.blockwise(
@@ -66,11 +66,6 @@ class Layer:
 _NAMES = (
     "targets", "class_weight", "sample_weight", "label_smoothing", "z_loss", "softcap", "temperature"
 )  # fmt: skip
-
-
-def _cut(blocks: Array, axes: Index) -> Array:
-    chunks = tuple((1,) * len(c) if axis in axes else c for axis, c in enumerate(blocks.chunks))
-    return da.Array(blocks.dask, blocks.name, chunks, meta=blocks._meta)
 
 
 def _rounded(dtype: str, block: Any) -> Any:
@@ -197,11 +192,10 @@ def _counted(xp: Any, g: Any, hidden: Any) -> Any:
 # -- calls ------------------------------------------------------------------------------------------------------------
 
 
-def _pairs_of(layer: Layer) -> Operand:
+def _parts_of(layer: Layer) -> Array:
     lines = layer.lines
     beginnings = [*lines.where_rows_begin(), *lines.where_classes_begin()]
-    parts = _cut(layer.map(_reduced, lines.entries, beginnings), lines.axes)
-    return Operand("pair", lines.merged(parts, _merged.merged), lines.rows)
+    return layer.map(_reduced, lines.entries, beginnings)
 
 
 def value(
@@ -216,7 +210,7 @@ def value(
     if lines.whole:
         parts = layer.map(_whole_losses, lines.rows, lines.where_rows_begin())
     else:
-        parts = _losses.of_rows(lines, _pairs_of(layer))
+        parts = _losses.of_parts(lines, _parts_of(layer))
     return _losses.reduced(lines, parts, lines.rows)[0]
 
 
@@ -234,8 +228,8 @@ def value_and_gradients(
         blocks = layer.map(_whole_gradients, lines.entries, [*lines.where_rows_begin(), *whole])
         loss, first = _losses.reduced(lines, blocks, lines.entries)[0], 4
     else:
-        pairs = _pairs_of(layer)
-        loss, first = _losses.reduced(lines, _losses.of_rows(lines, pairs), lines.rows)[0], 0
+        pairs = Operand("pair", lines.merged(_parts_of(layer), _merged.merged), lines.rows)
+        loss, first = _losses.reduced(lines, _losses.of_pairs(lines, pairs), lines.rows)[0], 0
         blocks = layer.map(_gradients, lines.entries, [pairs, *lines.where_classes_begin(), *whole])
     by_class = layer.classes + layer.features
     dhidden = layer.summed(blocks, first, lines.axes, lines.rows + layer.features, plan.gradients[0], features)

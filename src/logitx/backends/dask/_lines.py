@@ -1,24 +1,28 @@
 """How operands of a call lie beside the chunks of its logits, and how blocks become lazy arrays.
 
-Everything is said to Dask by `blockwise` and `reduction`: graphs stay symbolic until they run, hold no data but what
-the user put there, and grow linearly with the chunks. The logits keep their chunks; what goes with them is cut alike.
+Everything is said to Dask by `blockwise` and `tree`: graphs hold no data but what the user put there, and grow linearly
+with the chunks. The logits keep their chunks; what goes with them is cut alike.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
 from dask.array.utils import meta_from_array
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 
 import logitx
 from logitx._arrays import FAMILIES, family_of, namespace_dtype
 from logitx._typing import Array, Plan
 from logitx.backends.shares import row_weights
+from logitx.backends.tiles import pieces
 
 Index = tuple[int, ...]
 _ENTRIES = ("where", "b", "temperature", "softcap", "cotangent")
@@ -119,12 +123,13 @@ class Lines:
 
     def parts(self, function: Callable[..., Any], more: Iterable[Operand] = ()) -> Array:
         """Call a function on all blocks, to be merged over the chunks of the classes."""
-        result = self.map(function, self.entries, "float64", more)
-        return _numbered(result, self.axes)
+        return self.map(function, self.entries, "float64", more)
 
-    def merged(self, parts: Array, merge: Callable[[Any, Any], Any]) -> Array:
-        """Merge parts over the chunks of the classes, as a tree."""
-        return tree(parts, self.axes, merge)
+    def merged(
+        self, parts: Array, merge: Callable[[Any, Any], Any], finish: Any = None, dtype: str = "float64"
+    ) -> Array:
+        """Merge parts over the chunks of the classes, as a tree; `finish` what has been merged."""
+        return tree(parts, self.axes, merge, finish=finish, dtype=namespace_dtype(np, dtype))
 
     def share(self) -> Operand:
         """Return the denominator of the mean; the logits are not looked at, so that no block of them has to wait."""
@@ -214,40 +219,34 @@ def _item(which: int, block: Any) -> Any:
 # -- trees ------------------------------------------------------------------------------------------------------------
 
 
-def _numbered(blocks: Array, axes: Index) -> Array:
-    """Say of blocks that they have length 1 along some axes, as what is to be merged has."""
-    chunks = tuple((1,) * len(c) if axis in axes else c for axis, c in enumerate(blocks.chunks))
-    return da.Array(blocks.dask, blocks.name, chunks, meta=blocks._meta)
-
-
 def tree(
     blocks: Array, axes: Index, merge: Callable[[Any, Any], Any], at_once: int = FEW, finish: Any = None,
     dtype: Any = None,
 ) -> Array:  # fmt: skip
-    """Merge blocks over axes, a few at a time; the last merge of all may be followed by another step."""
+    """Merge blocks over axes, a few at a time; the last merge of all may be followed by another step.
+
+    Not by `reduction`: it has a task for every block before the first merge, and what follows the last is one more,
+    each of which costs a way to the scheduler and back.
+    """
     if not axes:
         return blocks
-    fold = functools.partial(_folded, merge, None)
-    dtype = blocks.dtype if dtype is None else dtype
-    return da.reduction(
-        blocks, chunk=_unchanged, combine=fold, aggregate=functools.partial(_folded, merge, finish), axis=axes,
-        concatenate=False, dtype=dtype, split_every=at_once,
-        meta=meta_from_array(blocks._meta, ndim=blocks.ndim - len(axes), dtype=dtype),
-    )  # fmt: skip
+    name = f"merged-{tokenize(blocks.name, axes, merge, at_once, finish)}"
+    tasks: dict[tuple[Any, ...], Any] = {}
+    kept = tuple(axis for axis in range(blocks.ndim) if axis not in axes)
+    for place in itertools.product(*(range(blocks.numblocks[axis]) for axis in kept)):
+        known = dict(zip(kept, place, strict=True))
+        spans = [(known[axis],) if axis in known else range(n) for axis, n in enumerate(blocks.numblocks)]
+        keys, level = [(blocks.name, *index) for index in itertools.product(*spans)], 0
+        while len(keys) > at_once:
+            groups = [keys[piece] for piece in pieces(len(keys), at_once)]
+            keys, level = [(f"part-{level}-{name}", *place, i) for i in range(len(groups))], level + 1
+            tasks |= {key: (_folded, merge, None, group) for key, group in zip(keys, groups, strict=True)}
+        tasks[(name, *place)] = (_folded, merge, finish, keys)
+    meta = meta_from_array(blocks._meta, ndim=len(kept), dtype=blocks.dtype if dtype is None else dtype)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[blocks])
+    return da.Array(graph, name, tuple(blocks.chunks[axis] for axis in kept), meta=meta)
 
 
-def _unchanged(block: Any, axis: Any, keepdims: bool) -> Any:
-    return block
-
-
-def _folded(merge: Callable[[Any, Any], Any], finish: Any, blocks: Any, axis: Any, keepdims: bool) -> Any:
-    found = functools.reduce(merge, _flat(blocks))
+def _folded(merge: Callable[[Any, Any], Any], finish: Any, blocks: list[Any]) -> Any:
+    found = functools.reduce(merge, blocks)
     return found if finish is None else finish(found)
-
-
-def _flat(blocks: Any) -> Iterable[Any]:
-    if type(blocks) is list:
-        for one in blocks:
-            yield from _flat(one)
-    else:
-        yield blocks

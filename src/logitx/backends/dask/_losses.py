@@ -20,20 +20,28 @@ def lines_of(plan: Plan, logits: Array, *operands: Any) -> Lines:
     return Lines(plan, logits, "logits", **dict(zip(names, operands, strict=True)))
 
 
+def parts_of(lines: Lines) -> Array:
+    """Reduce rows whose classes are in several chunks, chunk by chunk."""
+    return lines.parts(_pairs.reduced, [*lines.where_rows_begin(), *lines.where_classes_begin()])
+
+
 def pairs_of(lines: Lines) -> Operand:
     """Reduce rows whose classes are in several chunks."""
-    beginnings = [*lines.where_rows_begin(), *lines.where_classes_begin()]
-    return Operand("pair", lines.merged(lines.parts(_pairs.reduced, beginnings), _merged.merged), lines.rows)
+    return Operand("pair", lines.merged(parts_of(lines), _merged.merged), lines.rows)
 
 
-def of_rows(lines: Lines, pairs: Operand) -> Array:
+def of_parts(lines: Lines, parts: Array) -> Array:
+    """Return the losses of rows whose chunks have been reduced."""
+    return lines.merged(parts, _merged.merged, functools.partial(_merged.finished, lines.plan))
+
+
+def of_pairs(lines: Lines, pairs: Operand) -> Array:
     """Return the losses of rows whose reduction is known."""
-    needed = ("sample_weight", "label_smoothing", "z_loss", *(("targets",) if lines.plan.hard else ()))
-    used = [pairs, *(one for one in lines.operands if one.name in needed)]
-    weighted = (("weighted", 1.0),) if any(one.name == "class_weight" for one in lines.operands) else ()
-    numbers = tuple(pair for pair in lines.numbers if pair[0] in needed)
-    work = Work(lines.plan, tuple(one.name for one in used), (*numbers, *weighted))
-    return mapped(_merged.finished, work, used, lines.rows, lines.x, "float64")
+    return mapped(_of_pair, Work(lines.plan, ("pair",), ()), [pairs], lines.rows, lines.x, "float64")
+
+
+def _of_pair(work: Work, block: Any) -> Any:
+    return _merged.finished(work.plan, work.given((block,))["pair"])
 
 
 def reduced(lines: Lines, parts: Array, index: tuple[int, ...]) -> tuple[Array, Array, Array]:

@@ -9,7 +9,7 @@ from logitx._arrays import namespace_dtype, unfold
 from logitx._typing import Array, Plan
 from logitx.backends.dask._calls import share_of, solid, space
 from logitx.backends.dask._lines import Work
-from logitx.backends.dask._merged import Pair, Wanted, number, shares_of, wanted
+from logitx.backends.dask._merged import Pair, Wanted, shares_of, wanted
 from logitx.backends.dask._pairs import Block, beside, block_of, local_ids, per_row
 from logitx.backends.generic.rows import quiet
 from logitx.backends.shares import in_place
@@ -46,7 +46,7 @@ class _Entries:
     def __init__(self, work: Work, given: dict[str, Any], block: Block) -> None:
         self.given, self.plan, self.block, self.xp = given, work.plan, block, block.xp
         self.pair: Pair = given["pair"]
-        self.row: Wanted = wanted(self.plan, self.xp, self.pair, given)
+        self.row: Wanted = wanted(self.plan, self.xp, self.pair)
         asked = dataclasses.replace(block.plan, op="softmax", result=self.plan.compute, empty="zero")
         p = block.by("normalize_rows", asked, self.pair.top, self.pair.rest)
         self.p = unfold(block.family, p, block.lay)
@@ -113,8 +113,8 @@ def gradient(work: Work, *blocks: Any) -> Any:
     entries = _Entries(work, given, block)
     row, wq = entries.row, entries.weights()
     g = entries.p * (entries.of_rows(row.total) - wq) - wq * entries.complement
-    if given["z_loss"] is not None:
-        pull = 2.0 * number(given, "z_loss") * row.classes * row.log_normalizer
+    if entries.pair.z_loss is not None:
+        pull = 2.0 * entries.pair.z_loss * row.classes * row.log_normalizer
         g = g + entries.of_rows(pull) * entries.p
     factor = row.sample * share_of(given)
     return entries.settled(entries.slope(g * entries.of_rows(factor / entries.pair.heat)))
@@ -123,10 +123,9 @@ def gradient(work: Work, *blocks: Any) -> Any:
 def _of_labels(work: Work, given: dict[str, Any], block: Block) -> Any:
     """Compute the gradient where no class but the label has a weight."""
     plan, pair = work.plan, given["pair"]
-    share = shares_of(plan, pair, given) * share_of(given)
+    share = shares_of(pair) * share_of(given)
     ids = local_ids(plan, block, given)
-    z_loss = number(given, "z_loss")
-    found = block.by("differentiate_rows", block.plan, z_loss, ids, pair.top, pair.rest, pair.logit, share)
+    found = block.by("differentiate_rows", block.plan, pair.z_loss or 0.0, ids, pair.top, pair.rest, pair.logit, share)
     return _unfolded(plan, block, found)
 
 
@@ -211,15 +210,15 @@ def signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 @quiet
-def signed_normalizer(work: Work, *blocks: Any) -> tuple[Any, Any]:
-    """Return log |sum| and the sign."""
-    ((top, total, up, down, nan),) = blocks
-    xp, plan = space(top), work.plan
+def signed_normalizer(plan: Plan, reduction: tuple[Any, ...]) -> Any:
+    """Return log |sum| and the sign, if that is asked for."""
+    top, total, up, down, nan = reduction
+    xp = space(top)
     nan = nan | (up & down)
     value = xp.where(total == 0.0, -xp.inf, top + xp.log(xp.abs(total)))
     value = xp.where(up | down, xp.inf, value)
     sign = xp.where(up, 1.0, xp.where(down, -1.0, xp.sign(total)))
     value, sign = (xp.where(nan, xp.nan, one) for one in (value, sign))
     if not plan.return_sign:
-        value = xp.where(sign < 0.0, xp.nan, value)
+        return solid(xp, xp.where(sign < 0.0, xp.nan, value), plan.result)
     return solid(xp, value, plan.result), solid(xp, sign, plan.result)

@@ -10,12 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from logitx._arguments import operands
 from logitx._typing import Array, Plan
 from logitx.backends import row_sums
 from logitx.backends.dask._calls import Part, solid, space
-from logitx.backends.dask._lines import Work
-from logitx.backends.generic.cross_entropy import sort_out
 from logitx.backends.generic.rows import quiet
 from logitx.backends.tiles import pieces
 
@@ -37,6 +34,10 @@ class Pair(NamedTuple):
     mass: Array = None  # sum of these weights
     even_loss: Array = None  # as `loss`, where every unmasked class has its class weight
     even_mass: Array = None
+    sample: Array = None  # sample weight, 0 where the label is ignored; of the block that has the first classes
+    weighted: bool = False  # whether classes have weights
+    smoothing: float = 0.0
+    z_loss: float | None = None
 
 
 # -- merging ----------------------------------------------------------------------------------------------------------
@@ -53,9 +54,10 @@ def _merged(one: Pair, two: Pair) -> Pair:
     xp = space(one.top)
     first, second = (_sums(xp, pair) for pair in (one, two))
     top, rest, *_ = row_sums.merged(xp, first, second, one.heat)
-    pair = Pair(
-        top, rest, one.heat, _added(one.count, two.count), _added(one.logit, two.logit), _added(one.weight, two.weight)
-    )
+    pair = one._replace(
+        top=top, rest=rest, count=_added(one.count, two.count), logit=_added(one.logit, two.logit),
+        weight=_added(one.weight, two.weight), sample=_added(one.sample, two.sample),
+    )  # fmt: skip
     if one.mass is None and one.even_mass is None:
         return pair
     rises = [_rise(xp, part, top, rest, one.heat) for part in (first, second)]
@@ -76,7 +78,7 @@ def _sums(xp: Any, pair: Pair) -> row_sums.Sums:
 
 
 def _added(one: Array, two: Array) -> Array:
-    return None if one is None else one + two
+    return two if one is None else one if two is None else one + two
 
 
 def _rise(xp: Any, part: row_sums.Sums, top: Array, rest: Array, heat: Any) -> Array:
@@ -110,40 +112,27 @@ def _times(xp: Any, factor: Any, value: Any) -> Any:
     return xp.where((factor == 0.0) | xp.zeros_like(value, dtype=bool), 0.0, factor * value)
 
 
-def number(given: dict[str, Any], name: str) -> float:
-    """Return label smoothing or the factor of the z-loss; 0 where absent."""
-    return 0.0 if given[name] is None else operands.number(name, given[name])
-
-
-def shares_of(plan: Plan, pair: Pair, given: dict[str, Any]) -> Array:
+def shares_of(pair: Pair) -> Array:
     """Return s c of each row of class ids that counts, else 0."""
     xp = space(pair.top)
-    skipped = sort_out(plan, xp, xp.astype(given["targets"], xp.int64, copy=False))[0]
-    if pair.count is not None:
-        skipped = skipped | (pair.count == 0.0)
-    classes = xp.ones_like(pair.rest) if pair.weight is None else pair.weight
-    if given["sample_weight"] is not None:
-        classes = classes * xp.astype(given["sample_weight"], xp.float64)
-    return xp.where(skipped, 0.0, classes)
+    share = xp.astype(pair.sample, xp.float64, copy=False)
+    share = share if pair.weight is None else share * pair.weight
+    return share if pair.count is None else xp.where(pair.count == 0.0, 0.0, share)
 
 
-def wanted(plan: Plan, xp: Any, pair: Pair, given: dict[str, Any]) -> Wanted:
+def wanted(plan: Plan, xp: Any, pair: Pair) -> Wanted:
     """Return what targets and weights ask of rows."""
-    weighted = given["class_weight"] is not None or "weighted" in given
-    eps, one = number(given, "label_smoothing"), xp.ones(pair.top.shape, dtype=xp.float64)
+    sample = xp.astype(pair.sample, xp.float64, copy=False)
+    one = xp.ones_like(sample)
     count = one * plan.layout.n if pair.count is None else pair.count
-    keep, even, skipped = 1.0 - eps, eps / xp.where(count == 0.0, 1.0, count), count == 0.0
+    keep, even = 1.0 - pair.smoothing, pair.smoothing / xp.where(count == 0.0, 1.0, count)
     if plan.hard:
-        ids = xp.astype(given["targets"], xp.int64, copy=False)
-        skipped = skipped | sort_out(plan, xp, ids)[0]
         classes = one if pair.weight is None else pair.weight
         own = total = keep * classes
     else:
         own, total = xp.zeros_like(one), keep * pair.mass
-        classes = pair.mass if weighted else one
-    sample = 1.0 if given["sample_weight"] is None else xp.astype(given["sample_weight"], xp.float64)
-    sample = sample + xp.zeros_like(one)
-    factor = xp.where(skipped, 0.0, sample * classes)
+        classes = pair.mass if pair.weighted else one
+    factor = xp.where(count == 0.0, 0.0, sample * classes)
     if pair.even_mass is not None:
         total = total + even * pair.even_mass
     poison, nothing = xp.isnan(pair.rest), pair.rest == -1.0
@@ -154,27 +143,15 @@ def wanted(plan: Plan, xp: Any, pair: Pair, given: dict[str, Any]) -> Wanted:
 
 
 @quiet
-def finished(work: Work, *blocks: Any) -> Part:
+def finished(plan: Plan, pair: Pair) -> Part:
     """Return the losses of rows whose reduction is known."""
-    given, plan = work.given(blocks), work.plan
-    top = given["pair"].top
-    xp = space(top)
-    ids, sample = given["targets"] if plan.hard else None, given["sample_weight"]
-    of_rows = Numbers(ids, None if sample is None else xp.broadcast_to(sample, top.shape))
-    found: Part = in_pieces(functools.partial(_finished, plan, given), top, given["pair"], of_rows)
+    found: Part = in_pieces(functools.partial(_finished, plan), pair.top, pair)
     return found
 
 
-class Numbers(NamedTuple):
-    """What belongs to rows."""
-
-    ids: Array
-    sample: Array
-
-
-def _finished(plan: Plan, shared: dict[str, Any], pair: Pair, of_rows: Numbers) -> Part:
-    xp, given = space(pair.top), shared | {"targets": of_rows.ids, "sample_weight": of_rows.sample}
-    row = wanted(plan, xp, pair, given)
+def _finished(plan: Plan, pair: Pair) -> Part:
+    xp = space(pair.top)
+    row = wanted(plan, xp, pair)
     if plan.hard:
         loss = _times(xp, row.own, (pair.top - pair.logit) / pair.heat + row.log_sum)
     else:
@@ -188,8 +165,8 @@ def _finished(plan: Plan, shared: dict[str, Any], pair: Pair, of_rows: Numbers) 
         return xp.where(row.factor == 0.0, 0.0, xp.where(row.poison, xp.nan, value))
 
     loss, z = settled(loss), None
-    if given["z_loss"] is not None:
-        z = settled(number(given, "z_loss") * row.classes * row.log_normalizer**2)
+    if pair.z_loss is not None:
+        z = settled(pair.z_loss * row.classes * row.log_normalizer**2)
         loss = loss + z
     if not plan.return_parts:
         return Part(loss, None, None, row.factor)
@@ -205,11 +182,10 @@ class Value(NamedTuple):
 
 
 @quiet
-def normalizer(work: Work, *blocks: Any) -> Value:
-    """Return logsumexp and its sign, of rows whose reduction is known."""
-    (pair,) = blocks
-    found: Value = in_pieces(functools.partial(_normalizer, work.plan), pair.top, pair)
-    return found
+def normalizer(plan: Plan, pair: Pair) -> Any:
+    """Return logsumexp of rows whose reduction is known, and its sign if that is asked for."""
+    found: Value = in_pieces(functools.partial(_normalizer, plan), pair.top, pair)
+    return found if plan.return_sign else found.value
 
 
 def _normalizer(plan: Plan, pair: Pair) -> Value:
@@ -217,7 +193,7 @@ def _normalizer(plan: Plan, pair: Pair) -> Value:
     nothing = pair.rest == -1.0
     value = xp.where(xp.isnan(pair.rest), pair.top, pair.top + xp.log1p(xp.where(nothing, 0.0, pair.rest)))
     value = xp.where(nothing, -xp.inf, value)
-    sign = xp.where(xp.isnan(value), value, xp.where(nothing, 0.0, 1.0))
+    sign = xp.where(xp.isnan(value), value, xp.where(nothing, 0.0, 1.0)) if plan.return_sign else value
     return Value(solid(xp, value, plan.result), solid(xp, sign, plan.result))
 
 

@@ -98,7 +98,7 @@ def reduced(work: Work, *blocks: Any) -> Pair:
     xp, lay, targets = block.xp, block.lay, given["targets"]
     local = None
     if targets is not None and plan.hard:
-        check_labels(plan, xp, given)
+        check_labels(plan, xp, given, lay.n)
         local = local_ids(plan, block, given)
     smoothed = given["label_smoothing"] is not None
     plain = targets is None or (plan.hard and not smoothed)  # else sums of losses go with the pair, in float64
@@ -110,7 +110,7 @@ def reduced(work: Work, *blocks: Any) -> Pair:
         top, rest, logit = block.by("reduce_rows", exact, local)
     heat = 1.0 if block.folded[2] is None else per_row(block, block.folded[2])
     count = None if block.valid is None else xp.sum(block.valid, axis=lay.axes, dtype=xp.float64)
-    pair = Pair(top, rest, heat, count, logit)
+    pair = Pair(top, rest, heat, count, logit, **_of_rows(plan, given, top, lay.n))
     weights = flat(given["class_weight"])
     weights = None if weights is None else xp.astype(weights, xp.float64)
     if local is not None and weights is not None:
@@ -119,6 +119,35 @@ def reduced(work: Work, *blocks: Any) -> Pair:
         return pair
     pair = pair if plan.hard else _shared(block, given, pair, weights)
     return _spread(block, pair, weights) if smoothed else pair
+
+
+def number(given: dict[str, Any], name: str) -> float | None:
+    """Return label smoothing or the factor of the z-loss; None where absent."""
+    return None if given[name] is None else operands.number(name, given[name])
+
+
+def _is_first(given: dict[str, Any], n: int) -> bool:
+    """Tell whether a block has the first classes of its rows."""
+    return n > 0 and not any(first_of(given[name]) for name in given if name.startswith("class "))
+
+
+def _of_rows(plan: Plan, given: dict[str, Any], top: Array, n: int) -> dict[str, Any]:
+    """Return what goes with a pair whatever its classes are."""
+    if given["targets"] is None:
+        return {}
+    numbers = {
+        "weighted": given["class_weight"] is not None,
+        "smoothing": number(given, "label_smoothing") or 0.0,
+        "z_loss": number(given, "z_loss"),
+    }
+    if not _is_first(given, n):
+        return numbers
+    xp, sample = space(top), given["sample_weight"]
+    sample = xp.ones_like(top) if sample is None else xp.broadcast_to(sample, top.shape)
+    if plan.hard:
+        ids = xp.astype(given["targets"], xp.int64, copy=False)
+        sample = xp.where(sort_out(plan, xp, ids)[0], 0.0, sample)
+    return numbers | {"sample": sample}
 
 
 def _of_labels(xp: Any, weights: Array, local: Array) -> Array:
@@ -190,9 +219,9 @@ def _best(block: Block) -> Array:
 # -- class ids --------------------------------------------------------------------------------------------------------
 
 
-def check_labels(plan: Plan, xp: Any, given: dict[str, Any]) -> None:
+def check_labels(plan: Plan, xp: Any, given: dict[str, Any], n: int) -> None:
     """Raise for a class id out of range, in the block that has the first classes."""
-    if any(first_of(given[name]) for name in given if name.startswith("class ")):
+    if not _is_first(given, n):
         return
     work = Work(plan, (), ())
     checked(work, given, _check, plan, xp, given["targets"])
