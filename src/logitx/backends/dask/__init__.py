@@ -10,12 +10,11 @@ import functools
 from typing import Any
 
 import dask.array as da
-import numpy as np
 
 from logitx._arrays import family_of
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends.dask import _calls, _linear, _losses, _maps, _merged, _pairs
-from logitx.backends.dask._lines import Lines, Operand, pick
+from logitx.backends.dask._lines import Lines, Operand, added, pick
 
 __all__ = [
     "accepts",
@@ -103,7 +102,7 @@ def cross_entropy(
         return _losses.reduced(
             lines, lines.map(_calls.losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
         )
-    return _losses.reduced(lines, _losses.of_parts(lines, _losses.parts_of(lines)), lines.rows)
+    return _losses.of_parts(lines, _losses.parts_of(lines))
 
 
 def cross_entropy_value_and_grad(
@@ -205,7 +204,7 @@ def _pulled_back(plan: Plan, name: str, value: Array, cotangent: Array) -> Array
     lines = Lines(plan, value, name, cotangent=cotangent)
     if lines.whole:
         return lines.map(_calls.pulled_back, lines.entries, plan.result)
-    total = lines.merged(lines.parts(_maps.products), np.add)
+    total = lines.merged(lines.parts(_maps.products), added)
     return lines.map(_maps.pulled_back, lines.entries, plan.result, [Operand("pair", total, lines.rows)])
 
 

@@ -184,9 +184,9 @@ def totals(block: Any) -> Totals:
     return Totals(*(0.0 if one is None else xp.sum(one, dtype=xp.float64) for one in (loss, z_loss, share)))
 
 
-def added(one: Totals, two: Totals) -> Totals:
+def added(blocks: list[Totals]) -> Totals:
     """Add totals."""
-    return Totals(*map(sum, zip(one, two, strict=True)))
+    return Totals(*map(sum, zip(*blocks, strict=True)))
 
 
 def finished(plan: Plan, value: Array, share: Array) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from logitx._arrays import namespace_dtype
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends.dask import _calls, _losses, _maps, _merged, _pairs
 from logitx.backends.dask._calls import Part, solid, space
-from logitx.backends.dask._lines import Index, Lines, Operand, Work, first_of, mapped, pick, tree
+from logitx.backends.dask._lines import Index, Lines, Operand, Work, added, first_of, mapped, pick, tree
 from logitx.backends.generic.rows import quiet
 from logitx.backends.shares import shares
 from logitx.backends.tiles import block_rows, pieces
@@ -55,7 +54,7 @@ class Layer:
         entries = self.lines.entries
         parts = pick(blocks, which, entries, entries, "float64")
         rest = tuple(axis for axis in entries if axis not in over)
-        total = tree(parts, over, operator.add)
+        total = tree(parts, over, added)
         meta = meta_from_array(self.lines.x._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
         more = {axis: length for axis in out if axis not in rest}
         return da.blockwise(
@@ -210,7 +209,7 @@ def value(
     if lines.whole:
         parts = layer.map(_whole_losses, lines.rows, lines.where_rows_begin())
     else:
-        parts = _losses.of_parts(lines, _parts_of(layer))
+        return _losses.of_parts(lines, _parts_of(layer))[0]
     return _losses.reduced(lines, parts, lines.rows)[0]
 
 

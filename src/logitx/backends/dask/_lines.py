@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -126,7 +127,7 @@ class Lines:
         return self.map(function, self.entries, "float64", more)
 
     def merged(
-        self, parts: Array, merge: Callable[[Any, Any], Any], finish: Any = None, dtype: str = "float64"
+        self, parts: Array, merge: Callable[[list[Any]], Any], finish: Any = None, dtype: str = "float64"
     ) -> Array:
         """Merge parts over the chunks of the classes, as a tree; `finish` what has been merged."""
         return tree(parts, self.axes, merge, finish=finish, dtype=namespace_dtype(np, dtype))
@@ -220,7 +221,7 @@ def _item(which: int, block: Any) -> Any:
 
 
 def tree(
-    blocks: Array, axes: Index, merge: Callable[[Any, Any], Any], at_once: int = FEW, finish: Any = None,
+    blocks: Array, axes: Index, merge: Callable[[list[Any]], Any], at_once: int = FEW, finish: Any = None,
     dtype: Any = None,
 ) -> Array:  # fmt: skip
     """Merge blocks over axes, a few at a time; the last merge of all may be followed by another step.
@@ -247,6 +248,11 @@ def tree(
     return da.Array(graph, name, tuple(blocks.chunks[axis] for axis in kept), meta=meta)
 
 
-def _folded(merge: Callable[[Any, Any], Any], finish: Any, blocks: list[Any]) -> Any:
-    found = functools.reduce(merge, blocks)
+def _folded(merge: Callable[[list[Any]], Any], finish: Any, blocks: list[Any]) -> Any:
+    found = merge(blocks) if len(blocks) > 1 else blocks[0]
     return found if finish is None else finish(found)
+
+
+def added(blocks: list[Any]) -> Any:
+    """Add blocks up."""
+    return functools.reduce(operator.add, blocks)

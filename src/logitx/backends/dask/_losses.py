@@ -30,9 +30,13 @@ def pairs_of(lines: Lines) -> Operand:
     return Operand("pair", lines.merged(parts_of(lines), _merged.merged), lines.rows)
 
 
-def of_parts(lines: Lines, parts: Array) -> Array:
-    """Return the losses of rows whose chunks have been reduced."""
-    return lines.merged(parts, _merged.merged, functools.partial(_merged.finished, lines.plan))
+def of_parts(lines: Lines, parts: Array) -> tuple[Array, Array, Array]:
+    """Return (loss, z_loss, log_normalizer) of rows whose chunks have been reduced."""
+    plan = lines.plan
+    if plan.reduction == "none" or plan.return_parts:
+        rows = lines.merged(parts, _merged.merged, functools.partial(_merged.finished, plan))
+        return reduced(lines, rows, lines.rows)
+    return _total(lines, lines.merged(parts, _merged.merged, functools.partial(_merged.summed, plan))), None, None
 
 
 def of_pairs(lines: Lines, pairs: Operand) -> Array:
@@ -52,14 +56,19 @@ def reduced(lines: Lines, parts: Array, index: tuple[int, ...]) -> tuple[Array, 
         found = [_rounded(lines, pick(parts, i, index, rows, plan.loss)) for i in range(1 + plan.return_parts)]
         return found[0], found[1] if plan.return_parts else None, log_normalizer
     sums = mapped(_totals, Work(plan, ("part",), ()), [Operand("part", parts, index)], rows, lines.x, "float64")
-    finish, dtype = functools.partial(_finished, plan), namespace_dtype(np, plan.loss)
-    if rows:
-        both = tree(sums, tuple(range(len(rows))), _calls.added, MANY, finish, dtype)
-    else:
-        both = mapped(_finish, Work(plan, ("totals",), ()), [Operand("totals", sums, ())], (), lines.x, plan.loss)
+    both = _total(lines, sums)
     if plan.return_parts:
         return pick(both, 0, (), (), plan.loss), pick(both, 1, (), (), plan.loss), log_normalizer
     return both, None, None
+
+
+def _total(lines: Lines, sums: Array) -> Array:
+    """Return the sum or the mean, of chunks of rows."""
+    plan, rows = lines.plan, tuple(range(len(lines.rows)))
+    if rows:
+        finish = functools.partial(_finished, plan)
+        return tree(sums, rows, _calls.added, MANY, finish, namespace_dtype(np, plan.loss))
+    return mapped(_finish, Work(plan, ("totals",), ()), [Operand("totals", sums, ())], (), lines.x, plan.loss)
 
 
 def _rounded(lines: Lines, loss: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from logitx._arrays import namespace_dtype, unfold
@@ -201,8 +202,12 @@ def signed(work: Work, *blocks: Any) -> tuple[Any, ...]:
 
 
 @quiet
-def signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the reduction over both."""
+def signed_merged(blocks: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return the reduction over all."""
+    return functools.reduce(_signed_merged, blocks)
+
+
+def _signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]:
     xp = space(one[0])
     top = xp.maximum(one[0], two[0])
     terms = [xp.where(part[0] == -xp.inf, 0.0, part[1] * xp.exp(part[0] - top)) for part in (one, two)]
