@@ -127,7 +127,7 @@ class Merges(Protocol):
 
     A row comes down to `top`, its maximum after softcap, and `rest`, the sum of exp((u - top) / temperature) without
     one maximum. Where nothing counts these are 0 and -1; with a NaN or +inf, `rest` is NaN and `top` that. Such pairs
-    merge, over the classes of all arrays; the other two operations are told what that came to. Operands are
+    merge, over the classes of all arrays; the last two operations are told what that came to. Operands are
     those of `Backend`, and numbers of rows; `ids` count from the first class of the array, so that those that are
     not in it are below 0 or too large.
     """
@@ -139,6 +139,9 @@ class Merges(Protocol):
 
         Without ids, the last is None.
         """
+
+    def merge_rows(self, plan: Plan, tops: list[Array], rests: list[Array], temperature: Scalar) -> tuple[Array, Array]:
+        """Return (top, rest) of the classes of all arrays, in float64; the temperature is a number, or one a row."""
 
     def normalize_rows(
         self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, top: Array, rest: Array

@@ -57,7 +57,7 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     lines = Lines(plan, x, "x", where=where, temperature=temperature, softcap=softcap)
     if lines.whole:
         return lines.map(_calls.normalized, lines.entries, plan.result)
-    pairs = lines.merged(lines.parts(_pairs.reduced), _merged.merged)
+    pairs = lines.merged(lines.parts(_pairs.reduced), _losses.merge_of(lines))
     return lines.map(_maps.normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
 
 
@@ -68,7 +68,7 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
         found = lines.map(_calls.normalizer, lines.rows, plan.result)
     else:
         reduce, merge, finish = (
-            (_pairs.reduced, _merged.merged, _merged.normalizer)
+            (_pairs.reduced, _losses.merge_of(lines), _merged.normalizer)
             if b is None
             else (_maps.signed, _maps.signed_merged, _maps.signed_normalizer)
         )

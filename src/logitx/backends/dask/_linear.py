@@ -14,7 +14,7 @@ from dask.array.utils import meta_from_array
 import logitx
 from logitx._arrays import namespace_dtype
 from logitx._typing import Array, Plan, Scalar
-from logitx.backends.dask import _calls, _losses, _maps, _merged, _pairs
+from logitx.backends.dask import _calls, _losses, _maps, _pairs
 from logitx.backends.dask._calls import Part, solid, space
 from logitx.backends.dask._lines import Index, Lines, Operand, Work, added, first_of, mapped, pick, tree
 from logitx.backends.generic.rows import quiet
@@ -227,7 +227,7 @@ def value_and_gradients(
         blocks = layer.map(_whole_gradients, lines.entries, [*lines.where_rows_begin(), *whole])
         loss, first = _losses.reduced(lines, blocks, lines.entries)[0], 4
     else:
-        pairs = Operand("pair", lines.merged(_parts_of(layer), _merged.merged), lines.rows)
+        pairs = Operand("pair", lines.merged(_parts_of(layer), _losses.merge_of(lines)), lines.rows)
         loss, first = _losses.reduced(lines, _losses.of_pairs(lines, pairs), lines.rows)[0], 0
         blocks = layer.map(_gradients, lines.entries, [pairs, *lines.where_classes_begin(), *whole])
     by_class = layer.classes + layer.features

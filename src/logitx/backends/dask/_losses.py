@@ -25,18 +25,23 @@ def parts_of(lines: Lines) -> Array:
     return lines.parts(_pairs.reduced, [*lines.where_rows_begin(), *lines.where_classes_begin()])
 
 
+def merge_of(lines: Lines) -> Any:
+    """Return the function that merges reductions of the same rows."""
+    return functools.partial(_merged.merged, lines.plan)
+
+
 def pairs_of(lines: Lines) -> Operand:
     """Reduce rows whose classes are in several chunks."""
-    return Operand("pair", lines.merged(parts_of(lines), _merged.merged), lines.rows)
+    return Operand("pair", lines.merged(parts_of(lines), merge_of(lines)), lines.rows)
 
 
 def of_parts(lines: Lines, parts: Array) -> tuple[Array, Array, Array]:
     """Return (loss, z_loss, log_normalizer) of rows whose chunks have been reduced."""
     plan = lines.plan
     if plan.reduction == "none" or plan.return_parts:
-        rows = lines.merged(parts, _merged.merged, functools.partial(_merged.finished, plan))
+        rows = lines.merged(parts, merge_of(lines), functools.partial(_merged.finished, plan))
         return reduced(lines, rows, lines.rows)
-    return _total(lines, lines.merged(parts, _merged.merged, functools.partial(_merged.summed, plan))), None, None
+    return _total(lines, lines.merged(parts, merge_of(lines), functools.partial(_merged.summed, plan))), None, None
 
 
 def of_pairs(lines: Lines, pairs: Operand) -> Array:

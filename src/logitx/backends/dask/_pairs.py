@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import logitx
 from logitx import _dispatch
 from logitx._arguments import operands
@@ -21,7 +19,7 @@ from logitx._arrays import FAMILIES, dtype_name, family_of, fold, unfold
 from logitx._typing import Array, Layout, Plan
 from logitx.backends.dask._calls import checked, flat, solid, space
 from logitx.backends.dask._lines import Work, first_of
-from logitx.backends.dask._merged import Pair
+from logitx.backends.dask._merged import Pair, as_memory
 from logitx.backends.generic.cross_entropy import refuse, sort_out
 from logitx.backends.generic.rows import quiet
 
@@ -53,8 +51,7 @@ class Block(NamedTuple):
 
     def by(self, operation: str, plan: Plan, *others: Any) -> Any:
         """Run one of the operations of `Merges` on the backend of the block."""
-        # of a single row NumPy makes scalars, which are no memory
-        arguments = (*self.folded, *(np.asarray(one) if isinstance(one, np.generic) else one for one in others))
+        arguments = (*self.folded, *as_memory(others))
         return getattr(_dispatch.merging(plan, arguments), operation)(plan, *arguments)
 
 

@@ -16,7 +16,7 @@ from logitx.backends.generic.cross_entropy import (
     cross_entropy_value_and_grad,
 )
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
-from logitx.backends.generic.parts import differentiate_rows, normalize_rows, reduce_rows
+from logitx.backends.generic.parts import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.generic.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -38,6 +38,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "merge_rows",
     "normalize_rows",
     "reduce_rows",
     "softmax",

@@ -42,6 +42,22 @@ def reduce_rows(
     return top, rest, xp.squeeze(xp.where(inside, logit, 0.0), axis=axis)
 
 
+@quiet
+def merge_rows(plan: Plan, tops: list[Array], rests: list[Array], temperature: Scalar) -> tuple[Array, Array]:
+    """Max, and the sum beside it, of all parts."""
+    xp = FAMILIES[plan.family].namespace(tops[0])
+    top_of, rest_of = (xp.stack([xp.astype(one, xp.float64) for one in ones]) for ones in (tops, rests))
+    nothing = rest_of == -1.0
+    top = xp.max(xp.where(nothing, -xp.inf, top_of), axis=0)
+    top = xp.where(xp.any(xp.isnan(top_of), axis=0), xp.nan, xp.where(top == -xp.inf, 0.0, top))
+    leads = ~nothing & (top_of == top)
+    gap = xp.where(nothing | leads, 0.0, top - top_of)
+    gap = gap if temperature is None else gap / temperature
+    # whose maximum is left out of the sum; subtracting it from the whole sum would cancel
+    part = xp.where(nothing, 0.0, xp.where(leads, rest_of, (1.0 + rest_of) * xp.exp(-gap)))
+    return top, xp.sum(part, axis=0) + (xp.sum(xp.astype(leads, xp.float64), axis=0) - 1.0)
+
+
 def _terms(
     plan: Plan, x: Array, temperature: Scalar, softcap: Scalar, top: Array, where: Array
 ) -> tuple[Any, Array, Array]:

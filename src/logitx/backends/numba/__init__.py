@@ -18,7 +18,7 @@ from logitx.backends.numba._blocks import is_across, is_long
 from logitx.backends.numba._compile import Function
 from logitx.backends.numba._losses import Wanted
 from logitx.backends.numba._memory import OK
-from logitx.backends.numba._parts import differentiate_rows, normalize_rows, reduce_rows
+from logitx.backends.numba._parts import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba._threads import CREW, SERIAL, parts_for, set_num_threads
 from logitx.backends.numba._views import (
     CLASSES,
@@ -47,6 +47,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "merge_rows",
     "normalize_rows",
     "prepare",
     "reduce_rows",

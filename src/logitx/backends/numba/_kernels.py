@@ -12,6 +12,7 @@ from logitx.backends.numba import (
     _known,
     _logsumexp,
     _long_loss,
+    _merge,
     _partial,
     _soft_targets,
     _softmax,
@@ -56,6 +57,12 @@ def partial(across: bool | None, options: bool | None, held: str, compute: str) 
     number = Lent(compute)
     arrays = Lent(held), _MASK, number, number, _IDS, number, _WIDE, number
     return _compiled(_partial.partial, *arrays, int64, *_way(across, options))
+
+
+@functools.cache
+def merge() -> Function:
+    """Return the kernel that merges what parts of a row come down to."""
+    return _compiled(_merge.merge, *[_WIDE] * 5)
 
 
 @functools.cache

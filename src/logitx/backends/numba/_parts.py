@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from logitx._arrays import FAMILIES
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends.numba import _kernels
 from logitx.backends.numba._blocks import is_across
@@ -44,6 +45,15 @@ def reduce_rows(
     done(kernel(view, mask, top, rest, labels, written, heat, cap, CLASSES, *ways, parts, CREW.address))
     found = [given_back(plan, one, compute, plan.layout.rows) for one in (top, rest, logit)]
     return found[0], found[1], None if labels is None else found[2]
+
+
+def merge_rows(plan: Plan, tops: list[Array], rests: list[Array], temperature: Scalar) -> tuple[Array, Array]:
+    """Max, and the sum beside it, of all parts."""
+    view, shape = FAMILIES[plan.family].to_numpy, tuple(tops[0].shape)
+    arrays = [np.stack([view(one).reshape(-1) for one in ones], dtype=np.float64) for ones in (tops, rests)]  # type: ignore[misc]
+    top, rest = np.empty_like(arrays[0][0]), np.empty_like(arrays[1][0])
+    done(_kernels.merge()(*arrays, per_row(plan, temperature, "float64"), top, rest, 1, CREW.address))
+    return given_back(plan, top, "float64", shape), given_back(plan, rest, "float64", shape)
 
 
 def normalize_rows(
