@@ -22,8 +22,8 @@ from logitx.backends.generic.rows import quiet
 from logitx.backends.tiles import pieces
 
 # How many numbers are computed with at a time. On the workers of a cluster memory is given back as soon as it is free,
-# and arrays of 128 KiB and more are fresh pages each: merging four pairs of 25,000 rows by formulas took 12.8 ms at once,
-# 2.8 in pieces.
+# and arrays of 128 KiB and more are fresh pages each: merging four pairs of 25,000 rows by formulas took 12.8 ms at
+# once, 2.8 in pieces.
 PIECE = 8192
 
 
