@@ -293,9 +293,14 @@ def test_a_read_only_home_and_installation(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "limit"), [({"OMP_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "1,4"}, 1), ({"OMP_NUM_THREADS": "many"}, 2),
-                        ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, 2)]
-)  # fmt: skip
+    ("told", "limit"),
+    [
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "1,4"}, 1),
+        ({"OMP_NUM_THREADS": "many"}, 2),
+        ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, 2),
+    ],
+)
 def test_threads_are_as_many_as_the_process_was_told(told, limit):
     """Workers of a cluster share their machine: each is told by OpenMP's variable."""
     pytest.importorskip("numba")

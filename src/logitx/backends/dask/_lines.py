@@ -249,8 +249,9 @@ def tree(
 
 
 def _folded(merge: Callable[[list[Any]], Any], finish: Any, blocks: list[Any]) -> Any:
-    found = merge(blocks) if len(blocks) > 1 else blocks[0]
-    return found if finish is None else finish(found)
+    with logitx.use_backend(None):
+        found = merge(blocks) if len(blocks) > 1 else blocks[0]
+        return found if finish is None else finish(found)
 
 
 def added(blocks: list[Any]) -> Any:
