@@ -230,7 +230,9 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--folder", default=tempfile.gettempdir())
     parser.add_argument("--way", default="read")
-    parser.add_argument("--quick", action="store_true", help="of a file: one way, uncached, and reading before and after it")
+    parser.add_argument(
+        "--quick", action="store_true", help="of a file: one way, uncached, and reading before and after it"
+    )
     given = parser.parse_args()
     {"file": files, "one": one, "cluster": cluster, "scaling": scaling}[given.what](given)
 
