@@ -124,6 +124,43 @@ def test_labels_out_of_range_raise_when_computed(chunks):
             lazy.compute()
 
 
+@pytest.mark.parametrize("chunks", [(5, 30), (5, 7)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "value"), [("label_smoothing", 1.5), ("temperature", 0.0), ("softcap", -1.0), ("z_loss", np.inf)]
+)
+def test_numbers_out_of_range_raise_when_computed(chunks, name, value):
+    loss, gradient = lx.cross_entropy_value_and_grad(da.from_array(X, chunks=chunks), IDS, **{name: da.asarray(value)})
+    for lazy in (loss, gradient):
+        with pytest.raises(ValueError, match=rf"^{name}: {value} is not allowed; allowed are "):
+            lazy.compute()
+
+
+def test_a_chunk_costs_a_task_to_reduce_and_one_to_finish():
+    """Beside these: a merge for every chunk of rows, the denominator of the mean, and the mean."""
+    with dask.config.set(scheduler="threads"):
+        x, ids = dask.persist(da.from_array(X, chunks=(6, 10)), da.from_array(IDS, chunks=6))
+    data = x.npartitions + ids.npartitions
+    for call, most in (
+        (lx.softmax, 12 + 4 + 12),
+        (lx.logsumexp, 12 + 4),
+        (lambda x: lx.cross_entropy(x, ids), 12 + 4 + 1),
+        (lambda x: lx.cross_entropy_value_and_grad(x, ids)[1], 12 + 4 + 12 + 4 + 1),
+    ):
+        graph = dask.base.collections_to_expr([call(x)]).optimize().__dask_graph__()
+        assert len(graph) <= data + most
+
+
+def test_many_rows_and_chunks_of_no_class():
+    x, ids = RNG.normal(size=(20_000, 5)).astype(np.float32), RNG.integers(0, 5, 20_000)
+    lazy = da.from_array(x, chunks=((20_000,), (0, 2, 2, 1)))
+    assert lazy.chunks[1] == (0, 2, 2, 1)
+    for options in ({"ignore_index": 3}, {"label_smoothing": 0.1, "class_weight": np.arange(5.0)}):
+        found = lx.cross_entropy_value_and_grad(lazy, da.from_array(ids, chunks=20_000), return_parts=True, **options)
+        right = lx.cross_entropy_value_and_grad(x, ids, return_parts=True, **options)
+        for one, other in zip((*found[:2], *found[2]), (*right[:2], *right[2]), strict=True):
+            np.testing.assert_allclose(one.compute(), other, rtol=2e-5, atol=1e-9)
+
+
 def test_unknown_lengths_of_chunks():
     keep = RNG.random(24) > 0.3
     x, ids = da.from_array(X, chunks=(5, 30)), da.from_array(IDS, chunks=5)
@@ -162,7 +199,8 @@ def test_several_class_axes_are_not_folded():
 def test_other_libraries_are_the_blocks_own_and_sparse_is_refused(monkeypatch):
     assert lx.which("softmax", da.zeros((2, 2))).backend == "dask"
     with lx.use_backend("dask"):
-        np.testing.assert_allclose(lx.softmax(da.zeros((2, 2))).compute(), 0.5)
+        for chunks in ((2, 2), (1, 1)):
+            np.testing.assert_allclose(lx.softmax(da.zeros((2, 2), chunks=chunks)).compute(), 0.5)
     monkeypatch.setattr("array_api_compat.is_pydata_sparse_array", lambda x: True)
     with pytest.raises(TypeError, match="^softmax: no backend can run this call .*blocks of ndarray are not allowed"):
         lx.softmax(da.zeros((2, 2)))

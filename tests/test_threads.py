@@ -290,3 +290,21 @@ def test_a_read_only_home_and_installation(tmp_path):
     finally:
         for path in paths:
             path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("told", "limit"),
+    [
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "1,4"}, 1),
+        ({"OMP_NUM_THREADS": "many"}, 2),
+        ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}, 2),
+    ],
+)
+def test_threads_are_as_many_as_the_process_was_told(told, limit):
+    """Workers of a cluster share their machine: each is told by OpenMP's variable."""
+    pytest.importorskip("numba")
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("this machine has one core")
+    code = "from logitx.backends.numba._threads import CREW; print(min(CREW.limit, 2))"
+    assert int(run(code, **told)) == limit

@@ -17,7 +17,7 @@ import numpy as np
 from logitx import _arguments
 from logitx._arguments.labels import Labels, dress
 from logitx._arrays import FAMILIES, Family, fold_as_view, unfold
-from logitx._typing import Array, Backend, Explains, LossParts, Plan, Prepared, Prepares
+from logitx._typing import Array, Backend, Explains, LossParts, Merges, Plan, Prepared, Prepares
 from logitx.backends import BACKENDS, BackendRow
 
 
@@ -95,6 +95,14 @@ def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     """Return the first backend that accepts the call."""
     for backend in _candidates(plan.family, _forced.get()):
         if backend.accepts(plan, operands) is None:
+            return backend
+    raise _refuse(plan, operands)
+
+
+def merging(plan: Plan, operands: tuple[Any, ...]) -> Merges:
+    """Return the first backend that accepts the call and can be given some of the classes of a row."""
+    for backend in _candidates(plan.family, _forced.get()):
+        if isinstance(backend, Merges) and backend.accepts(plan, operands) is None:
             return backend
     raise _refuse(plan, operands)
 

@@ -122,6 +122,50 @@ class Explains(Protocol):
         """Return what would run a call that the backend accepts, and why."""
 
 
+@runtime_checkable
+class Merges(Protocol):
+    """What a backend may define for rows of which an array has some classes only.
+
+    A row comes down to `top`, its maximum after softcap, and `rest`, the sum of exp((u - top) / temperature) without
+    one maximum. Where nothing counts these are 0 and -1; with a NaN or +inf, `rest` is NaN and `top` that. Such pairs
+    merge, over the classes of all arrays; the last two operations are told what that came to. Operands are
+    those of `Backend`, and numbers of rows; `ids` count from the first class of the array, so that those that are
+    not in it are below 0 or too large.
+    """
+
+    def reduce_rows(
+        self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, ids: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return (top, rest, logit), in the dtype computed in: the logit of the label, 0 where it is not here.
+
+        Without ids, the last is None.
+        """
+
+    def merge_rows(self, plan: Plan, tops: list[Array], rests: list[Array], temperature: Scalar) -> tuple[Array, Array]:
+        """Return (top, rest) of the classes of all arrays, in float64; the temperature is a number, or one a row."""
+
+    def normalize_rows(
+        self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, top: Array, rest: Array
+    ) -> Array:
+        """Return what the operation of the plan, softmax or log_softmax, is in this array."""
+
+    def differentiate_rows(
+        self,
+        plan: Plan,
+        x: Array,
+        where: Array,
+        temperature: Scalar,
+        softcap: Scalar,
+        z_loss: float,
+        ids: Array,
+        top: Array,
+        rest: Array,
+        logit: Array,
+        share: Array,
+    ) -> Array:
+        """Return the gradient of the sum of `share` times cross-entropy; a share is 0 where a row does not count."""
+
+
 class Backend(Protocol):
     """What a backend module defines. Each operation gets its plan and every operand, in this order; none is optional.
 

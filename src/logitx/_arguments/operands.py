@@ -160,6 +160,11 @@ _RANGES: dict[str, tuple[str, float, float]] = {
 }
 
 
+def number(name: str, value: Any) -> float:
+    """Check one number that is known only now, because it was lazy."""
+    return _number(name, value, *_RANGES[name])
+
+
 def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Array, lay: Layout) -> Scalar:
     """Check a number that a framework may trace; None where it has no effect.
 

@@ -21,6 +21,8 @@ def facts() -> dict[str, Any]:
     """Return facts by name, each a line or several."""
     import numba
 
+    from logitx.backends.numba._threads import CREW
+
     rows = {row.name: row for row in BACKENDS}
     lines = []
     for backend in logitx.backends():
@@ -33,7 +35,7 @@ def facts() -> dict[str, Any]:
         "numpy": _version("numpy"),
         "backends": lines,
         "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
-        "threads": numba.config.NUMBA_NUM_THREADS,
+        "threads": CREW.limit,
         "cache": numba.config.CACHE_DIR or "__pycache__ beside the package, or the user's cache directory",
     }
 

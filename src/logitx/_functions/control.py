@@ -149,7 +149,8 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        1 or more, the calling thread included. The default is ``NUMBA_NUM_THREADS``, or the number of cores.
+        1 or more, the calling thread included. The default is ``NUMBA_NUM_THREADS``, or
+        ``OMP_NUM_THREADS``, or the number of cores.
 
     Raises
     ------

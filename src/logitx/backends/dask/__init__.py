@@ -1,20 +1,20 @@
 """Lazy arrays of Dask: every block by the backend of its kind, rows that are cut merged as pairs (max, sum).
 
-To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whole rows), `_pairs` and `_maps` (rows
-whose classes are in several chunks: reduce, merge, and back to the entries). The logits are never cut anew.
+To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whole rows), `_pairs`, `_merged` and `_maps`
+(rows whose classes are in several chunks: reduce, merge, and back to the entries). The logits are never cut anew.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import dask.array as da
-import numpy as np
 
 from logitx._arrays import family_of
 from logitx._typing import Array, Plan, Scalar
-from logitx.backends.dask import _calls, _linear, _losses, _maps, _pairs
-from logitx.backends.dask._lines import Lines, Operand, Work, mapped, pick
+from logitx.backends.dask import _calls, _linear, _losses, _maps, _merged, _pairs
+from logitx.backends.dask._lines import Lines, Operand, added, pick
 
 __all__ = [
     "accepts",
@@ -57,7 +57,7 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     lines = Lines(plan, x, "x", where=where, temperature=temperature, softcap=softcap)
     if lines.whole:
         return lines.map(_calls.normalized, lines.entries, plan.result)
-    pairs = lines.merged(lines.parts(_pairs.reduced), _pairs.merged)
+    pairs = lines.merged(lines.parts(_pairs.reduced), _losses.merge_of(lines))
     return lines.map(_maps.normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
 
 
@@ -68,13 +68,13 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
         found = lines.map(_calls.normalizer, lines.rows, plan.result)
     else:
         reduce, merge, finish = (
-            (_pairs.reduced, _pairs.merged, _pairs.normalizer)
+            (_pairs.reduced, _losses.merge_of(lines), _merged.normalizer)
             if b is None
             else (_maps.signed, _maps.signed_merged, _maps.signed_normalizer)
         )
-        pairs = lines.merged(lines.parts(reduce), merge)
-        work = Work(plan, ("pair",), ())
-        found = mapped(finish, work, [Operand("pair", pairs, lines.rows)], lines.rows, x, plan.result)
+        found = lines.merged(lines.parts(reduce), merge, functools.partial(finish, plan), plan.result)
+    if not plan.return_sign:
+        return lines.kept(found) if plan.keepdims else found, None
     value, sign = (pick(found, i, lines.rows, lines.rows, plan.result) for i in range(2))
     return (lines.kept(value), lines.kept(sign)) if plan.keepdims else (value, sign)
 
@@ -102,7 +102,7 @@ def cross_entropy(
         return _losses.reduced(
             lines, lines.map(_calls.losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
         )
-    return _losses.reduced(lines, _losses.of_rows(lines, _losses.pairs_of(lines)), lines.rows)
+    return _losses.of_parts(lines, _losses.parts_of(lines))
 
 
 def cross_entropy_value_and_grad(
@@ -128,7 +128,7 @@ def cross_entropy_value_and_grad(
         loss, z_part, log_normalizer = _losses.reduced(lines, both, every)
         return loss, pick(both, 4, every, every, plan.result), z_part, log_normalizer
     pairs = _losses.pairs_of(lines)
-    loss, z_part, log_normalizer = _losses.reduced(lines, _losses.of_rows(lines, pairs), lines.rows)
+    loss, z_part, log_normalizer = _losses.reduced(lines, _losses.of_pairs(lines, pairs), lines.rows)
     more = [pairs, *lines.where_classes_begin(), *whole]
     return loss, lines.map(_maps.gradient, every, plan.result, more), z_part, log_normalizer
 
@@ -204,7 +204,7 @@ def _pulled_back(plan: Plan, name: str, value: Array, cotangent: Array) -> Array
     lines = Lines(plan, value, name, cotangent=cotangent)
     if lines.whole:
         return lines.map(_calls.pulled_back, lines.entries, plan.result)
-    total = lines.merged(lines.parts(_maps.products), np.add)
+    total = lines.merged(lines.parts(_maps.products), added)
     return lines.map(_maps.pulled_back, lines.entries, plan.result, [Operand("pair", total, lines.rows)])
 
 

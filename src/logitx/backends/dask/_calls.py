@@ -8,8 +8,8 @@ import numpy as np
 
 import logitx
 from logitx._arrays import FAMILIES, family_of, namespace_dtype
-from logitx._typing import Array, LabelError
-from logitx.backends.dask._lines import Work
+from logitx._typing import Array, LabelError, Plan
+from logitx.backends.dask._lines import Work, first_of
 from logitx.backends.shares import shares
 
 _SCALED = ("where", "temperature", "softcap")
@@ -56,18 +56,15 @@ def normalized(work: Work, *blocks: Any) -> Any:
     )  # fmt: skip
 
 
-def normalizer(work: Work, *blocks: Any) -> tuple[Any, Any]:
-    """Compute logsumexp and its sign."""
+def normalizer(work: Work, *blocks: Any) -> Any:
+    """Compute logsumexp, and its sign if that is asked for."""
     given, plan = work.given(blocks), work.plan
-    x = given["x"]
-    pair = logitx.logsumexp(
-        x, axis=plan.layout.axes, b=given["b"], where=given["where"], return_sign=True, dtype=plan.result
-    )
+    x, options = given["x"], {name: given[name] for name in ("b", "where")}
+    found = logitx.logsumexp(
+        x, axis=plan.layout.axes, return_sign=plan.return_sign, dtype=plan.result, **options
+    )  # fmt: skip
     xp = space(x)
-    value, sign = (solid(xp, one, plan.result) for one in pair)
-    if not plan.return_sign:  # as without a sign asked for
-        value = solid(xp, xp.where(sign < 0, xp.nan, value), plan.result)
-    return value, sign
+    return tuple(solid(xp, one, plan.result) for one in found) if plan.return_sign else solid(xp, found, plan.result)
 
 
 def pulled_back(work: Work, *blocks: Any) -> Any:
@@ -108,14 +105,21 @@ def gradient_and_hessian(work: Work, *blocks: Any) -> Any:
     )  # fmt: skip
 
 
+def share_of(given: dict[str, Any]) -> float:
+    """Return 1 over the denominator of the mean, 1 without one; 0 where that is 0."""
+    whole = given.get("whole")
+    if whole is None:
+        return 1.0
+    whole = float(whole)
+    return 0.0 if whole == 0.0 else 1.0 / whole
+
+
 def divided(work: Work, given: dict[str, Any]) -> Any:
     """Return sample weights divided by the denominator of the mean; 0 where that is 0."""
-    weight, whole = given["sample_weight"], given.get("whole")
-    if whole is None:
+    weight = given["sample_weight"]
+    if given.get("whole") is None:
         return weight
-    whole = float(whole)
-    factor = 0.0 if whole == 0.0 else 1.0 / whole
-    xp = space(given["x"])
+    factor, xp = share_of(given), space(given["x"])
     if weight is None:
         return xp.full((1,) * len(work.plan.layout.rows), factor, dtype=xp.float64)
     return xp.where(weight == 0, 0.0, xp.astype(weight, xp.float64) * factor)
@@ -150,7 +154,7 @@ def _placed(work: Work, given: dict[str, Any], error: LabelError) -> LabelError:
     first = [given[name] for name in given if name.startswith("row ")]
     if len(first) != len(rows):
         return error  # of chunks whose sizes are not known
-    return error.within(work.plan, tuple(int(one[0]) for one in first))
+    return error.within(work.plan, tuple(map(first_of, first)))
 
 
 def _part(work: Work, given: dict[str, Any], found: Any, sample_weight: Any) -> Part:
@@ -180,17 +184,16 @@ def totals(block: Any) -> Totals:
     return Totals(*(0.0 if one is None else xp.sum(one, dtype=xp.float64) for one in (loss, z_loss, share)))
 
 
-def added(one: Totals, two: Totals) -> Totals:
+def added(blocks: list[Totals]) -> Totals:
     """Add totals."""
-    return Totals(*map(sum, zip(one, two, strict=True)))
+    return Totals(*map(sum, zip(*blocks, strict=True)))
 
 
-def finished(work: Work, which: str, block: Totals) -> Any:
+def finished(plan: Plan, value: Array, share: Array) -> Any:
     """Return the sum or the mean of a loss."""
-    plan, value = work.plan, getattr(block, which)
     xp = np if isinstance(value, float | np.generic) else space(value)
     if plan.reduction == "mean":
         undefined = np.nan if plan.empty == "nan" else 0.0
         with np.errstate(all="ignore"):
-            value = value / block.share if float(block.share) != 0.0 else undefined
+            value = value / share if float(share) != 0.0 else undefined
     return solid(xp, xp.asarray(value), plan.loss)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from logitx._arrays import namespace_dtype
 from logitx._typing import Array, Plan, Scalar
 from logitx.backends.dask import _calls, _losses, _maps, _pairs
 from logitx.backends.dask._calls import Part, solid, space
-from logitx.backends.dask._lines import Index, Lines, Operand, Work, mapped, pick, tree
+from logitx.backends.dask._lines import Index, Lines, Operand, Work, added, first_of, mapped, pick, tree
 from logitx.backends.generic.rows import quiet
 from logitx.backends.shares import shares
 from logitx.backends.tiles import block_rows, pieces
@@ -55,7 +54,7 @@ class Layer:
         entries = self.lines.entries
         parts = pick(blocks, which, entries, entries, "float64")
         rest = tuple(axis for axis in entries if axis not in over)
-        total = tree(_cut(parts, over), over, operator.add)
+        total = tree(parts, over, added)
         meta = meta_from_array(self.lines.x._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
         more = {axis: length for axis in out if axis not in rest}
         return da.blockwise(
@@ -66,11 +65,6 @@ class Layer:
 _NAMES = (
     "targets", "class_weight", "sample_weight", "label_smoothing", "z_loss", "softcap", "temperature"
 )  # fmt: skip
-
-
-def _cut(blocks: Array, axes: Index) -> Array:
-    chunks = tuple((1,) * len(c) if axis in axes else c for axis, c in enumerate(blocks.chunks))
-    return da.Array(blocks.dask, blocks.name, chunks, meta=blocks._meta)
 
 
 def _rounded(dtype: str, block: Any) -> Any:
@@ -148,9 +142,9 @@ def _narrowed(plan: Plan, classes: int) -> Plan:
 def _sliced(name: str, value: Any, piece: slice, height: int, ndim: int) -> Any:
     """Return what belongs to some rows of what belongs to all of a block."""
     if name == "pair":
-        return type(value)(*(one[piece] if ndim > 1 and not isinstance(one, float) else one for one in value))
+        return type(value)(*(one[piece] if ndim > 1 and hasattr(one, "ndim") and one.ndim else one for one in value))
     if name == "row 0":
-        return value + piece.start
+        return (slice(first_of(value) + piece.start, None),)
     per_row = name in ("targets", "sample_weight", "softcap", "temperature")
     if not per_row or ndim == 1 or value.ndim < ndim - 1 or value.shape[0] != height:
         return value
@@ -164,13 +158,13 @@ def _reduced(work: Work, *blocks: Any) -> Any:
     found = [_pairs.reduced(inner, *arguments) for inner, arguments, _, _ in _logits(work, blocks)]
     if len(found) == 1:
         return found[0]
-    xp = space(found[0].worst)
-    return type(found[0])(*(xp.concat([_full(xp, one, pair.worst) for one, pair in zip(field, found, strict=True)])
-                            for field in zip(*found, strict=True)))  # fmt: skip
+    xp = space(found[0].top)
+    return type(found[0])(*(_joined(xp, field) for field in zip(*found, strict=True)))
 
 
-def _full(xp: Any, value: Any, like: Any) -> Any:
-    return xp.zeros_like(like) + value
+def _joined(xp: Any, parts: tuple[Any, ...]) -> Any:
+    """Return numbers of all rows; what is no array is the same for all of them."""
+    return xp.concat(parts) if hasattr(parts[0], "ndim") and parts[0].ndim else parts[0]
 
 
 @quiet
@@ -197,11 +191,10 @@ def _counted(xp: Any, g: Any, hidden: Any) -> Any:
 # -- calls ------------------------------------------------------------------------------------------------------------
 
 
-def _pairs_of(layer: Layer) -> Operand:
+def _parts_of(layer: Layer) -> Array:
     lines = layer.lines
     beginnings = [*lines.where_rows_begin(), *lines.where_classes_begin()]
-    parts = _cut(layer.map(_reduced, lines.entries, beginnings), lines.axes)
-    return Operand("pair", lines.merged(parts, _pairs.merged), lines.rows)
+    return layer.map(_reduced, lines.entries, beginnings)
 
 
 def value(
@@ -216,7 +209,7 @@ def value(
     if lines.whole:
         parts = layer.map(_whole_losses, lines.rows, lines.where_rows_begin())
     else:
-        parts = _losses.of_rows(lines, _pairs_of(layer))
+        return _losses.of_parts(lines, _parts_of(layer))[0]
     return _losses.reduced(lines, parts, lines.rows)[0]
 
 
@@ -234,8 +227,8 @@ def value_and_gradients(
         blocks = layer.map(_whole_gradients, lines.entries, [*lines.where_rows_begin(), *whole])
         loss, first = _losses.reduced(lines, blocks, lines.entries)[0], 4
     else:
-        pairs = _pairs_of(layer)
-        loss, first = _losses.reduced(lines, _losses.of_rows(lines, pairs), lines.rows)[0], 0
+        pairs = Operand("pair", lines.merged(_parts_of(layer), _losses.merge_of(lines)), lines.rows)
+        loss, first = _losses.reduced(lines, _losses.of_pairs(lines, pairs), lines.rows)[0], 0
         blocks = layer.map(_gradients, lines.entries, [pairs, *lines.where_classes_begin(), *whole])
     by_class = layer.classes + layer.features
     dhidden = layer.summed(blocks, first, lines.axes, lines.rows + layer.features, plan.gradients[0], features)

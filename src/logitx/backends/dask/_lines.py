@@ -1,26 +1,33 @@
 """How operands of a call lie beside the chunks of its logits, and how blocks become lazy arrays.
 
-Everything is said to Dask by `blockwise` and `reduction`: graphs stay symbolic until they run, hold no data but what
-the user put there, and grow linearly with the chunks. The logits keep their chunks; what goes with them is cut alike.
+Everything is said to Dask by `blockwise` and `tree`: graphs hold no data but what the user put there, and grow linearly
+with the chunks. The logits keep their chunks; what goes with them is cut alike.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
 from dask.array.utils import meta_from_array
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from dask.layers import ArraySliceDep
 
 import logitx
 from logitx._arrays import FAMILIES, family_of, namespace_dtype
 from logitx._typing import Array, Plan
 from logitx.backends.shares import row_weights
+from logitx.backends.tiles import pieces
 
 Index = tuple[int, ...]
 _ENTRIES = ("where", "b", "temperature", "softcap", "cotangent")
+FEW, MANY = 4, 32  # what a task of a tree merges: numbers of rows, which have to travel, or one number each
 
 
 class Work(NamedTuple):
@@ -47,7 +54,7 @@ class Operand(NamedTuple):
     """A lazy array and the axes of the logits that its own lie along."""
 
     name: str
-    array: Array
+    array: Array  # or what says of each chunk where it is, without a task of its own
     along: Index
 
 
@@ -102,11 +109,11 @@ class Lines:
         return value if tuple(cuts) == value.chunks or np.isnan(sum(cuts, ())).any() else value.rechunk(tuple(cuts))
 
     def where_rows_begin(self) -> list[Operand]:
-        """Return the number of the first row of every chunk, for error messages; nothing where it is not known."""
+        """Return where the rows of every chunk are, for error messages; nothing where that is not known."""
         return _beginnings("row", self.rows, self.x.chunks)
 
     def where_classes_begin(self) -> list[Operand]:
-        """Return the number of the first class of every chunk."""
+        """Return where the classes of every chunk are."""
         return _beginnings("class", self.axes, self.x.chunks)
 
     def map(self, function: Callable[..., Any], out: Index, dtype: str, more: Iterable[Operand] = ()) -> Array:
@@ -117,12 +124,13 @@ class Lines:
 
     def parts(self, function: Callable[..., Any], more: Iterable[Operand] = ()) -> Array:
         """Call a function on all blocks, to be merged over the chunks of the classes."""
-        result = self.map(function, self.entries, "float64", more)
-        return _numbered(result, self.axes)
+        return self.map(function, self.entries, "float64", more)
 
-    def merged(self, parts: Array, merge: Callable[[Any, Any], Any]) -> Array:
-        """Merge parts over the chunks of the classes, as a tree."""
-        return tree(parts, self.axes, merge)
+    def merged(
+        self, parts: Array, merge: Callable[[list[Any]], Any], finish: Any = None, dtype: str = "float64"
+    ) -> Array:
+        """Merge parts over the chunks of the classes, as a tree; `finish` what has been merged."""
+        return tree(parts, self.axes, merge, finish=finish, dtype=namespace_dtype(np, dtype))
 
     def share(self) -> Operand:
         """Return the denominator of the mean; the logits are not looked at, so that no block of them has to wait."""
@@ -148,7 +156,7 @@ class Lines:
         if where is not None:
             where = where[(None,) * (len(self.entries) - where.ndim)]
             classes = da.where(da.any(where, axis=self.axes), classes, 0.0)
-        return Operand("whole", classes.sum(), ())
+        return Operand("whole", classes.sum(split_every=MANY), ())
 
     def kept(self, rows: Array) -> Array:
         """Return what has one number a row with the class axes at length 1."""
@@ -168,11 +176,12 @@ def _class_weights(work: Work, *blocks: Any) -> Any:
 def _beginnings(name: str, axes: Index, chunks: Any) -> list[Operand]:
     if any(np.isnan(chunks[axis]).any() for axis in axes):
         return []
-    starts = [np.cumsum((0, *chunks[axis][:-1])) for axis in axes]
-    return [
-        Operand(f"{name} {axis}", da.from_array(one, chunks=1), (axis,))
-        for axis, one in zip(axes, starts, strict=True)
-    ]  # fmt: skip
+    return [Operand(f"{name} {axis}", ArraySliceDep((chunks[axis],)), (axis,)) for axis in axes]
+
+
+def first_of(places: tuple[slice, ...]) -> int:
+    """Return the number of the first row or class of a chunk."""
+    return int(places[0].start)
 
 
 def _expanded(axes: Index, block: Any) -> Any:
@@ -211,34 +220,40 @@ def _item(which: int, block: Any) -> Any:
 # -- trees ------------------------------------------------------------------------------------------------------------
 
 
-def _numbered(blocks: Array, axes: Index) -> Array:
-    """Say of blocks that they have length 1 along some axes, as what is to be merged has."""
-    chunks = tuple((1,) * len(c) if axis in axes else c for axis, c in enumerate(blocks.chunks))
-    return da.Array(blocks.dask, blocks.name, chunks, meta=blocks._meta)
+def tree(
+    blocks: Array, axes: Index, merge: Callable[[list[Any]], Any], at_once: int = FEW, finish: Any = None,
+    dtype: Any = None,
+) -> Array:  # fmt: skip
+    """Merge blocks over axes, a few at a time; the last merge of all may be followed by another step.
 
-
-def tree(blocks: Array, axes: Index, merge: Callable[[Any, Any], Any]) -> Array:
-    """Merge blocks over axes, a few at a time."""
+    Not by `reduction`: it has a task for every block before the first merge, and what follows the last is one more,
+    each of which costs a way to the scheduler and back.
+    """
     if not axes:
         return blocks
-    fold = functools.partial(_folded, merge)
-    return da.reduction(
-        blocks, chunk=_unchanged, combine=fold, aggregate=fold, axis=axes, concatenate=False, dtype=blocks.dtype,
-        meta=meta_from_array(blocks._meta, ndim=blocks.ndim - len(axes)),
-    )  # fmt: skip
+    name = f"merged-{tokenize(blocks.name, axes, merge, at_once, finish)}"
+    tasks: dict[tuple[Any, ...], Any] = {}
+    kept = tuple(axis for axis in range(blocks.ndim) if axis not in axes)
+    for place in itertools.product(*(range(blocks.numblocks[axis]) for axis in kept)):
+        known = dict(zip(kept, place, strict=True))
+        spans = [(known[axis],) if axis in known else range(n) for axis, n in enumerate(blocks.numblocks)]
+        keys, level = [(blocks.name, *index) for index in itertools.product(*spans)], 0
+        while len(keys) > at_once:
+            groups = [keys[piece] for piece in pieces(len(keys), at_once)]
+            keys, level = [(f"part-{level}-{name}", *place, i) for i in range(len(groups))], level + 1
+            tasks |= {key: (_folded, merge, None, group) for key, group in zip(keys, groups, strict=True)}
+        tasks[(name, *place)] = (_folded, merge, finish, keys)
+    meta = meta_from_array(blocks._meta, ndim=len(kept), dtype=blocks.dtype if dtype is None else dtype)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[blocks])
+    return da.Array(graph, name, tuple(blocks.chunks[axis] for axis in kept), meta=meta)
 
 
-def _unchanged(block: Any, axis: Any, keepdims: bool) -> Any:
-    return block
+def _folded(merge: Callable[[list[Any]], Any], finish: Any, blocks: list[Any]) -> Any:
+    with logitx.use_backend(None):
+        found = merge(blocks) if len(blocks) > 1 else blocks[0]
+        return found if finish is None else finish(found)
 
 
-def _folded(merge: Callable[[Any, Any], Any], blocks: Any, axis: Any, keepdims: bool) -> Any:
-    return functools.reduce(merge, _flat(blocks))
-
-
-def _flat(blocks: Any) -> Iterable[Any]:
-    if type(blocks) is list:
-        for one in blocks:
-            yield from _flat(one)
-    else:
-        yield blocks
+def added(blocks: list[Any]) -> Any:
+    """Add blocks up."""
+    return functools.reduce(operator.add, blocks)

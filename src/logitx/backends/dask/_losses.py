@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import numpy as np
+
+from logitx._arrays import namespace_dtype
 from logitx._typing import Array, Plan
-from logitx.backends.dask import _calls, _pairs
-from logitx.backends.dask._lines import Lines, Operand, Work, mapped, pick, tree
+from logitx.backends.dask import _calls, _merged, _pairs
+from logitx.backends.dask._lines import MANY, Lines, Operand, Work, mapped, pick, tree
 
 
 def lines_of(plan: Plan, logits: Array, *operands: Any) -> Lines:
@@ -16,20 +20,37 @@ def lines_of(plan: Plan, logits: Array, *operands: Any) -> Lines:
     return Lines(plan, logits, "logits", **dict(zip(names, operands, strict=True)))
 
 
+def parts_of(lines: Lines) -> Array:
+    """Reduce rows whose classes are in several chunks, chunk by chunk."""
+    return lines.parts(_pairs.reduced, [*lines.where_rows_begin(), *lines.where_classes_begin()])
+
+
+def merge_of(lines: Lines) -> Any:
+    """Return the function that merges reductions of the same rows."""
+    return functools.partial(_merged.merged, lines.plan)
+
+
 def pairs_of(lines: Lines) -> Operand:
     """Reduce rows whose classes are in several chunks."""
-    beginnings = [*lines.where_rows_begin(), *lines.where_classes_begin()]
-    return Operand("pair", lines.merged(lines.parts(_pairs.reduced, beginnings), _pairs.merged), lines.rows)
+    return Operand("pair", lines.merged(parts_of(lines), merge_of(lines)), lines.rows)
 
 
-def of_rows(lines: Lines, pairs: Operand) -> Array:
+def of_parts(lines: Lines, parts: Array) -> tuple[Array, Array, Array]:
+    """Return (loss, z_loss, log_normalizer) of rows whose chunks have been reduced."""
+    plan = lines.plan
+    if plan.reduction == "none" or plan.return_parts:
+        rows = lines.merged(parts, merge_of(lines), functools.partial(_merged.finished, plan))
+        return reduced(lines, rows, lines.rows)
+    return _total(lines, lines.merged(parts, merge_of(lines), functools.partial(_merged.summed, plan))), None, None
+
+
+def of_pairs(lines: Lines, pairs: Operand) -> Array:
     """Return the losses of rows whose reduction is known."""
-    needed = ("sample_weight", "label_smoothing", "z_loss", *(("targets",) if lines.plan.hard else ()))
-    used = [pairs, *(one for one in lines.operands if one.name in needed)]
-    weighted = (("weighted", 1.0),) if any(one.name == "class_weight" for one in lines.operands) else ()
-    numbers = tuple(pair for pair in lines.numbers if pair[0] in needed)
-    work = Work(lines.plan, tuple(one.name for one in used), (*numbers, *weighted))
-    return mapped(_pairs.finished, work, used, lines.rows, lines.x, "float64")
+    return mapped(_of_pair, Work(lines.plan, ("pair",), ()), [pairs], lines.rows, lines.x, "float64")
+
+
+def _of_pair(work: Work, block: Any) -> Any:
+    return _merged.finished(work.plan, work.given((block,))["pair"])
 
 
 def reduced(lines: Lines, parts: Array, index: tuple[int, ...]) -> tuple[Array, Array, Array]:
@@ -40,13 +61,19 @@ def reduced(lines: Lines, parts: Array, index: tuple[int, ...]) -> tuple[Array, 
         found = [_rounded(lines, pick(parts, i, index, rows, plan.loss)) for i in range(1 + plan.return_parts)]
         return found[0], found[1] if plan.return_parts else None, log_normalizer
     sums = mapped(_totals, Work(plan, ("part",), ()), [Operand("part", parts, index)], rows, lines.x, "float64")
-    everything = tree(sums, tuple(range(len(rows))), _calls.added)
-    loss, z_loss = (
-        mapped(_finished, Work(plan, ("totals",), (("which", i),)), [Operand("totals", everything, ())], (), lines.x,
-               plan.loss)
-        for i in (0.0, 1.0)
-    )  # fmt: skip
-    return loss, z_loss if plan.return_parts else None, log_normalizer
+    both = _total(lines, sums)
+    if plan.return_parts:
+        return pick(both, 0, (), (), plan.loss), pick(both, 1, (), (), plan.loss), log_normalizer
+    return both, None, None
+
+
+def _total(lines: Lines, sums: Array) -> Array:
+    """Return the sum or the mean, of chunks of rows."""
+    plan, rows = lines.plan, tuple(range(len(lines.rows)))
+    if rows:
+        finish = functools.partial(_finished, plan)
+        return tree(sums, rows, _calls.added, MANY, finish, namespace_dtype(np, plan.loss))
+    return mapped(_finish, Work(plan, ("totals",), ()), [Operand("totals", sums, ())], (), lines.x, plan.loss)
 
 
 def _rounded(lines: Lines, loss: Array) -> Array:
@@ -62,5 +89,11 @@ def _totals(work: Work, block: Any) -> Any:
     return _calls.totals(work.given((block,))["part"])
 
 
-def _finished(work: Work, block: Any) -> Any:
-    return _calls.finished(work, ("loss", "z_loss")[int(dict(work.numbers)["which"])], block)
+def _finish(work: Work, block: Any) -> Any:
+    return _finished(work.plan, work.given((block,))["totals"])
+
+
+def _finished(plan: Plan, totals: _calls.Totals) -> Any:
+    """Return the loss, and its part of the z-loss where that is asked for."""
+    loss = _calls.finished(plan, totals.loss, totals.share)
+    return (loss, _calls.finished(plan, totals.z_loss, totals.share)) if plan.return_parts else loss

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from typing import Any
 
-from logitx._arrays import namespace_dtype
+from logitx._arrays import namespace_dtype, unfold
 from logitx._typing import Array, Plan
-from logitx.backends.dask._calls import divided, solid, space
+from logitx.backends.dask._calls import share_of, solid, space
 from logitx.backends.dask._lines import Work
-from logitx.backends.dask._pairs import (
-    Block,
-    Pair,
-    Wanted,
-    beside,
-    block_of,
-    capped,
-    local_ids,
-    per_row,
-    wanted,
-)
+from logitx.backends.dask._merged import Pair, Wanted, shares_of, wanted
+from logitx.backends.dask._pairs import Block, beside, block_of, local_ids, per_row
 from logitx.backends.generic.rows import quiet
 from logitx.backends.generic.signed import HALF_OF_THE_BITS, add, in_two_parts
 from logitx.backends.shares import in_place
@@ -29,21 +22,6 @@ def _real(plan: Plan, xp: Any, value: Any) -> Any:
     return value if isinstance(value, float) else xp.astype(value, namespace_dtype(xp, plan.compute), copy=False)
 
 
-def _scaled(plan: Plan, block: Block, pair: Pair) -> Array:
-    """Return (u - max) / temperature in the dtype computed in."""
-    xp = block.xp
-    x, top = _real(plan, xp, block.x), _real(plan, xp, beside(block, pair.top))
-    if block.softcap is not None:  # of the maximum as of all others, or nothing would be its own maximum
-        limit = _real(plan, xp, beside(block, per_row(block, block.softcap)))
-        known = beside(block, xp.isfinite(pair.worst))
-        top = xp.where(known, capped(block, _real(plan, xp, beside(block, pair.worst)), limit), top)
-        x = capped(block, x, limit)
-    v = x - top
-    if block.temperature is not None:
-        v = v / _real(plan, xp, beside(block, pair.heat))
-    return xp.where(x == top, 0.0, v)
-
-
 def _finish(plan: Plan, block: Block, x: Array, masked: float) -> Array:
     xp = block.xp
     if block.valid is not None:
@@ -51,38 +29,33 @@ def _finish(plan: Plan, block: Block, x: Array, masked: float) -> Array:
     return solid(xp, x, plan.result)
 
 
+def _unfolded(plan: Plan, block: Block, x: Array) -> Array:
+    return solid(block.xp, unfold(block.family, x, block.lay), plan.result)
+
+
 @quiet
 def normalized(work: Work, *blocks: Any) -> Any:
     """Compute softmax or log_softmax of a block."""
     given, plan = work.given(blocks), work.plan
     block, pair = block_of(work, given), given["pair"]
-    xp, log = block.xp, plan.op == "log_softmax"
     if block.lay.n == 0:
-        return solid(xp, block.x, plan.result)
-    lost = xp.isnan(pair.worst) | (pair.worst == xp.inf)
-    if plan.empty == "nan":
-        lost = lost | (pair.worst == -xp.inf)
-    v = _scaled(plan, block, pair)
-    if log:
-        y = v - _real(plan, xp, beside(block, pair.rest))
-    else:
-        y = xp.exp(v) * _real(plan, xp, beside(block, xp.exp(-pair.rest)))
-    y = xp.where(beside(block, pair.worst == -xp.inf), -xp.inf if log else 0.0, y)
-    return _finish(plan, block, xp.where(beside(block, lost), xp.nan, y), -xp.inf if log else 0.0)
+        return solid(block.xp, block.x, plan.result)
+    return _unfolded(plan, block, block.by("normalize_rows", block.plan, pair.top, pair.rest))
 
 
 class _Entries:
     """A block on the way to its gradient: factors of rows broadcast against it."""
 
-    def __init__(self, work: Work, blocks: tuple[Any, ...]) -> None:
-        self.given, self.plan = work.given(blocks), work.plan
-        self.block, self.pair = block_of(work, self.given), self.given["pair"]
-        self.xp = xp = self.block.xp
-        self.row: Wanted = wanted(self.plan, xp, self.pair, self.given)
-        v = _scaled(self.plan, self.block, self.pair)
-        self.p = xp.exp(v) * self.of_rows(xp.exp(-self.pair.rest))
+    def __init__(self, work: Work, given: dict[str, Any], block: Block) -> None:
+        self.given, self.plan, self.block, self.xp = given, work.plan, block, block.xp
+        self.pair: Pair = given["pair"]
+        self.row: Wanted = wanted(self.plan, self.xp, self.pair)
+        asked = dataclasses.replace(block.plan, op="softmax", result=self.plan.compute, empty="zero")
+        p = block.by("normalize_rows", asked, self.pair.top, self.pair.rest)
+        self.p = unfold(block.family, p, block.lay)
         # at the maximum 1 - p would cancel, and nothing else has more than a half
-        self.complement = xp.where(self.p > 0.5, self.of_rows(-xp.expm1(-self.pair.rest)), 1.0 - self.p)
+        beside_top = self.of_rows(self.pair.rest / (1.0 + self.pair.rest))
+        self.complement = self.xp.where(self.p > 0.5, beside_top, 1.0 - self.p)
 
     def of_rows(self, value: Array) -> Array:
         """Return one number a row, in the dtype computed in, to go with all entries."""
@@ -124,9 +97,9 @@ class _Entries:
     def slope(self, g: Array) -> Array:
         """Multiply by the derivative of the softcap: 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not."""
         xp, block = self.xp, self.block
-        if block.softcap is None:
+        if block.folded[3] is None:
             return g
-        limit = self.of_rows(xp.zeros_like(self.pair.top) + per_row(block, block.softcap))
+        limit = self.of_rows(xp.zeros_like(self.pair.top) + per_row(block, block.folded[3]))
         e = xp.exp(-2.0 * xp.abs(_real(self.plan, xp, block.x) / limit))
         return g * (4.0 * e / (1.0 + e) ** 2)
 
@@ -134,21 +107,39 @@ class _Entries:
 @quiet
 def gradient(work: Work, *blocks: Any) -> Any:
     """Compute s [p (A - wq) - wq (1 - p) + 2 z c logZ p] du/dx, divided by the denominator of the mean."""
-    entries = _Entries(work, blocks)
-    xp, row, given = entries.xp, entries.row, entries.given
-    factor = row.sample if given.get("whole") is None else divided(work, given) + xp.zeros_like(row.sample)
-    wq = entries.weights()
+    given, plan = work.given(blocks), work.plan
+    block = block_of(work, given)
+    if block.lay.n == 0:
+        return solid(block.xp, block.x, plan.result)
+    if plan.hard and given["label_smoothing"] is None:
+        return _of_labels(work, given, block)
+    entries = _Entries(work, given, block)
+    row, wq = entries.row, entries.weights()
     g = entries.p * (entries.of_rows(row.total) - wq) - wq * entries.complement
-    if given["z_loss"] is not None:
-        pull = 2.0 * float(given["z_loss"]) * row.classes * row.log_normalizer
+    if entries.pair.z_loss is not None:
+        pull = 2.0 * entries.pair.z_loss * row.classes * row.log_normalizer
         g = g + entries.of_rows(pull) * entries.p
+    factor = row.sample * share_of(given)
     return entries.settled(entries.slope(g * entries.of_rows(factor / entries.pair.heat)))
+
+
+def _of_labels(work: Work, given: dict[str, Any], block: Block) -> Any:
+    """Compute the gradient where no class but the label has a weight."""
+    plan, pair = work.plan, given["pair"]
+    share = shares_of(pair) * share_of(given)
+    ids = local_ids(plan, block, given)
+    found = block.by("differentiate_rows", block.plan, pair.z_loss or 0.0, ids, pair.top, pair.rest, pair.logit, share)
+    return _unfolded(plan, block, found)
 
 
 @quiet
 def gradient_and_hessian(work: Work, *blocks: Any) -> tuple[Any, Any]:
     """Compute s [p (A - wt) - wt (1 - p)] and s A p (1 - p)."""
-    entries = _Entries(work, blocks)
+    given = work.given(blocks)
+    block = block_of(work, given)
+    if block.lay.n == 0:
+        return (solid(block.xp, block.x, work.plan.result),) * 2
+    entries = _Entries(work, given, block)
     row, wq = entries.row, entries.weights()
     total, sample = entries.of_rows(row.total), entries.of_rows(row.sample)
     g = sample * (entries.p * (total - wq) - wq * entries.complement)
@@ -225,8 +216,12 @@ def _cancelling(xp: Any, block: Block, factors: Array, terms: Array) -> tuple[Ar
 
 
 @quiet
-def signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the reduction over both."""
+def signed_merged(blocks: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return the reduction over all."""
+    return functools.reduce(_signed_merged, blocks)
+
+
+def _signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]:
     xp = space(one[0])
     top = xp.maximum(one[0], two[0])
     fall = [xp.where(part[0] == -xp.inf, 0.0, xp.exp(part[0] - top)) for part in (one, two)]
@@ -236,10 +231,10 @@ def signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 @quiet
-def signed_normalizer(work: Work, *blocks: Any) -> tuple[Any, Any]:
-    """Return log |sum| and the sign."""
-    ((top, total, lost, up, down, nan),) = blocks
-    xp, plan = space(top), work.plan
+def signed_normalizer(plan: Plan, reduction: tuple[Any, ...]) -> Any:
+    """Return log |sum| and the sign, if that is asked for."""
+    top, total, lost, up, down, nan = reduction
+    xp = space(top)
     total = total + lost
     nan = nan | (up & down)
     value = xp.where(total == 0.0, -xp.inf, top + xp.log(xp.abs(total)))
@@ -247,5 +242,5 @@ def signed_normalizer(work: Work, *blocks: Any) -> tuple[Any, Any]:
     sign = xp.where(up, 1.0, xp.where(down, -1.0, xp.sign(total)))
     value, sign = (xp.where(nan, xp.nan, one) for one in (value, sign))
     if not plan.return_sign:
-        value = xp.where(sign < 0.0, xp.nan, value)
+        return solid(xp, xp.where(sign < 0.0, xp.nan, value), plan.result)
     return solid(xp, value, plan.result), solid(xp, sign, plan.result)

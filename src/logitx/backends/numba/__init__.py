@@ -18,6 +18,7 @@ from logitx.backends.numba._blocks import is_across, is_long
 from logitx.backends.numba._compile import Function
 from logitx.backends.numba._losses import Wanted
 from logitx.backends.numba._memory import OK
+from logitx.backends.numba._parts import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba._threads import CREW, SERIAL, parts_for, set_num_threads
 from logitx.backends.numba._views import (
     CLASSES,
@@ -39,13 +40,17 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "differentiate_rows",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "merge_rows",
+    "normalize_rows",
     "prepare",
+    "reduce_rows",
     "set_num_threads",
     "softmax",
     "softmax_vjp",

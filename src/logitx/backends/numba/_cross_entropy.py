@@ -188,8 +188,8 @@ def _blocks(
                 if final:
                     write_label(grad, g, facts, labels, row)
                 else:
-                    _scatter(tile, base, g, facts, labels, row, count, across)
-                    zero_dead(tile, base, g, _known(facts, SHARE, across), reduced.rest, x, row, count, across)
+                    scatter(tile, base, g, facts, labels, row, count, across)
+                    zero_dead(tile, base, g, known_of(facts, SHARE, across), reduced.rest, x, row, count, across)
         if backward is not None and not final:
             if options is not None and capped:
                 multiply(tile, slope, g.size)
@@ -208,7 +208,7 @@ def _ahead(x: Any, grad: Any, g: Any, first: int, panel: int, tile: Any, backwar
 
 
 @primitive
-def _known(facts: Any, fact: int, across: Any) -> Any:
+def known_of(facts: Any, fact: int, across: Any) -> Any:
     """Return a fact of each row of a panel."""
     return load_per_row(facts, fact * width(facts), across)
 
@@ -269,8 +269,8 @@ def _hand_in(
     log_sum = log1p(rest, lost)
     reduced = Row(top, rest, lost, log_sum, log_z_of(top, log_sum, scale))
     emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))
-    v, _ = exponent(_known(facts, LOGIT, across), top, scale)
-    weight = _known(facts, SHARE, across)
+    v, _ = exponent(known_of(facts, LOGIT, across), top, scale)
+    weight = known_of(facts, SHARE, across)
     finish_loss(
         reports, block, reduced, log_sum - v, weight, weight, z_loss, undefined, reduction, loss, z_part, row, count
     )
@@ -280,13 +280,13 @@ def _hand_in(
 @primitive
 def slopes_of(facts: Any, scale: Any, row: Any, z_loss: float, factor: float, across: Any) -> Any:
     """Return what turns exponentials into the gradient of classes that are not the label; note that of the label."""
-    weight = _known(facts, SHARE, across)
+    weight = known_of(facts, SHARE, across)
     zero, one = spread(weight, 0.0), spread(weight, 1.0)
     quiet = (row.rest < zero) | (weight == zero)
     high, low = inverse_of_sum(select(quiet, zero, row.rest), row.lost)
     weight = weight * spread(weight, factor) * scale.high
     pull = spread(weight, 2.0 * z_loss) * row.log_z if z_loss != 0.0 else zero
-    logit = _known(facts, LOGIT, across)
+    logit = known_of(facts, LOGIT, across)
     v, lost = exponent(logit, row.top, scale)
     p = exp(v, lost) * high
     complement = select(v == zero, row.rest * high, one - p)  # at the maximum 1 - p would cancel
@@ -304,7 +304,7 @@ def write_label(grad: Any, g: Any, facts: Any, labels: Any, row: int) -> None:
 
 
 @primitive
-def _scatter(tile: Any, base: int, g: Any, facts: Any, labels: Any, row: int, count: int, across: Any) -> None:
+def scatter(tile: Any, base: int, g: Any, facts: Any, labels: Any, row: int, count: int, across: Any) -> None:
     """Write the gradient of the labels to the tile."""
     for i in range(count):
         label, good = label_of(labels.ids, row + i, g.n, labels.ignoring, labels.ignored)

@@ -195,7 +195,7 @@ def partial(frame: int, kernel: int) -> Any:
     mask = entries_if(frame, fact(frame, WHERE), axis, place(crew, 3))
     heat = widened(frame, hot, memory, place(crew, 4))
     code = call_kernel(kernel, (
-        x, mask, top, rest, heat, absent(), CLASSES, None, None, parts_of(frame, crew), crew
+        x, mask, top, rest, absent(), absent(), heat, absent(), CLASSES, None, None, parts_of(frame, crew), crew
     ))  # fmt: skip
     free(memory)
     return code_of(frame, crew, code)

@@ -9,8 +9,10 @@ from numba.core.types import boolean, float64, int64, none
 
 from logitx.backends.numba import (
     _cross_entropy,
+    _known,
     _logsumexp,
     _long_loss,
+    _merge,
     _partial,
     _soft_targets,
     _softmax,
@@ -51,10 +53,34 @@ def reduce(across: bool | None, options: bool | None, held: str, compute: str, r
 
 @functools.cache
 def partial(across: bool | None, options: bool | None, held: str, compute: str) -> Function:
-    """Return the kernel of what shards of a row are merged from."""
+    """Return the kernel of what parts of a row are merged from."""
     number = Lent(compute)
-    arrays = Lent(held), _MASK, number, number, _WIDE, number
+    arrays = Lent(held), _MASK, number, number, _IDS, number, _WIDE, number
     return _compiled(_partial.partial, *arrays, int64, *_way(across, options))
+
+
+@functools.cache
+def merge() -> Function:
+    """Return the kernel that merges what parts of a row come down to."""
+    return _compiled(_merge.merge, *[_WIDE] * 5)
+
+
+@functools.cache
+def normalize_known(
+    across: bool | None, log: bool | None, options: bool | None, held: str, compute: str, result: str
+) -> Function:
+    """Return the kernel of softmax and log_softmax of rows whose reduction is known."""
+    number = Lent(compute)
+    arrays = Lent(held), _MASK, Lent(result), number, number
+    return _compiled(_known.normalize, *arrays, int64, *_way(across, log, options), _WIDE, number, float64)
+
+
+@functools.cache
+def differentiate_known(across: bool | None, options: bool | None, held: str, compute: str, result: str) -> Function:
+    """Return the kernel of the gradient of cross-entropy with class ids, of rows whose reduction is known."""
+    number = Lent(compute)
+    arrays = Lent(held), _IDS, _MASK, Lent(result), number, number, number, number
+    return _compiled(_known.differentiate, *arrays, int64, *_way(across, options), float64, _WIDE, number)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The pair that a row comes down to, its maximum and the sum beside it: what shards of a row are merged from."""
+"""The pair that a row comes down to, its maximum and the sum beside it: what parts of a row are merged from."""
 
 from __future__ import annotations
 
@@ -11,37 +11,43 @@ from logitx.backends.numba._blocks import blocks_of, geometry_of, panels, place,
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._copies import load_block
 from logitx.backends.numba._crew import job, together
-from logitx.backends.numba._lanes import width
+from logitx.backends.numba._lanes import select, spread, width
+from logitx.backends.numba._loss import place_in_panel
 from logitx.backends.numba._memory import FAILED, OK, UNFIT, entries, given, rows
-from logitx.backends.numba._rows import emit, hide, peak, rest_of, scale_at
-from logitx.backends.numba._tiles import after, missing, release, reserve
+from logitx.backends.numba._rows import cap, emit, hide, limit_at, nans_beside_infinity, peak, rest_of, scale_at
+from logitx.backends.numba._storage import class_id, write
+from logitx.backends.numba._tiles import after, missing, release, reserve, take_one
 
 
 def partial(
-    x: Any, where: Any, top: Any, rest: Any, temperature: Any, like: Any, axis: int, across: Any, options: Any,
-    parts: int, crew: int,
+    x: Any, where: Any, top: Any, rest: Any, labels: Any, logits: Any, temperature: Any, softcap: Any, axis: int,
+    across: Any, options: Any, parts: int, crew: int,
 ) -> int:  # fmt: skip
-    """Write the maximum of every row, and the sum of exp((x - maximum) / temperature) without one maximum.
+    """Write the maximum of every row, the sum of exp((x - maximum) / temperature) without one maximum, and a logit.
 
-    The sum is NaN for rows with a NaN or +inf, -1 where nothing counts. Without `options` there is no mask and no
-    temperature; `like` tells the dtype to compute in.
+    The sum is NaN for rows with a NaN or +inf, whose maximum is the one or the other, and -1 where nothing counts.
+    `logits` gets those at `labels`, where these are classes of the array. Without `options` there is no mask, no
+    temperature and no softcap.
     """
-    logits, fits_x = entries(x, axis)
+    view, fits_x = entries(x, axis)
     mask, fits_where = entries(where, axis)
     if not (fits_x and fits_where):
         return UNFIT
-    work = job(_blocks, (logits, mask, rows(top), rows(rest), rows(temperature), rows(like), across, options))
+    work = job(_blocks, (
+        view, mask, rows(top), rows(rest), rows(labels), rows(logits), rows(temperature), rows(softcap), across, options
+    ))  # fmt: skip
     return OK if together(crew, work, parts) else FAILED
 
 
 @primitive
 def _blocks(
-    x: Any, where: Any, tops: Any, rests: Any, temperature: Any, like: Any, across: Any, options: Any, part: int,
-    parts: int,
+    x: Any, where: Any, tops: Any, rests: Any, labels: Any, logits: Any, temperature: Any, softcap: Any, across: Any,
+    options: Any, part: int, parts: int,
 ) -> bool:  # fmt: skip
-    g = geometry_of(x, like, across)
-    masked, lanes = options is not None and given(where), width(like)
-    room = reserve(2 * lanes + (1 + masked) * g.size, like)
+    g = geometry_of(x, softcap, across)
+    masked, capped = options is not None and given(where), options is not None and given(softcap)
+    lanes = width(softcap)
+    room = reserve(2 * lanes + (1 + masked) * g.size, softcap)
     if missing(room):
         return False
     tile, mask = after(room, 2 * lanes), after(room, 2 * lanes + g.size)
@@ -55,11 +61,34 @@ def _blocks(
         for panel in range(panels(g, count, tile, across)):
             base, row = panel * g.panel, first + panel * lanes
             here = rows_in(count, panel, tile, across)
-            top = peak(tile, base, g.steps, seen, not masked, across)
+            if options is not None and capped:
+                cap(tile, tile, False, base, g.steps, limit_at(softcap, row, here, room, across))
+            if given(labels):
+                _emit_logits(tile, base, g, labels, logits, row, here, across)
+            top = peak(tile, base, g.steps, seen, not masked and not capped, across)
+            nans = nans_beside_infinity(tile, base, g.steps, top, across)
             scale = scale_at(temperature, row, here, room, options, across)
             ahead = ahead_of(x, g, first, panel, tile, across)
-            emit(tops, row, here, top)
             rest, _ = rest_of(tile, base, g.steps, top, scale, None, ahead, across)
+            emit(tops, row, here, _settled(top, rest, nans))
             emit(rests, row, here, rest)
     release(room)
     return True
+
+
+@primitive
+def _settled(top: Any, rest: Any, nans: Any) -> Any:
+    """Return the maximum, NaN where the row has one."""
+    nan = spread(top, np.nan)
+    infinite = select(nans == spread(top, 0.0), top, nan)
+    return select(top == spread(top, np.inf), infinite, select(rest == rest, top, nan))
+
+
+@primitive
+def _emit_logits(tile: Any, base: int, g: Any, labels: Any, logits: Any, row: int, count: int, across: Any) -> None:
+    """Write the logit of the label of each row of a panel that has its label here."""
+    for i in range(count):
+        label = class_id(labels, row + i)
+        if 0 <= label < g.n:
+            logit = take_one(tile, base + place_in_panel(label, i, tile, across))
+            write(logits, (row + i) * logits.outer_stride, logit)

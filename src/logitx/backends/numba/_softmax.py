@@ -65,7 +65,8 @@ def _blocks(
             top = peak(tile, base, g.steps, tops, not masked and not capped, across)
             ahead = ahead_of_both(x, out, g, first, panel, tile, across)
             rest, lost = rest_of(tile, base, g.steps, top, scale, log, ahead, across)
-            finish_panel(tile, base, out, g, first, not masked, _facts(top, rest, lost, scale, undefined, log), across)
+            how = facts_of(top, rest, lost, scale, undefined, log)
+            finish_panel(tile, base, out, g, first, not masked, how, across)
         if options is not None and masked:
             hide(tile, mask, g.size, 0.0 if log is None else -np.inf)
             store_block(tile, out, g, first, count, across)
@@ -76,7 +77,7 @@ def _blocks(
 
 
 @primitive
-def _facts(top: Any, rest: Any, lost: Any, scale: Any, undefined: float, log: Any) -> Any:
+def facts_of(top: Any, rest: Any, lost: Any, scale: Any, undefined: float, log: Any) -> Any:
     """Return what the last pass has to know of each row, whose sum is rest + lost."""
     nothing, answer = rest < spread(rest, 0.0), spread(rest, undefined)
     if log is not None:
@@ -105,11 +106,11 @@ def normalize_long(
     for row in range(logits.outer):
         if keeping is not None:
             reduced, top, rest, _ = reduce_row(logits, target, row, facts, number, parts, crew)
-            how = _facts(top, rest, spread(rest, 0.0), unscaled(top), undefined, None)
+            how = facts_of(top, rest, spread(rest, 0.0), unscaled(top), undefined, None)
             written = rewrite_row(target, row, how, facts, number, parts, crew)
         else:
             reduced, top, rest, _ = reduce_row(logits, None, row, facts, number, parts, crew)
-            how = _facts(top, rest, spread(rest, 0.0), unscaled(top), undefined, log)
+            how = facts_of(top, rest, spread(rest, 0.0), unscaled(top), undefined, log)
             written = write_row(logits, target, row, top, how, log, number, parts, crew)
         fine = fine and reduced and written
     release(facts)

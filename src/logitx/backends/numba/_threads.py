@@ -34,12 +34,25 @@ _PYTHON.PyThread_allocate_lock.restype = ctypes.c_void_p
 _PYTHON.PyThread_acquire_lock.argtypes = ctypes.c_void_p, ctypes.c_int
 
 
+def _allowed() -> int:
+    """Return how many threads there may be: as many as Numba is told to use, or else OpenMP, or else all cores.
+
+    Who starts several processes on one machine, as clusters of Dask and batch systems do, limits the threads of each
+    through OpenMP; threads of two processes that wait for work on the same cores hold each other up.
+    """
+    most: int = numba.config.NUMBA_NUM_THREADS
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if "NUMBA_NUM_THREADS" in os.environ or not told.isdecimal():
+        return most
+    return max(1, min(int(told), most))
+
+
 class Crew:
     """The workers of this process; a forked child starts with none."""
 
     def __init__(self) -> None:
         """Start with no worker."""
-        self.limit: int = min(numba.config.NUMBA_NUM_THREADS, _crew.MOST + 1)
+        self.limit: int = min(_allowed(), _crew.MOST + 1)
         self.start_over()
 
     def start_over(self) -> None:

@@ -26,7 +26,7 @@ _KINDS = {
     "normalize_long": Kind(_handlers.normalize_long, _kernels.normalize_long, "aaiwwaafii"),
     "reduce": Kind(_handlers.reduce, _kernels.reduce, "aaaaaaiwwii"),
     "reduce_long": Kind(_handlers.reduce_long, _kernels.reduce_long, "aaiaaii"),
-    "partial": Kind(_handlers.partial, _kernels.partial, "aaaaaaiwwii"),
+    "partial": Kind(_handlers.partial, _kernels.partial, "aaaaaaaaiwwii"),
     "pull_back": Kind(_handlers.pull_back, _kernels.pull_back, "aaaiwbaii"),
     "hard": Kind(_handlers_loss.hard, _kernels.hard, "aaaaaaaaaiwwwbifaafiii"),
     "hard_long": Kind(_handlers_loss.hard_long, _kernels.hard_long, "aaaaaaiwwbifaafiii"),
