@@ -69,9 +69,7 @@ np.testing.assert_allclose(np.asarray(soft)[:3], lx.cross_entropy(x, ids, label_
 MAPPED = (
     CODE
     + """
-from jax.experimental.shard_map import shard_map as older
-shard_map = jax.shard_map if hasattr(jax, "shard_map") else older
-jnp = jax.numpy
+shard_map, jnp = jax.shard_map, jax.numpy
 
 def merged(x):
     return lx.merge_logsumexp(lx.logsumexp(x), axis_name="b")
@@ -100,7 +98,7 @@ LOCAL = {  # of rows that lie on all devices, with weights that each has: their 
     "logsumexp": (lambda h, W, i: lx.logsumexp(h @ W).sum(), {"reduce", "normalize"}),
     "loss": (lambda h, W, i: lx.cross_entropy(h @ W, i, class_weight=v[:12], reduction="sum"), {"hard"}),
     "smoothed": (lambda h, W, i: lx.cross_entropy(h @ W, i, label_smoothing=0.1, reduction="sum"), {"soft"}),
-    "linear": (lambda h, W, i: lx.linear_cross_entropy(h, W.T, i, reduction="sum"), set()),
+    "linear": (lambda h, W, i: lx.linear_cross_entropy(h, W.T, i, reduction="sum"), {"hard"}),
 }
 h, W, ids = jnp.asarray(h), jnp.asarray(W), jnp.asarray(ids % 12)
 for name, (function, kinds) in LOCAL.items():
