@@ -59,7 +59,7 @@ class Masked(Labels):
 
     def _merged(self, first: str, given: dict[str, Any]) -> dict[str, Any]:
         """Fill both; what is masked in either is masked in the result, as in all arithmetic of masked arrays."""
-        filled = {name: np.ma.filled(value, 0) for name, value in given.items()}
+        filled = given | {name: np.ma.filled(given[name], 0) for name in ("a", "b")}
         self.mask = np.ma.getmaskarray(given["a"]) | np.ma.getmaskarray(given["b"])
         self.bare = np.broadcast_to(filled[first], self.mask.shape)
         return filled
