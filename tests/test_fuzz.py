@@ -246,6 +246,10 @@ REGRESSIONS: dict[str, list[Case]] = {
         # of equal logits below the maximum nothing is left either, though each product is rounded
         Case("rounded products cancel", "float32", (data([0, 16, 16, 16, 17, 17], "float32"),),
              {"b": data([0.125, 0.375, -0.125, -0.25, 1, -1], "float32"), "return_sign": True}),
+        # a sum near 1 is rounded at its end, of which its logarithm, near 0, does not know
+        Case("near 1", "float16", (data([-9, 0], "float16"),), {"b": data([0.125, 1.0], "float16")}),
+        Case("near -1", "float64", (data([-2, 0], "float64"),),
+             {"b": data([0.125, -1.0], "float64"), "return_sign": True}),
     ],
 }  # fmt: skip
 

@@ -179,13 +179,14 @@ def signed_logsumexp_row(x: NDArray, b: NDArray, valid: NDArray) -> tuple[Sum, S
     m = max(one for one, _ in terms)
     parts = [(by * CONTEXT.exp(one - m), m - one) for one, by in terms]
     s = total([part for part, _ in parts])
-    # No term at the maximum is rounded, and no sum before its end: what is left of these is the square of an eps
+    # No term at the maximum is rounded, and no sum before its end: what is left of these is the square of an eps.
+    # At its end it is, once, if there is more than one term.
     moved = total([abs(part) * (1 + distance if distance else SQUARED) for part, distance in parts])
     ceiling = m + CONTEXT.log(moved)
     if s == 0:
         return Sum(-INF, ZERO, INF, ceiling), Sum(ZERO, ZERO, INF, INF)
     value, condition = m + CONTEXT.log(abs(s)), moved / abs(s)
-    slack = abs(value) + abs(CONTEXT.log(abs(s))) + condition
+    slack = abs(value) + abs(CONTEXT.log(abs(s))) + condition + (len(parts) > 1)
     return Sum(value, slack, condition, ceiling), Sum(CONTEXT.sign(s), ZERO, condition, INF)
 
 
