@@ -110,7 +110,7 @@ def page(found: list[Row], machine: str, versions: str) -> str:
     """Return the Markdown page."""
     of_layers, found = [row for row in found if is_layer(row)], [row for row in found if not is_layer(row)]
     lines = [
-        f"Medians on {machine}, all cores, competitors timed in turn in one run ({versions}).",
+        f"Medians on {machine}, all cores, the competitors of a cell timed in turn ({versions}).",
         "",
         f"Ratios of the fastest peer's time to ours, float32, {LARGE:,} elements or more:",
         "",

@@ -352,7 +352,7 @@ def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tup
         Those over another part; they broadcast.
     axis_name : str or tuple of str, optional
         In place of `b`, for JAX arrays inside `jax.shard_map` (or a `jax.vmap` that names its axis): `a` is merged with
-        those of all other devices along these axes of the mesh. Two numbers an element are exchanged.
+        those of all other devices along these axes of the mesh. Three numbers an element are exchanged.
 
     Returns
     -------

@@ -80,7 +80,7 @@ def _jax_session(x64: bool) -> Iterator[None]:
         yield
 
 
-def _jax_jit(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def jax_jit(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Trace every array; Python numbers and words are static."""
     import jax
 
@@ -247,7 +247,7 @@ TARGETS: tuple[Target, ...] = (
     _numpy("numpy-generic", "generic", serial_sums=True),
     # Both run the same jitted operations, and compiling them is what takes the time: they share the pairs of options.
     _jax("jax-eager", lambda function, args, options: function(*args, **options), share=(0, 2)),
-    _jax("jax-jit", _jax_jit, share=(1, 2)),
+    _jax("jax-jit", jax_jit, share=(1, 2)),
     _torch("torch-cpu", "numba", requires=("torch", "numba")),
     _torch("torch-generic", "generic"),
     _torch("torch-grad", None, call=_torch_grad, writable=False, share=(2, 4)),

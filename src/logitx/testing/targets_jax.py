@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from logitx.testing.target import Target
+from logitx.testing.targets import jax_jit
 
 
 def _arrays_only(outcome: Any) -> Any:
@@ -50,11 +51,8 @@ def _sharded(function: Callable[..., Any], args: tuple[Any, ...], options: dict[
     mesh = jax.sharding.Mesh(np.reshape(devices[: down * across], (down, across)), ("down", "across"))
     names = ("down", *(None for _ in range(x.ndim - 2)), "across")[-x.ndim :] if x.ndim else ()
     spec = jax.sharding.PartitionSpec(*names)
-    traced = {name: value for name, value in options.items() if isinstance(value, jax.Array)}
-    static = {name: value for name, value in options.items() if name not in traced}
-    compiled = jax.jit(lambda args, traced: function(*args, **traced, **static))
     placed = jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
-    return compiled((placed, *args[1:]), traced)
+    return jax_jit(function, (placed, *args[1:]), options)
 
 
 def _shared(array: Any, elementwise: bool) -> str | None:

@@ -85,19 +85,15 @@ def merged_along(plan: Plan, a: Array) -> Array:
     """Merge normalizers with those of the other devices along axes of a mesh; to be differentiated as it stands."""
     names = plan.axis_name
     a = a.astype(plan.compute)
-    known = jax.lax.stop_gradient(a)
-    top = jax.lax.pmax(known, names)
-    nan = jax.lax.pmax(jnp.isnan(known).astype("int32"), names) > 0  # XLA's maximum on the CPU may lose a NaN
-    special = nan | jnp.isinf(top)
-    shift = jnp.where(special, 0.0, top)
-    leads = known == top
-    e = jnp.exp(jnp.where(special, -jnp.inf, a) - shift)
-    rest = jax.lax.psum(jnp.where(leads, 0.0, jax.lax.stop_gradient(e)), names)
-    rest = rest + (jax.lax.psum(leads.astype(plan.compute), names) - 1.0)
-    # The value of log1p(rest), which keeps what a dominating part leaves; the derivative of log(total)
-    log_total = jnp.log(jnp.where(special, 1.0, jax.lax.psum(e, names)))
-    log_total = log_total + jax.lax.stop_gradient(jnp.log1p(jnp.where(special, 0.0, rest)) - log_total)
-    merged = jnp.where(special, jnp.where(nan, jnp.nan, top), shift + log_total)
+    top = jax.lax.pmax(jax.lax.stop_gradient(a), names)  # on the CPU XLA's maximum may lose a NaN, its sum does not
+    infinite, leads = jnp.isinf(top), a == top
+    shift = jnp.where(jnp.isfinite(top), top, 0.0)
+    e = jnp.exp(jnp.where(infinite & ~jnp.isnan(a), -jnp.inf, a) - shift)
+    rest, tops = jax.lax.psum((jnp.where(leads, 0.0, e), jnp.where(leads, e, 0.0)), names)
+    value = shift + jnp.log1p(
+        jnp.where(infinite, 0.0, rest + (tops - 1.0))
+    )  # of the maxima e is 1, but has a derivative
+    merged = jnp.where(infinite, jnp.where(jnp.isnan(rest), jnp.nan, top), value)
     return merged.astype(plan.result)
 
 
