@@ -123,7 +123,7 @@ def fuzzing() -> Iterator[str]:
     wrong = [f"`{op}` on `{target}`, seed {run['seed']}" for run in runs for op, target, _, bad in run["cells"] if bad]
     seeds, total = ", ".join(str(run["seed"]) for run in runs), sum(cells.values())
     failures = f"failed: {'; '.join(wrong)}" if wrong else "none was wrong"
-    yield f"{total:,} random calls with the seeds {seeds} ({runs[-1]['versions']}): {failures}."
+    yield f"{total:,} random calls with the seed{'s' * (len(runs) > 1)} {seeds} ({runs[-1]['versions']}): {failures}."
     yield ""
     targets = list(dict.fromkeys(target for _, target in cells))
     yield f"| function | {' | '.join(f'`{target}`' for target in targets)} |"
