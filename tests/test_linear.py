@@ -12,7 +12,7 @@ import pytest
 
 import logitx as lx
 from logitx import _arguments
-from logitx.backends.tiles import block_rows, pieces, tiles
+from logitx.backends.tiles import block_rows, blocks, pieces, tiles
 
 RNG = np.random.default_rng(6)
 HIDDEN, WEIGHT, BIAS = RNG.standard_normal((7, 5)), RNG.standard_normal((11, 5)), RNG.standard_normal(11)
@@ -51,6 +51,51 @@ def test_blocks_of_rows_where_they_are_high_enough_else_tiles() -> None:
     gradients = "linear_cross_entropy_value_and_grad"  # a tile would be computed twice
     assert tiles(_plan(2048, 50_257, 32 << 20, gradients), 2048) == (158, 50_257)
     assert tiles(_plan(1024, 128_256, 32 << 20, gradients), 1024).rows == 1024
+
+
+@pytest.mark.parametrize("room", [0, 1, 100, 128, 1000])
+@pytest.mark.parametrize(("rows", "classes"), [(0, 7), (1, 128_257), (127, 50_257), (1024, 128_256), (3000, 50_257)])
+@pytest.mark.parametrize("budget", [1, 1000, 1 << 20, 1 << 25])
+def test_logits_wait_in_as_many_rows_as_there_is_room_for(rows: int, classes: int, room: int, budget: int) -> None:
+    plan = _plan(rows, classes, budget, "linear_cross_entropy_value_and_grad")
+    found, lowest = blocks(plan, rows, room), tiles(plan, rows)
+    assert [row for one in found for row in range(one.rows.start, one.rows.stop)] == list(range(rows))
+    assert not any(one.held for one in found[1:])
+    assert not found or not found[0].held or found[0].rows.stop == min(rows, room)
+    for one in (*found[:1], *found[-1:]):
+        height, width = one.rows.stop - one.rows.start, one.classes[0].stop
+        assert list(one.classes) == list(pieces(classes, width))
+        assert height * width * 4 <= max(budget, 4 * height * (width == 1))
+        assert one.held or lowest.classes < classes or height <= lowest.rows
+
+
+def _held(rows: int, features: int, classes: int, budget: int) -> list[tuple[int, int, bool]]:
+    plan = _plan(rows, classes, budget, "linear_cross_entropy_value_and_grad")
+    return [(one.rows.stop, len(one.classes), one.held) for one in blocks(plan, rows, features)]
+
+
+# Rows in blocks that are higher with the gradient's room; all rows in it; some, and the others in tiles made twice
+@pytest.mark.parametrize(
+    ("rows", "features", "classes", "budget", "cut"),
+    [
+        (400, 200, 12, 140 * 12 * 8, [(200, 2, True), (300, 1, False), (400, 1, False)]),
+        (70, 90, 33, 1000, [(70, 33, True)]),
+        (300, 140, 1000, 51_200 * 8, [(140, 3, True), (300, 4, False)]),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "softcap": 2.0, "z_loss": 0.01}], ids=str)
+def test_gradients_whose_logits_wait_where_they_will_be(
+    rows: int, features: int, classes: int, budget: int, cut: Any, options: dict[str, Any]
+) -> None:
+    assert _held(rows, features, classes, budget // 2) == cut  # in float32
+    hidden, weight = RNG.standard_normal((rows, features)) / 8, RNG.standard_normal((classes, features))
+    labels, bias = RNG.integers(0, classes, rows), RNG.standard_normal(classes)
+    options = options | {"temperature": RNG.uniform(0.5, 2, (rows, 1)), "sample_weight": RNG.uniform(0.5, 2, rows)}
+    loss, found = lx.linear_cross_entropy_value_and_grad(hidden, weight, labels, bias, block_bytes=budget, **options)
+    right, g = lx.cross_entropy_value_and_grad(hidden @ weight.T + bias, labels, **options)
+    np.testing.assert_allclose(loss, right, rtol=1e-14)
+    for one, other in zip(found, (g @ weight, g.T @ hidden, g.sum(0)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-16)
 
 
 @pytest.mark.parametrize("gradient", [False, True])
@@ -244,19 +289,19 @@ def test_jax_skips_blocks_of_rows_that_do_not_count(monkeypatch: pytest.MonkeyPa
     labels = np.array([-100, 3, -100, -100, 0, -100, 10, -100, -100, 1, -100])  # 11 rows in 4 blocks: 3, 3, 3 and 2
     hidden = np.random.default_rng(7).standard_normal((11, 5), np.float32)
     given, options = (hidden, np.float32(WEIGHT)), {"block_bytes": 3 * 11 * 4, "reduction": "none"}
-    for ids, blocks in ((labels, 2), (np.where(labels < 0, 2, labels), 4), (np.full(11, -100), 0)):
+    for ids, steps in ((labels, 2), (np.where(labels < 0, 2, labels), 4), (np.full(11, -100), 0)):
         right, gradients = lx.linear_cross_entropy_value_and_grad(*given, ids, **options)
         arrays = [jax.numpy.asarray(one) for one in (*given, ids)]
         ran.clear()
         found, others = lx.linear_cross_entropy_value_and_grad(*arrays, **options)
         jax.effects_barrier()
-        assert len(ran) == blocks
+        assert len(ran) == steps
         for a, b in zip((found, *others[:2]), (right, *gradients[:2]), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         ran.clear()
         np.testing.assert_allclose(lx.linear_cross_entropy(*arrays, **options), right, rtol=1e-5, atol=1e-6)
         jax.effects_barrier()
-        assert len(ran) == blocks
+        assert len(ran) == steps
 
 
 # -- PyTorch ----------------------------------------------------------------------------------------------------------

@@ -4,8 +4,11 @@ A block of all classes of some rows needs nothing computed twice: its logits bec
 gradient. But a matrix product of few rows spends its time on reading the weights. Where the budget holds too few, tiles
 of many rows by some of the classes do better: the maximum and sum of each row are merged from tile to tile, and for the
 gradient each tile is computed once more when these are known. A loss alone has no such price; with gradients it is one
-product more than three. Measured, seconds for the three products of (2048, 768) by 50257 classes: in blocks of 512 rows
-2.4 (OpenBLAS) and 2.9 (MKL), of 158 rows 2.7 and 3.4, of 64 rows 3.1 and 4.1; the four products of tiles 3.2 and 4.1.
+product more than three, but for rows whose logits can wait in memory that is there anyway: the gradient by the weights
+has room for as many rows as there are features, until the first product is written to it. Measured, seconds for the
+three products of (2048, 768) by 50257 classes: in blocks of 512 rows 2.4 (OpenBLAS) and 2.9 (MKL), of 158 rows 2.7 and
+3.4, of 64 rows 3.1 and 4.1; the four products of tiles 3.2 and 4.1. Whole calls with a budget of 32 MiB, where logits
+wait and where they do not: 2.5 and 2.7; (1024, 1024) by 128256 classes, where all can wait, 4.2 and 5.3.
 """
 
 from __future__ import annotations
@@ -31,6 +34,14 @@ class Tiles(NamedTuple):
     classes: int
 
 
+class Block(NamedTuple):
+    """Rows that are reduced together, and the pieces that their classes are cut into."""
+
+    rows: slice
+    classes: tuple[slice, ...]
+    held: bool  # whether the logits of all pieces wait in memory
+
+
 def evenly(length: int, most: int) -> int:
     """Return the size of the pieces where `length` is cut into as few as can be."""
     length = max(1, length)
@@ -40,20 +51,41 @@ def evenly(length: int, most: int) -> int:
 
 def tiles(plan: Plan, rows: int) -> Tiles:
     """Cut so many rows into blocks of all classes, or where those would be too low into tiles."""
-    n, budget = plan.layout.n, plan.block_bytes // _BYTES[plan.compute]
+    n, budget = plan.layout.n, _budget(plan)
     enough = ENOUGH_FOR_GRADIENTS if plan.op.endswith("value_and_grad") else ENOUGH
     if budget // n >= min(max(1, rows), enough):
         return Tiles(evenly(rows, budget // n), n)
     height = evenly(rows, max(1, budget // n, math.isqrt(budget // 2)))
-    most = max(1, budget // height)
+    return Tiles(height, _width(n, max(1, budget // height)))
+
+
+def _width(n: int, most: int) -> int:
     width = evenly(n, most)
     aligned = -(-width // ALIGNED) * ALIGNED
-    return Tiles(height, aligned if aligned <= min(n, most) else width)
+    return aligned if aligned <= min(n, most) else width
+
+
+def _budget(plan: Plan) -> int:
+    return plan.block_bytes // _BYTES[plan.compute]
+
+
+def blocks(plan: Plan, rows: int, room: int) -> list[Block]:
+    """Cut so many rows into blocks, where there is memory in which the logits of `room` of them can wait."""
+    n, cut, room = plan.layout.n, tiles(plan, rows), min(rows, room)
+    low = cut.rows < min(room, ENOUGH) if cut.classes == n else room >= min(rows, ENOUGH_FOR_GRADIENTS)
+    room = room if low else 0
+    cut = tiles(plan, rows - room)
+    classes = tuple(pieces(n, cut.classes))
+    found = [Block(slice(room + one.start, room + one.stop), classes, False) for one in pieces(rows - room, cut.rows)]
+    if room:
+        held = tuple(pieces(n, _width(n, max(1, _budget(plan) // room))))
+        found.insert(0, Block(slice(0, room), held, True))
+    return found
 
 
 def block_rows(plan: Plan, rows: int) -> int:
     """Return how many rows a block of all classes has, whatever that costs."""
-    return evenly(rows, plan.block_bytes // _BYTES[plan.compute] // plan.layout.n)
+    return evenly(rows, _budget(plan) // plan.layout.n)
 
 
 def pieces(length: int, size: int) -> Iterator[slice]:

@@ -3,7 +3,8 @@
 Rows are taken in blocks, and where these would be too low the classes in tiles (see `tiles`). The logits of a tile are
 written to a buffer that all tiles share. A first pass over the tiles of a block merges (maximum, sum) pairs; a second
 one turns the logits of each tile into its gradient in place and multiplies it on. Only the tile that came last still
-has its logits then: the second pass begins with it, and computes the others once more.
+has its logits then: the second pass begins with it, and computes the others once more. Not so for rows whose logits
+are held: those of each tile are in the memory where its part of the gradient by the weights will be written.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from logitx.backends.numba._layer import Layer, layer_of, panels, rows_of
 from logitx.backends.numba._threads import CREW, parts_for
 from logitx.backends.numba._views import HELD, NdArray, done, fresh, given_back, rounded, stored
 from logitx.backends.row_sums import Rows, Shared, Sums, facts_of, losses_of, merged
-from logitx.backends.tiles import pieces, tiles
+from logitx.backends.tiles import Block, blocks, pieces
 
 
 class Call:
@@ -30,12 +31,16 @@ class Call:
         self.layer: Layer = layer_of(plan, *operands)
         self.dtypes = [dtype_name(one.dtype) for one in operands[:3]]
         self.multiply: Any = FAMILIES[plan.family].multiply
-        self.cut = tiles(plan, len(self.layer.rows))
-        self.buffer = np.empty(self.cut.rows * self.cut.classes, HELD[plan.compute])
-        self.classes = list(pieces(plan.layout.n, self.cut.classes))
         whole = self.layer.whole if plan.reduction == "mean" else 1.0
         self.shared = Shared(self.layer.even, self.layer.z_loss, whole)
-        self.blocks = list(pieces(len(self.layer.rows), self.cut.rows))
+
+    def cut(self, room: NdArray | None = None) -> list[Block]:
+        """Cut the rows that count. Their logits may wait in `room`, which has some numbers for each class."""
+        found = blocks(self.plan, len(self.layer.rows), 0 if room is None else room.shape[1])
+        sizes = [(one.rows.stop - one.rows.start) * one.classes[0].stop for one in found]
+        self.room = room
+        self.buffer = np.empty(max(sizes, default=0), HELD[self.plan.compute])
+        return found
 
     def rows(self, piece: slice) -> Rows:
         """Return what belongs to the rows of a block; the kernels will find the logits of their labels."""
@@ -45,13 +50,16 @@ class Call:
         temperature = 1.0 if heat is None else heat if heat.size == 1 else heat[piece]
         return Rows(np.zeros(classes.shape), weight, classes, layer.sample[piece], temperature)
 
-    def logits(self, hidden: NdArray, classes: slice) -> NdArray:
-        """Return the logits of a tile, without the bias."""
+    def _place(self, room: NdArray | None, height: int, classes: slice) -> NdArray:
+        """Return memory for a tile: that of its classes in `room`, or the buffer."""
+        memory = self.buffer if room is None else room[classes].reshape(-1)
         width = classes.stop - classes.start
-        tile = self.buffer[: len(hidden) * width].reshape(len(hidden), width)
+        return memory[: height * width].reshape(height, width)
+
+    def _logits(self, hidden: NdArray, classes: slice, tile: NdArray) -> None:
+        """Write the logits of a tile, without the bias."""
         for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
             self.multiply(hidden, weight.T, tile[:, part], False)
-        return tile
 
     def _run(self, kernel: Any, tile: NdArray, piece: slice, classes: slice, *more: Any) -> None:
         """Run a kernel on a tile."""
@@ -68,25 +76,28 @@ class Call:
         compute = self.plan.compute
         return which(compute, compute if self.plan.hard else stored(self.dtypes[2], compute))
 
-    def reduce(self, hidden: NdArray, piece: slice) -> tuple[Sums, Rows]:
-        """Reduce the rows of a block; the logits of the last tile stay in the buffer."""
-        rows, known = self.rows(piece), None
-        for classes in self.classes:
-            tile, found = self.logits(hidden, classes), np.zeros((len(hidden), 4))
-            self._run(self._kernel(_kernels.reduce_tile), tile, piece, classes, found, rows.logits)
+    def reduce(self, hidden: NdArray, block: Block) -> tuple[Sums, Rows]:
+        """Reduce the rows of a block; the logits of the last tile, or of all if they are held, stay where they are."""
+        rows, known = self.rows(block.rows), None
+        for classes in block.classes:
+            tile = self._place(self.room if block.held else None, len(hidden), classes)
+            self._logits(hidden, classes, tile)
+            found = np.zeros((len(hidden), 4))
+            self._run(self._kernel(_kernels.reduce_tile), tile, block.rows, classes, found, rows.logits)
             sums = Sums(*found.T)
             known = sums if known is None else merged(np, known, sums, rows.temperature)
         return known, rows  # type: ignore[return-value]
 
-    def differentiate(self, hidden: NdArray, piece: slice, facts: NdArray, dhidden: NdArray, add: Any) -> None:
+    def differentiate(self, hidden: NdArray, block: Block, facts: NdArray, dhidden: NdArray, add: Any) -> None:
         """Write the gradient by the hidden features of a block, and hand `add` the gradient by each tile's logits."""
-        last = self.classes[-1]
-        for classes in reversed(self.classes):
-            if classes is last:
-                tile = self.buffer[: len(hidden) * (last.stop - last.start)].reshape(len(hidden), -1)
-            else:
-                tile = self.logits(hidden, classes)
-            self._run(self._kernel(_kernels.differentiate_tile), tile, piece, classes, facts)
+        last = block.classes[-1]
+        for classes in reversed(block.classes):
+            tile = self._place(None, len(hidden), classes)
+            if block.held:
+                tile[...] = self._place(self.room, len(hidden), classes)
+            elif classes is not last:
+                self._logits(hidden, classes, tile)
+            self._run(self._kernel(_kernels.differentiate_tile), tile, block.rows, classes, facts)
             for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
                 self.multiply(tile[:, part], weight, dhidden, classes is not last or part.start > 0)
             add(tile, hidden, classes)
@@ -96,12 +107,13 @@ class ByClass:
     """The gradients by weight and bias as they add up over the blocks, in the dtype computed in."""
 
     def __init__(self, call: Call) -> None:
-        plan, weight = call.plan, call.layer.weight
+        plan, weight, count = call.plan, call.layer.weight, len(call.layer.rows)
         self.call, self.dtype = call, plan.gradients[1]
         # Where every row is in one block, what is to be rounded can be rounded at once and needs no array of its own
-        self.at_once = self.dtype != plan.compute and len(call.blocks) == 1
-        self.weight = fresh(plan, weight.shape, self.dtype if self.at_once or not call.blocks else plan.compute)
-        if not call.blocks:
+        self.at_once = self.dtype != plan.compute and len(blocks(plan, count, 0)) == 1
+        self.weight = fresh(plan, weight.shape, self.dtype if self.at_once or not count else plan.compute)
+        self.blocks = call.cut(None if self.at_once else self.weight)
+        if not count:
             self.weight.fill(0)
         self.bias = None if call.layer.bias is None else np.zeros(plan.layout.n)
         self.more = False
@@ -147,9 +159,9 @@ def loss(plan: Plan, *operands: Any) -> Array:
     with np.errstate(all="ignore"):
         call = Call(plan, operands)
         losses = np.zeros(len(call.layer.rows))
-        for piece in call.blocks:
-            sums, rows = call.reduce(rows_of(plan, call.layer, piece, call.dtypes[0]), piece)
-            losses[piece] = losses_of(np, plan, call.shared, sums, rows)
+        for block in call.cut():
+            sums, rows = call.reduce(rows_of(plan, call.layer, block.rows, call.dtypes[0]), block)
+            losses[block.rows] = losses_of(np, plan, call.shared, sums, rows)
         return _settled(plan, call.layer, losses)
 
 
@@ -163,13 +175,14 @@ def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array,
         dhidden = fresh(plan, layer.hidden.shape, kind)
         if not direct:
             dhidden.fill(0)
-        for piece in call.blocks:
+        for block in by_class.blocks:
+            piece = block.rows
             hidden = rows_of(plan, layer, piece, call.dtypes[0])
-            sums, rows = call.reduce(hidden, piece)
+            sums, rows = call.reduce(hidden, block)
             losses[piece] = losses_of(np, plan, call.shared, sums, rows)
             written = dhidden[piece] if direct else np.empty(hidden.shape, HELD[plan.compute])
             facts = np.stack(facts_of(np, call.shared, sums, rows), axis=1)
-            call.differentiate(hidden, piece, facts, written, by_class.add)
+            call.differentiate(hidden, block, facts, written, by_class.add)
             by_class.more = True
             if not direct:
                 dhidden[layer.rows[piece]] = rounded(written, kind)
