@@ -126,10 +126,11 @@ def _products(plan: Plan, layer: Layer, hidden: Array, g: Array, total: Array) -
     """Return the gradient by the hidden features of a block, and `total` with that by the weights added.
 
     Some classes at a time, so that what is added needs no array of the size of the weights. Not so where there are
-    several devices, which may hold some of the classes each.
+    several devices, which may hold some of the classes each. Pieces of weights are a quarter of the budget: of 8 MiB,
+    gradients of (1024, 1024) by 128256 classes take 3.3 s, of 32 MiB 3.8 s.
     """
     n, features = layer.weight.shape
-    width = evenly(n, max(1, plan.block_bytes // (4 * max(1, features))))
+    width = evenly(n, max(1, plan.block_bytes // (16 * max(1, features))))
     if width == n or jax.device_count() > 1:
         return g @ layer.weight.astype(g.dtype), total + g.T @ hidden.astype(g.dtype)
 
