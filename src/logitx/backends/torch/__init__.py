@@ -19,7 +19,6 @@ from logitx.backends.torch._settled import prepare
 
 __all__ = ["prepare"]
 
-_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # PyTorch 2.4 does not tell
 DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}
 _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # operators alone
 _BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
@@ -103,7 +102,7 @@ def cross_entropy(
         logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
     )  # fmt: skip
     if _in_graph(given):
-        if differentiated(given[0]) and not _exporting():
+        if differentiated(given[0]) and not torch.compiler.is_exporting():
             # Once for both passes; what is exported is more often run than trained
             loss, _, *parts = OPERATORS[_loss.VALUE_AND_GRAD](_loss.unscaled(plan), *given)
         else:
@@ -168,7 +167,7 @@ def linear_cross_entropy(
     if not _in_graph(given):
         return apply(_linear.LinearLoss, plan, *given)
     trained = any(map(differentiated, (hidden, weight, bias)))
-    if trained and plan.reduction != "none" and not _exporting():
+    if trained and plan.reduction != "none" and not torch.compiler.is_exporting():
         return OPERATORS[_linear.VALUE_AND_GRAD](_linear.unscaled(plan), *given)[0]
     return OPERATORS[_linear.LOSS](plan, *given)
 
