@@ -105,8 +105,8 @@ def test_long_rows_have_kernels_of_their_own() -> None:
 
 
 def test_exports_are_portable() -> None:
-    from jax import export
-
+    pytest.importorskip("flatbuffers", reason="flatbuffers, which exports of JAX are written with, is not installed")
+    export = pytest.importorskip("jax.export", reason="absl, which exports of old JAX ask for, is not installed")
     function = jax.jit(jax.value_and_grad(lambda x: lx.cross_entropy(x, LABELS)))
     shape = jax.ShapeDtypeStruct(X.shape, X.dtype)
     exported = export.export(function, platforms=("cpu", "cuda"))(shape)
