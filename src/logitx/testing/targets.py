@@ -181,6 +181,9 @@ def _torch_compile(function: Callable[..., Any], args: tuple[Any, ...], options:
             raise
         kind = TypeError if raised[1] == "TypeError" else ValueError
         raise kind(ast.literal_eval(raised[2])) from error
+    except (TypeError, ValueError) as error:  # PyTorch 2.7 adds to it where in the graph it was raised
+        error.args = (str(error).partition("\n\nWhile executing ")[0],)
+        raise
 
 
 def _torch(name: str, backend: str | None, requires: tuple[str, ...] = ("torch",), **ways: Any) -> Target:
