@@ -112,7 +112,7 @@ class ByClass:
         # Where every row is in one block, what is to be rounded can be rounded at once and needs no array of its own
         self.at_once = self.dtype != plan.compute and len(blocks(plan, count, 0)) == 1
         self.weight = fresh(plan, weight.shape, self.dtype if self.at_once or not count else plan.compute)
-        self.blocks = call.cut(None if self.at_once else self.weight)
+        self.room = None if self.at_once else self.weight  # where logits may wait
         if not count:
             self.weight.fill(0)
         self.bias = None if call.layer.bias is None else np.zeros(plan.layout.n)
@@ -175,7 +175,7 @@ def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array,
         dhidden = fresh(plan, layer.hidden.shape, kind)
         if not direct:
             dhidden.fill(0)
-        for block in by_class.blocks:
+        for block in call.cut(by_class.room):
             piece = block.rows
             hidden = rows_of(plan, layer, piece, call.dtypes[0])
             sums, rows = call.reduce(hidden, block)
