@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     kept: dict[object, pytest.Item] = {}
     for item in items:
-        cell = item.callspec.params["cell"]  # type: ignore[attr-defined]
+        cell = item.callspec.params["cell"]
         small = dataclasses.replace(cell.shape.small(), why="", all_dtypes=False)
         kept.setdefault(dataclasses.replace(cell, shape=small), item)
     chosen = list(kept.values())

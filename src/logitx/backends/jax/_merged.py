@@ -90,9 +90,8 @@ def merged_along(plan: Plan, a: Array) -> Array:
     shift = jnp.where(jnp.isfinite(top), top, 0.0)
     e = jnp.exp(jnp.where(infinite & ~jnp.isnan(a), -jnp.inf, a) - shift)
     rest, tops = jax.lax.psum((jnp.where(leads, 0.0, e), jnp.where(leads, e, 0.0)), names)
-    value = shift + jnp.log1p(
-        jnp.where(infinite, 0.0, rest + (tops - 1.0))
-    )  # of the maxima e is 1, but has a derivative
+    # `tops` counts the maxima, of which e is 1; as a sum of e it has their derivative
+    value = shift + jnp.log1p(jnp.where(infinite, 0.0, rest + (tops - 1.0)))
     merged = jnp.where(infinite, jnp.where(jnp.isnan(rest), jnp.nan, top), value)
     return merged.astype(plan.result)
 
