@@ -99,6 +99,7 @@ LOCAL = {  # of rows that lie on all devices, with weights that each has: their 
     "loss": (lambda h, W, i: lx.cross_entropy(h @ W, i, class_weight=v[:12], reduction="sum"), {"hard"}),
     "smoothed": (lambda h, W, i: lx.cross_entropy(h @ W, i, label_smoothing=0.1, reduction="sum"), {"soft"}),
     "linear": (lambda h, W, i: lx.linear_cross_entropy(h, W.T, i, reduction="sum"), {"hard"}),
+    "blocks": (lambda h, W, i: lx.linear_cross_entropy(h, W.T, i, reduction="sum", block_bytes=96), {"hard"}),
 }
 h, W, ids = jnp.asarray(h), jnp.asarray(W), jnp.asarray(ids % 12)
 for name, (function, kinds) in LOCAL.items():

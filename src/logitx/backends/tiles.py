@@ -52,7 +52,7 @@ def evenly(length: int, most: int) -> int:
 
 def tiles(plan: Plan, rows: int) -> Tiles:
     """Cut so many rows into blocks of all classes, or where those would be too low into tiles."""
-    n, budget = plan.layout.n, _budget(plan)
+    n, budget = plan.layout.n, budget_of(plan)
     enough = ENOUGH_FOR_GRADIENTS if plan.op.endswith("value_and_grad") else ENOUGH
     if budget // n >= min(max(1, rows), enough):
         return Tiles(evenly(rows, budget // n), n)
@@ -66,7 +66,8 @@ def _width(n: int, most: int) -> int:
     return aligned if aligned <= min(n, most) else width
 
 
-def _budget(plan: Plan) -> int:
+def budget_of(plan: Plan) -> int:
+    """Return how many logits may be in memory at once."""
     return plan.block_bytes // _BYTES[plan.compute]
 
 
@@ -79,14 +80,14 @@ def blocks(plan: Plan, rows: int, room: int) -> list[Block]:
     classes = tuple(pieces(n, cut.classes))
     found = [Block(slice(room + one.start, room + one.stop), classes, False) for one in pieces(rows - room, cut.rows)]
     if room:
-        held = tuple(pieces(n, _width(n, max(1, _budget(plan) // room))))
+        held = tuple(pieces(n, _width(n, max(1, budget_of(plan) // room))))
         found.insert(0, Block(slice(0, room), held, True))
     return found
 
 
 def block_rows(plan: Plan, rows: int) -> int:
     """Return how many rows a block of all classes has, whatever that costs."""
-    return evenly(rows, _budget(plan) // plan.layout.n)
+    return evenly(rows, budget_of(plan) // plan.layout.n)
 
 
 def pieces(length: int, size: int) -> Iterator[slice]:

@@ -50,6 +50,11 @@ def alike(*arrays: Array) -> tuple[Array, ...]:
     return tuple(cast(x, tuple(every - names)) if every - names else x for x, names in zip(arrays, each, strict=True))
 
 
+def zeros_among(shape: Any, dtype: str, *arrays: Any) -> Array:
+    """Return zeros that may become what follows from arrays, or trees of arrays: they differ along the same axes."""
+    return alike(jnp.zeros(shape, dtype), *jax.tree.leaves(arrays))[0]
+
+
 def _all(present: tuple[bool, ...], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     """Put None back where operands are absent."""
     left = iter(arrays)

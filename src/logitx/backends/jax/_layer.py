@@ -1,0 +1,37 @@
+"""What a linear layer makes of some rows and classes: their logits, and losses and gradients of these."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+
+from logitx._typing import Array, Plan
+from logitx.backends.generic.linear import Layer, Samples
+from logitx.backends.jax._primitive import run
+from logitx.backends.tiles import block_plan
+
+
+def logits_of(plan: Plan, layer: Layer, hidden: Array) -> Array:
+    """Return logits, added up in the dtype computed in."""
+    weight = layer.weight
+    if hidden.dtype != weight.dtype:
+        hidden, weight = hidden.astype(plan.compute), weight.astype(plan.compute)
+    x = jnp.matmul(hidden, weight.T, preferred_element_type=plan.compute)
+    return x if layer.bias is None else x + layer.bias.astype(plan.compute)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan_of(plan: Plan, op: str, rows: int) -> Plan:
+    return dataclasses.replace(block_plan(plan, rows), op=op)
+
+
+def from_logits(op: str, plan: Plan, layer: Layer, one: Samples, x: Array) -> tuple[Array, ...]:
+    """Return what an operation makes of the logits of rows."""
+    softcap = layer.softcap if one.softcap is None else one.softcap
+    temperature = layer.temperature if one.temperature is None else one.temperature
+    return run(
+        _plan_of(plan, op, x.shape[0]), x, one.targets, layer.class_weight, one.sample_weight,
+        layer.label_smoothing, layer.z_loss, softcap, temperature, None,
+    )  # fmt: skip
