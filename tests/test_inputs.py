@@ -61,6 +61,26 @@ def test_sample_weight_broadcasts() -> None:
     assert lx.cross_entropy(x, ids, sample_weight=by_column.tolist()) == expected
 
 
+LABELLED = ("pandas", "xarray")
+
+
+@pytest.mark.parametrize("target", [one for one in TARGETS if one.name not in LABELLED], ids=lambda target: target.name)
+def test_logits_broadcast_against_factors(target: Target) -> None:
+    """As in SciPy: the axes are those of what both make."""
+    if reason := target.absent():
+        pytest.skip(reason)
+    x, b = np.arange(8.0).reshape(4, 1, 2, 1) / 4, np.arange(15.0).reshape(3, 1, 5) - 4
+    terms = b * np.exp(x)  # (4, 3, 2, 5)
+    with target.session(True):
+        given = target.make(x, "float64", "C"), {"b": target.make(b, "float64", "C"), "return_sign": True}
+        for axis, keepdims in ((-1, False), (1, True), (None, False), ((0, 3), False)):
+            options = given[1] | {"axis": axis, "keepdims": keepdims}
+            value, sign = target.call(lx.logsumexp, given[:1], options)
+            total = terms.sum(axis, keepdims=keepdims)
+            for found, right in ((value, np.log(np.abs(total))), (sign, np.sign(total))):
+                np.testing.assert_allclose(target.read(found)[0], right, rtol=1e-13)
+
+
 @pytest.mark.parametrize("target", [one for one in TARGETS if one.name != "jax-jit"], ids=lambda target: target.name)
 def test_dtype_by_name_or_by_object(target: Target) -> None:
     if reason := target.absent():

@@ -128,6 +128,8 @@ def over_axis(
 def logsumexp(x: Any, axis: Any, b: Any, where: Any, keepdims: Any, return_sign: Any, dtype: Any, out: Any) -> Call:
     """Check logsumexp; `out` is the last operand, and no backend's."""
     facts = (("keepdims", bool(keepdims)), ("return_sign", bool(return_sign)))
+    if b is not None:
+        x = _operands.with_factors(x, b)
     try:
         family, array, plan = _start("logsumexp", "x", x, axis, dtype, False, facts)
     except Labelled:

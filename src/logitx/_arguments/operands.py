@@ -132,6 +132,22 @@ def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dt
     return fold(family, value, lay)
 
 
+def with_factors(x: Any, b: Any) -> Any:
+    """Return logits broadcast to what they make with factors `b`, as they are where these broadcast to them."""
+    family = family_of(x)
+    if family is None or family_of(b) is None:  # labels go by name, and what is no array is refused later
+        return x
+    _, array = first("x", x)
+    given, to = (tuple(np.shape(one) if is_plain(one) else one.shape) for one in (b, array))
+    if broadcasts(given, to) or any(unknown(length) for length in given + to):
+        return x
+    try:
+        whole = np.broadcast_shapes(given, to)
+    except ValueError:  # which `like_logits` says better
+        return x
+    return family.namespace(array).broadcast_to(array, whole)
+
+
 def same_shape(name: str, value: Any, family: Family, x: Array, lay: Layout, of: str) -> Array:
     """Check and fold a floating operand that has exactly the shape of the first array."""
     value = adopt(name, value, family, x)

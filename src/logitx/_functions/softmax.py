@@ -189,8 +189,8 @@ def logsumexp(
     axis : int, tuple of int or None, default -1
         The axis or axes that are summed over; None for all.
     b : array, optional
-        Real factors, also negative ones; broadcasts to `x` and never promotes it. Entries where `b` is 0 do not
-        count, even where `x` is NaN.
+        Real factors, also negative ones; `x` and `b` broadcast against each other, and the axes are those of the
+        outcome. Never promotes `x`. Entries where `b` is 0 do not count, even where `x` is NaN.
     where : array of bool, optional
         Entries that take part; broadcasts to `x`.
     keepdims : bool, default False
