@@ -70,9 +70,13 @@ def _width(plan: Plan, rows: int, features: int) -> int:
 
 
 def _waiting(plan: Plan, features: int) -> int:
-    """Return the logits of how many rows wait in the gradient by the weights; 0 where blocks are high without."""
+    """Return the logits of how many rows wait in the gradient by the weights; 0 where blocks are high without.
+
+    On other devices than CPUs none do: there, thousands of small copies would cost more than low products.
+    """
     room = min(plan.layout.outer, features)
-    return room if block_rows(plan, plan.layout.outer) < min(room, ENOUGH) and plan.layout.n * features < _LIMIT else 0
+    low = block_rows(plan, plan.layout.outer) < min(room, ENOUGH)
+    return room if low and plan.layout.n * features < _LIMIT and jax.default_backend() == "cpu" else 0
 
 
 def _classes(layer: Layer, start: Any, size: int) -> Layer:
