@@ -159,8 +159,40 @@ def test_skips_blocks_of_rows_that_do_not_count(monkeypatch: pytest.MonkeyPatch)
     made = np.random.default_rng(7).standard_normal
     given = made((11, 3), np.float32), made((11, 3), np.float32)
     for ids, steps in ((labels, 2), (np.where(labels < 0, 2, labels), 4), (np.full(11, -100), 0)):
-        told = _same_as_in_numpy(given, ids, ran, block_bytes=3 * 11 * 4, reduction="none")
+        told = _same_as_in_numpy(given, ids, ran, block_bytes=3 * 11 * 4, reduction="none", label_smoothing=0.1)
         assert told == [*["from_logits"] * steps, "loss", *["from_logits"] * steps]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"softcap": 2.0, "z_loss": 0.1, "temperature": np.full((11, 1), 0.7, np.float32)}], ids=len
+)
+def test_losses_in_tiles_skip_rows_that_do_not_count(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 11 rows, 4 are taken at a time, by some 2 of 9 classes: a block of all classes would have 2 rows."""
+    from logitx.backends.jax import _tiles
+
+    if jax.device_count() > 1:
+        pytest.skip("each of several devices has its own rows")
+    ran: list[str] = []
+    monkeypatch.setattr(_tiles, "ENOUGH", 4)
+    _counting(monkeypatch, _tiles, "_block", ran)
+    made = np.random.default_rng(9)
+    given = made.standard_normal((11, 3), np.float32), made.standard_normal((9, 3), np.float32)
+    labels, weight = made.integers(0, 9, 11), made.random(9, np.float32)
+    for counting, steps in ((11, 3), (5, 2), (4, 1), (0, 0)):
+        ids = np.where(made.permutation(11) < counting, labels, -100)
+        told = _same_as_in_numpy(given, ids, ran, block_bytes=2 * 9 * 4, class_weight=weight, **options)
+        assert told == ["loss", *["_block"] * steps]
+        told = _same_as_in_numpy(given, ids, ran, block_bytes=2 * 9 * 4, sample_weight=ids % 3, reduction="sum")
+    hidden = given[0].copy()
+    hidden[1, 0], bias = np.nan, np.where(np.arange(9) == 4, -np.inf, 0.5).astype(np.float32)
+    arrays, ids = [jax.numpy.asarray(one) for one in (hidden, given[1])], labels * 0 + 4
+    found = lx.linear_cross_entropy(*arrays, ids, bias, block_bytes=72, reduction="none")
+    right = lx.linear_cross_entropy(hidden, given[1], ids, bias, reduction="none")
+    assert np.isposinf(right).sum() == 10
+    np.testing.assert_array_equal(found, right)
+    arrays[0] = jax.numpy.asarray(given[0])
+    traced = jax.jit(lambda ids: lx.linear_cross_entropy(*arrays, ids, block_bytes=72, reduction="none"))(labels + 1)
+    np.testing.assert_array_equal(np.isnan(traced), labels == 8)
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "softcap": 2.0, "reduction": "sum"}], ids=str)

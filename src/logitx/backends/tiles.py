@@ -96,13 +96,17 @@ def pieces(length: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, length))
 
 
-@functools.lru_cache(maxsize=1024)
 def block_plan(plan: Plan, rows: int) -> Plan:
     """Return the plan of the cross-entropy of a block: a loss a row, the gradient of their sum."""
-    n = plan.layout.n
+    return tile_plan(plan, rows, plan.layout.n)
+
+
+@functools.lru_cache(maxsize=1024)
+def tile_plan(plan: Plan, rows: int, n: int) -> Plan:
+    """Return the plan of the cross-entropy of some rows and classes."""
     layout = dataclasses.replace(
-        plan.layout, given=(rows, n), axes=(1,), permuted=(rows, n), shape=(rows, n), axis=1, outer=rows, rows=(rows,),
-        kept=(rows, 1), column=(rows, 1),
+        plan.layout, given=(rows, n), axes=(1,), permuted=(rows, n), shape=(rows, n), axis=1, outer=rows, n=n,
+        rows=(rows,), kept=(rows, 1), column=(rows, 1),
     )  # fmt: skip
     return dataclasses.replace(
         plan, op="cross_entropy", layout=layout, dtype=plan.compute, result=plan.compute, loss=plan.compute,

@@ -24,6 +24,7 @@ KINDS = {
     "cross_entropy_value_and_grad": _LOSS,
     "softmax_vjp": (ENTRIES, ENTRIES),
     "log_softmax_vjp": (ENTRIES, ENTRIES),
+    "reduce_rows": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE, ROWS),
 }
 
 
@@ -41,6 +42,8 @@ def results(plan: Plan) -> tuple[jax.ShapeDtypeStruct, ...]:
     full, loss = jax.ShapeDtypeStruct(lay.shape, plan.result), lay.rows if plan.reduction == "none" else ()
     if plan.op == "logsumexp":
         return (jax.ShapeDtypeStruct(lay.rows, plan.result),)
+    if plan.op == "reduce_rows":
+        return (jax.ShapeDtypeStruct(lay.rows, plan.compute),) * 3
     if not plan.op.startswith("cross_entropy"):
         return (full,)
     value = jax.ShapeDtypeStruct(loss, plan.loss)
@@ -161,6 +164,18 @@ def _loss(
     return Call(handler, (logits.astype(store), targets, *others), facts)
 
 
+def _partial(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array, ids: Array) -> Call:
+    from logitx.backends.numba._blocks import is_across
+    from logitx.backends.numba._xla import Handler
+
+    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    named = (where, "bool"), (temperature, compute), (softcap, compute), (None if ids is None else _ids(ids), None)
+    others, (at_where, at_heat, at_cap, at_ids) = _packed(named, 1)
+    options = _known(len(others) > (ids is not None))
+    facts = (plan.layout.axis, 1, 0, at_where, at_heat, at_cap, at_ids)
+    return Call(Handler("partial", (is_across(plan), options), (store, compute)), (x.astype(store), *others), facts)
+
+
 _CALLS: dict[str, Callable[..., Call]] = {
     "softmax": _normalize,
     "log_softmax": _normalize,
@@ -169,23 +184,8 @@ _CALLS: dict[str, Callable[..., Call]] = {
     "cross_entropy_value_and_grad": _loss,
     "softmax_vjp": _pull_back,
     "log_softmax_vjp": _pull_back,
+    "reduce_rows": _partial,
 }
-
-
-def partial(plan: Plan, x: Array, where: Array, temperature: Array) -> tuple[Array, Array]:
-    """Return the maximum of every row and the sum beside it, as `row_sums` has them."""
-    from logitx.backends.numba._blocks import is_across
-    from logitx.backends.numba._xla import Handler
-
-    compute, store = plan.compute, held(plan.dtype, plan.compute)
-    others, (at_where, at_heat) = _packed(((where, "bool"), (temperature, compute)), 1)
-    handler = Handler("partial", (is_across(plan), _known(bool(others))), (store, compute))
-    rows = jax.ShapeDtypeStruct(plan.layout.rows, compute)
-    function = jax.ffi.ffi_call(registered(handler), (rows, rows))
-    top, rest = function(
-        x.astype(store), *others, facts=np.asarray((plan.layout.axis, 1, 0, at_where, at_heat, 0), np.int64)
-    )
-    return top, rest
 
 
 def kernel(plan: Plan, *operands: Array) -> tuple[Array, ...]:

@@ -19,7 +19,7 @@ from jax.lax import dynamic_slice, dynamic_slice_in_dim, dynamic_update_slice, d
 
 from logitx._typing import Array, Plan
 from logitx.backends.generic.linear import Layer, Samples
-from logitx.backends.jax._layer import from_logits, logits_of
+from logitx.backends.jax._layer import classes_of, from_logits, logits_of, over
 from logitx.backends.jax._primitive import zeros_among
 from logitx.backends.jax._row_blocks import Line, in_line
 from logitx.backends.tiles import ENOUGH, block_rows, budget_of, evenly
@@ -30,16 +30,6 @@ Write = Callable[[Array, Any, Array], Array]  # (gradient by weights, first clas
 _PARTS = 4  # pieces, and rows that become their gradient at a time, take this part of the budget
 _LIMIT = 2**31  # places that JAX can count without 64 bits
 _WORTH = 2, 3  # the part of the rows that wait which must count: fewer are cheaper in low blocks
-
-
-def _over(length: int, size: int, step: Callable[[Any, int, Any], Any], state: Any) -> Any:
-    """Take steps (start, size, state) over all of a length, the odd one first.
-
-    What a loop returns, XLA has updated in place; it would merge an update after it with what follows, in a copy.
-    """
-    whole = (length - 1) // size
-    state = step(whole * size, length - whole * size, state)
-    return jax.lax.fori_loop(0, whole, lambda i, state: step(i * size, size, state), state) if whole else state
 
 
 def _blank(shape: Any, dtype: str, *arrays: Any) -> Array:
@@ -79,12 +69,6 @@ def _waiting(plan: Plan, features: int) -> int:
     return room if low and plan.layout.n * features < _LIMIT and jax.default_backend() == "cpu" else 0
 
 
-def _classes(layer: Layer, start: Any, size: int) -> Layer:
-    """Return some classes of a layer."""
-    weight, bias = (None if x is None else dynamic_slice_in_dim(x, start, size, 0) for x in (layer.weight, layer.bias))
-    return layer._replace(weight=weight, bias=bias)
-
-
 def _rows(samples: Samples, start: Any, size: int) -> Samples:
     return Samples(*(None if x is None else dynamic_slice_in_dim(x, start, size, 0) for x in samples))
 
@@ -94,7 +78,7 @@ def _descend(plan: Plan, layer: Layer, room: Room, one: Samples, memory: Array) 
     compute, n = plan.compute, room.classes
 
     def write(start: Any, size: int, memory: Array) -> Array:
-        return room.put(memory, logits_of(plan, _classes(layer, start, size), one.hidden), start, 0)
+        return room.put(memory, logits_of(plan, classes_of(layer, start, size), one.hidden), start, 0)
 
     def replace(row: Any, rows: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
         memory, losses = state
@@ -102,18 +86,18 @@ def _descend(plan: Plan, layer: Layer, room: Room, one: Samples, memory: Array) 
         def gather(start: Any, size: int, x: Array) -> Array:
             return dynamic_update_slice_in_dim(x, room.get(memory, start, size, row, rows), start, 1)
 
-        x = _over(n, room.width, gather, _blank((rows, n), compute, memory))
+        x = over(n, room.width, gather, _blank((rows, n), compute, memory))
         found, g = from_logits("cross_entropy_value_and_grad", plan, layer, _rows(one, row, rows), x)
 
         def scatter(start: Any, size: int, memory: Array) -> Array:
             return room.put(memory, dynamic_slice_in_dim(g, start, size, 1), start, row)
 
-        memory = _over(n, room.width, scatter, memory)
+        memory = over(n, room.width, scatter, memory)
         return memory, dynamic_update_slice_in_dim(losses, found, row, 0)
 
-    memory = _over(n, room.width, write, memory)
+    memory = over(n, room.width, write, memory)
     few = evenly(room.rows, max(1, budget_of(plan) // (_PARTS * n)))
-    state: tuple[Array, Array] = _over(room.rows, few, replace, (memory, zeros_among(room.rows, compute, memory)))
+    state: tuple[Array, Array] = over(room.rows, few, replace, (memory, zeros_among(room.rows, compute, memory)))
     return state
 
 
@@ -152,7 +136,7 @@ def _products(
         return dhidden, dweight, dbias
 
     state = (zeros_among(hidden.shape, hidden.dtype, dweight), dweight, dbias)
-    dhidden, dweight, dbias = _over(layer.weight.shape[0], width, step, state)
+    dhidden, dweight, dbias = over(layer.weight.shape[0], width, step, state)
     return part * dhidden, dweight, dbias
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from logitx._typing import Array, Plan
@@ -35,3 +38,21 @@ def from_logits(op: str, plan: Plan, layer: Layer, one: Samples, x: Array) -> tu
         _plan_of(plan, op, x.shape[0]), x, one.targets, layer.class_weight, one.sample_weight,
         layer.label_smoothing, layer.z_loss, softcap, temperature, None,
     )  # fmt: skip
+
+
+def classes_of(layer: Layer, start: Any, size: int) -> Layer:
+    """Return some classes of a layer."""
+    weight, bias = (
+        None if x is None else jax.lax.dynamic_slice_in_dim(x, start, size, 0) for x in (layer.weight, layer.bias)
+    )
+    return layer._replace(weight=weight, bias=bias)
+
+
+def over(length: int, size: int, step: Callable[[Any, int, Any], Any], state: Any) -> Any:
+    """Take steps (start, size, state) over pieces of a length, the odd one first.
+
+    What a loop returns, XLA has updated in place; it would merge an update after it with what follows, in a copy.
+    """
+    whole = (length - 1) // size
+    state = step(whole * size, length - whole * size, state)
+    return jax.lax.fori_loop(0, whole, lambda i, state: step(i * size, size, state), state) if whole else state

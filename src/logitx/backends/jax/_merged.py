@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from logitx._typing import Array, Plan
 from logitx.backends.generic.cross_entropy import sort_out
-from logitx.backends.jax._calls import kernel, partial
+from logitx.backends.jax._calls import kernel
 from logitx.backends.row_sums import Rows, Shared, Sums, facts_of, losses_of
 
 
@@ -29,7 +29,8 @@ class Whole(NamedTuple):
 def merge(plan: Plan, names: tuple[str, ...], x: Array, where: Array, temperature: Array) -> Whole:
     """Reduce the rows of a shard and merge them with those of the other shards along mesh axes."""
     heat = 1.0 if temperature is None else temperature.astype(plan.compute)
-    own, rest = (jnp.expand_dims(one, plan.layout.axis) for one in partial(plan, x, where, temperature))
+    found = kernel(dataclasses.replace(plan, op="reduce_rows"), x, where, temperature, None, None)
+    own, rest = (jnp.expand_dims(one, plan.layout.axis) for one in found[:2])
     nothing = rest == -1.0
     top = jax.lax.pmax(jnp.where(nothing, -jnp.inf, own), names)
     top = jnp.where(top == -jnp.inf, 0.0, top)

@@ -16,7 +16,7 @@ from logitx._typing import Array, Plan
 from logitx.backends import generic
 from logitx.backends.generic import linear
 from logitx.backends.generic.linear import Layer, Samples
-from logitx.backends.jax import _gradients
+from logitx.backends.jax import _gradients, _tiles
 from logitx.backends.jax._layer import from_logits, logits_of
 from logitx.backends.jax._primitive import zeros_among
 from logitx.backends.jax._row_blocks import blocks_of, over_blocks, spread
@@ -71,6 +71,8 @@ def _losses_and_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array,
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _loss(plan: Plan, *operands: Any) -> Array:
     layer, samples, share = linear.split(plan, *operands)
+    if _tiles.serves(plan, layer):
+        return linear.reduced(plan, _tiles.losses(plan, layer, samples, share), share)
 
     def step(one: Samples) -> Array:
         return from_logits("cross_entropy", plan, layer, one, logits_of(plan, layer, one.hidden))[0]

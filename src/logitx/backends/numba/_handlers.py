@@ -13,6 +13,7 @@ import numpy as np
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._frame import (
     ARRAY,
+    INT32,
     absent,
     answer,
     argument,
@@ -27,6 +28,10 @@ from logitx.backends.numba._frame import (
     no_memory,
     numbers_at,
     numbers_of,
+    peek,
+    peek_half,
+    poke,
+    poke_byte,
     poke_real,
     real_at,
     result,
@@ -41,6 +46,7 @@ from logitx.backends.numba._pool import CREW_BYTES, allocate, free, parts_in
 CLASSES = 1  # the axis of the classes in what is given to a kernel here
 AXIS, UNDEFINED, LOG, WHERE, TEMPERATURE, SOFTCAP = range(6)  # facts; an operand that is absent has the index 0
 FACTS = 6
+LABELS = FACTS  # the index of class ids, for `partial` alone
 
 
 @primitive
@@ -102,6 +108,25 @@ def widened(frame: int, index: int, memory: int, room: int) -> Any:
     for i in range(count):
         poke_real(memory + 8 * i, real_at(dtype, start + size * i))
     return numbers_at(memory, count, 8, room)
+
+
+@primitive
+def ids_if(frame: int, index: int, memory: int, room: int) -> Any:
+    """Return class ids, copied to `memory` as int64, or what stands for no array."""
+    if index == 0:
+        return absent()
+    buffer = argument(frame, index)
+    count, start, small = size_of(buffer), data_of(buffer), dtype_of(buffer) == INT32
+    for row in range(count):
+        poke(memory + 8 * row, peek_half(start + 4 * row) if small else peek(start + 8 * row))
+    return numbers_at(memory, count, 8, room)
+
+
+@primitive
+def clear(buffer: int) -> None:
+    """Put 0 everywhere in a small buffer."""
+    for at in range(size_of(buffer) * bytes_of(buffer)):
+        poke_byte(data_of(buffer) + at, 0)
 
 
 @primitive
@@ -180,22 +205,27 @@ def reduce_long(frame: int, kernel: int) -> Any:
 
 
 def partial(frame: int, kernel: int) -> Any:
-    """Write what shards of a row are merged from."""
+    """Write what parts of a row are merged from, and the logits of labels that are in this one."""
     if asks(frame):
         return answer(frame)
     crew = words()
     if not fits(frame):
         return unfit(frame, crew)
     axis, hot = fact(frame, AXIS), fact(frame, TEMPERATURE)
-    memory = allocate(room_for(frame, hot) + 8)
+    ids = room_for(frame, hot)
+    memory = allocate(ids + room_for(frame, fact(frame, LABELS)) + 8)
     if memory == 0:
         return no_memory(frame, crew)
     x = entries_of(argument(frame, 0), axis, place(crew, 0))
     top, rest = numbers_of(result(frame, 0), place(crew, 1)), numbers_of(result(frame, 1), place(crew, 2))
     mask = entries_if(frame, fact(frame, WHERE), axis, place(crew, 3))
     heat = widened(frame, hot, memory, place(crew, 4))
+    limit = numbers_if(frame, fact(frame, SOFTCAP), place(crew, 5))
+    labels = ids_if(frame, fact(frame, LABELS), memory + ids, place(crew, 6))
+    logits = numbers_of(result(frame, 2), place(crew, 7))
+    clear(result(frame, 2))
     code = call_kernel(kernel, (
-        x, mask, top, rest, absent(), absent(), heat, absent(), CLASSES, None, None, parts_of(frame, crew), crew
+        x, mask, top, rest, labels, logits, heat, limit, CLASSES, None, None, parts_of(frame, crew), crew
     ))  # fmt: skip
     free(memory)
     return code_of(frame, crew, code)
