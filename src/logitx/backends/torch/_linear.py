@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from logitx._arrays import dtype_name
+from logitx._arrays.torch import bare
 from logitx._typing import Array, Plan
 from logitx.backends import generic
 from logitx.backends.torch._choice import (
@@ -68,6 +69,9 @@ def gradients(
     others = any(want for i, want in enumerate(wanted) if i not in FACTORS)
     if torch.is_grad_enabled() or others:
         return by_formulas(lambda *values: (generic.linear_cross_entropy(plan, *values),), operands, wanted, (dloss,))
+    if plan.reduction == "none" and not (tracing() or bare(dloss)):  # several cotangents at once
+        wanted = tuple(want and i in FACTORS for i, want in enumerate(wanted))
+        return by_formulas(lambda *values: (generic.linear_cross_entropy(plan, *values),), operands, wanted, (dloss,))
     if plan.reduction == "none":
         found = weighed(plan, operands, dloss)
     else:
@@ -83,7 +87,7 @@ def gradients(
 
 def _scaled(gradient: Array, dloss: Array) -> Array:
     """Multiply a gradient by that of the loss, in place where nobody else will read it."""
-    if tracing():
+    if tracing() or not bare(dloss):
         return gradient * dloss
     factor = dloss.item() if dloss.device.type == "cpu" else dloss
     return gradient if factor == 1.0 and isinstance(factor, float) else gradient.mul_(factor)
@@ -107,7 +111,8 @@ class LinearLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dloss: Array) -> tuple[Any, ...]:
         """Scale the gradients that are there; make them once more for a second pass."""
-        *made, operands = (*kept(ctx)[:3], kept(ctx)[3:])
+        saved = kept(ctx)  # once: checkpoints let nobody look twice
+        made, operands = saved[:3], saved[3:]
         at_hand: tuple[Array, ...] | None = None
         if made[0] is not None and not ctx.spent and not torch.is_grad_enabled():
             # `data` has a version of its own, so that what is written to it does not upset a second pass
