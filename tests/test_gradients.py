@@ -207,3 +207,47 @@ def test_rows_of_the_special_cases_are_rows() -> None:
     for case in LOSS.cases():
         if case.rows:
             assert to_rows(case.args[0].values, case.options.get("axis", -1)).shape[0] == len(case.rows)
+
+
+# -- by operands that are 0 -------------------------------------------------------------------------------------------
+
+AT_ZERO = {  # operand: what it is 0 in, and the options beside it
+    "targets": (np.array([[1.0, 0, 0], [0, 0.5, 0]]), {"reduction": "sum"}),
+    "targets, weighted mean": (np.array([[1.0, 0, 0], [0, 0.5, 0]]), {"class_weight": np.array([1.0, 2, 3])}),
+    "class_weight": (np.array([0.0, 2, 1]), {"reduction": "sum"}),
+    "sample_weight": (np.array([0.0, 2]), {"z_loss": 0.1}),
+    "label_smoothing": (np.array(0.0), {"z_loss": 0.1}),
+}
+LOGITS, SOFT = np.array([[2.0, 1, 0], [1, 1, 3]]), np.array([[0.2, 0.3, 0.5], [0, 0.4, 0.6]])
+
+
+def _loss_by(name: str, array: Any) -> Any:
+    """Return the loss as a function of an operand, with all others made by `array`."""
+    operand, options = name.partition(",")[0], {k: array(v) if np.ndim(v) else v for k, v in AT_ZERO[name][1].items()}
+    targets = [0, 2] if operand == "label_smoothing" else SOFT
+
+    def loss(value: Any) -> Any:
+        given = {"targets": array(np.array(targets)), **options, operand: value}
+        return lx.cross_entropy(array(LOGITS), given.pop("targets"), **given)
+
+    return loss
+
+
+def _slopes(name: str) -> NDArray:
+    """Return the derivative by central differences, and where that would leave what is allowed by one-sided ones."""
+    at, loss = AT_ZERO[name][0], _loss_by(name, np.asarray)
+    steps = np.eye(at.size).reshape(at.size, *at.shape) * 1e-6
+    values = [[float(loss(at + k * step)) for k in (0, 1, 2)] for step in steps]
+    return np.reshape([(4 * one - two - 3 * zero) / 2e-6 for zero, one, two in values], at.shape)
+
+
+@pytest.mark.parametrize("name", AT_ZERO)
+def test_what_is_zero_has_a_derivative(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    value = torch.tensor(AT_ZERO[name][0], requires_grad=True)
+    (found,) = torch.autograd.grad(_loss_by(name, torch.tensor)(value), value)
+    np.testing.assert_allclose(found, _slopes(name), rtol=1e-6, atol=1e-8)
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    with BY_NAME["jax-eager"].session(True):
+        found = jax.grad(_loss_by(name, jax.numpy.asarray))(jax.numpy.asarray(AT_ZERO[name][0]))
+        np.testing.assert_allclose(found, _slopes(name), rtol=1e-6, atol=1e-8)

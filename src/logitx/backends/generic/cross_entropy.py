@@ -48,6 +48,11 @@ def _one_hot(plan: Plan, rows: Rows, ids: Array) -> tuple[Array, Array, Array]:
     return (_per_class(plan, classes) == ids) & ~ignored, ignored, bad
 
 
+def product(xp: Any, t: Array, weight: Array) -> Array:
+    """Return targets times weights, 0 where a target is 0, whatever the weight; to be differentiated by both."""
+    return xp.where((t == 0.0) & ~xp.isfinite(weight), 0.0, weight * t)
+
+
 def _weighted(
     plan: Plan, rows: Rows, targets: Array, class_weight: Array, sample_weight: Array, smoothing: Scalar
 ) -> Weighted:
@@ -59,7 +64,7 @@ def _weighted(
     else:
         t, bad, skipped = real(plan, targets), None, xp.zeros_like(rows.nothing)
     weight = None if class_weight is None else _per_class(plan, real(plan, class_weight))
-    classes = one if weight is None else xp.sum(xp.where(t == 0.0, 0.0, weight * t), axis=axis, keepdims=True)
+    classes = one if weight is None else xp.sum(product(xp, t, weight), axis=axis, keepdims=True)
     q = t
     if rows.valid is not None:
         count = xp.sum(real(plan, rows.valid), axis=axis, keepdims=True)
@@ -93,7 +98,8 @@ def _check_labels(plan: Plan, ids: Array, target: Weighted) -> None:
 def _row_losses(rows: Rows, target: Weighted) -> Array:
     """Return sum of wq (log(sum) - (x - max)); +inf where a wanted class is at -inf."""
     xp = rows.xp
-    used = rows.gate & (target.wq != 0.0)
+    # 0 times a logit at minus infinity is 0; else what has no weight has a derivative by it
+    used = rows.gate & ((target.wq != 0.0) | (rows.scaled > -xp.inf))
     terms = xp.where(used, target.wq * xp.where(used, rows.scaled, 0.0), 0.0)
     impossible = xp.any((target.wq > 0.0) & ~rows.gate, axis=rows.axis, keepdims=True)
     loss = target.total * rows.log_total - xp.sum(terms, axis=rows.axis, keepdims=True)
@@ -103,10 +109,11 @@ def _row_losses(rows: Rows, target: Weighted) -> Array:
 def _settled(plan: Plan, rows: Rows, target: Weighted, value: Array) -> Array:
     """Weigh the rows, then let the special ones have their say, the strongest last."""
     xp = rows.xp
-    value = target.sample * value
     value = xp.where(rows.nothing, xp.nan if plan.empty == "nan" else 0.0, value)
     value = xp.where(rows.poison, xp.nan, value)
-    value = xp.where(target.factor == 0.0, 0.0, value)
+    # A sample weight of 0 has a derivative, the loss, where that is a number
+    without = target.skipped | (target.classes == 0.0) | ((target.sample == 0.0) & ~xp.isfinite(value))
+    value = xp.where(without, 0.0, target.sample * xp.where(without, 0.0, value))
     return value if target.bad is None else xp.where(target.bad, xp.nan, value)
 
 
@@ -207,7 +214,8 @@ def _settled_gradient(plan: Plan, rows: Rows, target: Weighted, g: Array, x: Arr
     """Put in place what special rows and entries have for a gradient, and round once."""
     xp = rows.xp
     g = xp.where(rows.poison, xp.nan, g)
-    g = xp.where(rows.nothing | (target.factor == 0.0), 0.0, g)
+    without = target.skipped | (target.classes == 0.0) | ((target.sample == 0.0) & ~xp.isfinite(g))
+    g = xp.where(rows.nothing | without, 0.0, g)
     if target.bad is not None:
         g = xp.where(target.bad, xp.nan, g)
     return finish(plan, xp.where(real(plan, x) == -xp.inf, 0.0, g), 0.0, where)

@@ -8,7 +8,7 @@ import numpy as np
 
 from logitx._arrays import FAMILIES, namespace_dtype
 from logitx._typing import Array, Plan, Scalar
-from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad, refuse, sort_out
+from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad, product, refuse, sort_out
 from logitx.backends.generic.rows import quiet, real
 from logitx.backends.tiles import block_plan, block_rows, pieces
 
@@ -80,7 +80,7 @@ def _shares(plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_wei
             classes = xp.take(real(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
     elif class_weight is not None:
         t = real(plan, targets)
-        classes = xp.sum(xp.where(t == 0.0, 0.0, real(plan, class_weight) * t), axis=-1)
+        classes = xp.sum(product(xp, t, real(plan, class_weight)), axis=-1)
     if classes is None:
         classes = real(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
     share = classes if sample_weight is None else sample_weight * classes
