@@ -47,6 +47,16 @@ def test_0d_arrays() -> None:
     assert isinstance(lx.merge_logsumexp(lx.logsumexp(np.array(ROW)), 1.0), np.float64)
 
 
+def test_0d_arrays_are_one_class_along_an_axis_of_their_own() -> None:
+    for axis in (0, -1, (0,), (-1,), (), None):
+        assert lx.logsumexp(np.float64(2.0), axis=axis) == 2.0
+    for axis in (1, (1,), -2):
+        with pytest.raises(ValueError, match=r"^axis: -?\d is out of range for 0 dimensions; allowed are -1 to 0$"):
+            lx.softmax(np.float64(2.0), axis=axis)
+    with pytest.raises(ValueError, match="names a dimension twice"):
+        lx.softmax(np.float64(2.0), axis=(0, -1))
+
+
 def test_memory_maps(tmp_path: Path) -> None:
     mapped = np.memmap(tmp_path / "logits", dtype=np.float32, mode="w+", shape=(2, 3))
     mapped[:] = ROW

@@ -29,16 +29,15 @@ def _class_axes(axis: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     if not isinstance(axis, tuple):
         axis = (axis,)
-        if ndim == 0 and _as_int(axis[0]) in (0, -1):
-            return ()  # a 0-d array is one class
+    most = max(1, ndim)  # a 0-d array is one class, along an axis of its own
     axes = []
     for one in map(_as_int, axis):
-        if not -ndim <= one < ndim:
-            raise ValueError(f"axis: {one} is out of range for {ndim} dimensions; allowed are {-ndim} to {ndim - 1}")
-        axes.append(one % ndim)
+        if not -most <= one < most:
+            raise ValueError(f"axis: {one} is out of range for {ndim} dimensions; allowed are {-most} to {most - 1}")
+        axes.append(one % most)
     if len(set(axes)) != len(axes):
         raise ValueError(f"axis: {axis} names a dimension twice; allowed are distinct dimensions")
-    return tuple(axes)
+    return tuple(axes) if ndim else ()
 
 
 def _product(lengths: Iterable[int]) -> int:
