@@ -27,6 +27,7 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
     if found is None:
         raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known()}")
     if found is family and found.name != "numpy":
+        refuse(name, value, family)
         if found.device(value) != found.device(x):
             raise TypeError(
                 f"{name}: lies on device {found.device(value)}, the logits on {found.device(x)}; move one of them"
@@ -70,7 +71,15 @@ def first(name: str, x: Any) -> tuple[Family, Array]:
         raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known()}")
     if family.name == "numpy" and not isinstance(x, np.ndarray):
         x = np.asarray(x)
+    refuse(name, x, family)
     return family, x
+
+
+def refuse(name: str, x: Array, family: Family) -> None:
+    """Raise for an array that no function takes, whatever its shape and dtype."""
+    reason = family.refusal(x)
+    if reason is not None:
+        raise TypeError(f"{name}: {reason}")
 
 
 def is_plain(value: Any) -> bool:

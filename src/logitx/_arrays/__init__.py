@@ -37,6 +37,9 @@ class Family:
     adopt: Callable[[np.ndarray[Any, Any], Array], Array]  # NumPy data -> this family, where that other array lives
     default_float: Callable[[Array], str]
     readable: Callable[[Array], bool]  # its values can be looked at now, at no cost: concrete and on the CPU
+    refusal: Callable[[Array], str | None] = lambda _: (
+        None
+    )  # what an array has that none here may have, and what may be
     immutable: bool = False
     as_given: bool = False  # a backend sees its arrays as the user gave them: nothing is folded, nothing broadcast
     meshes: bool = False  # its arrays may lie on a mesh of devices, of which axes have names
@@ -143,6 +146,14 @@ def _torch_readable(x: Array) -> bool:
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not torch._C._functorch.is_legacy_batchedtensor(x)
     )
+
+
+def _torch_refusal(x: Array) -> str | None:
+    if x.is_nested:
+        return "is a nested tensor; allowed are dense tensors, as of torch.nested.to_padded_tensor with a mask"
+    if x.layout is not sys.modules["torch"].strided:
+        return f"has the layout {x.layout}; allowed are dense tensors, as of to_dense()"
+    return None
 
 
 def _torch_differentiated(x: Array) -> bool:
@@ -279,6 +290,7 @@ FAMILIES: dict[str, Family] = {
             adopt=_torch_adopt,
             default_float=lambda _: dtype_name(sys.modules["torch"].get_default_dtype()),
             readable=_torch_readable,
+            refusal=_torch_refusal,
             device=lambda x: x.device,
             detach=lambda x: x.detach(),
             differentiated=_torch_differentiated,
