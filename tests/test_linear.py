@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import subprocess
 import sys
 from typing import Any
@@ -236,3 +237,20 @@ def test_torch_derivatives_by_weights() -> None:
     lx.linear_cross_entropy(h, w, torch.as_tensor(LABELS), b, sample_weight=samples, reduction="sum").backward()
     right = lx.linear_cross_entropy(h, w, torch.as_tensor(LABELS), b, reduction="none")
     torch.testing.assert_close(samples.grad, right)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_torch_checkpoints_and_several_cotangents(reduction: str) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    checkpoint = importlib.import_module("torch.utils.checkpoint").checkpoint
+    labels, leaves = torch.as_tensor(LABELS), _leaves(torch)
+
+    def loss(*layer: Any) -> Any:
+        return lx.linear_cross_entropy(layer[0], layer[1], labels, layer[2], block_bytes=300, reduction=reduction)
+
+    value = loss(*leaves)
+    right = torch.autograd.grad(value.sum(), leaves, retain_graph=True)
+    found = torch.autograd.grad(checkpoint(loss, *leaves, use_reentrant=False).sum(), leaves)
+    torch.testing.assert_close(found, right)
+    batched = torch.autograd.grad(value, leaves, torch.stack([torch.ones_like(value)] * 2), is_grads_batched=True)
+    torch.testing.assert_close([one[1] for one in batched], list(right))
