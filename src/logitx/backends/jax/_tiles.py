@@ -1,7 +1,7 @@
 """Losses of a linear layer where a block of all classes would be low: by tiles of some classes, which are merged.
 
 A matrix product of few rows spends its time on reading the weights. Jitted full logits = 1, (1024, 1024) by 128256
-classes at 32 MiB: in blocks of 65 rows 0.00, in tiles of 512 rows 0.00.
+classes at 32 MiB: in blocks of 65 rows 1.08, in tiles of 512 rows 0.83 (medians, beside other work).
 """
 
 from __future__ import annotations
