@@ -175,3 +175,18 @@ def test_operators_differentiate_by_all_operands():
             torch.autograd.grad(found.sum(), given, allow_unused=True, retain_graph=True),
             torch.autograd.grad(one.sum(), given, allow_unused=True, retain_graph=True),
         )
+
+
+def test_layers_and_merges_of_any_length():
+    """A length that changes is traced, and hashes to nothing."""
+    weight = torch.randn(9, 4, requires_grad=True)
+
+    def loss(hidden):
+        ids = torch.zeros(hidden.shape[0], dtype=torch.int64)
+        total = lx.merge_logsumexp(hidden.sum(1), hidden[:, 0]).sum()
+        return lx.linear_cross_entropy(hidden, weight, ids) + total
+
+    function = compiled(loss, dynamic=True)
+    for length in (5, 6):
+        hidden = torch.randn(length, 4)
+        torch.testing.assert_close(function(hidden), loss(hidden))

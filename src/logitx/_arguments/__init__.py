@@ -95,15 +95,21 @@ def _start(
     if array is not value and array.ndim == 0:
         facts = (*facts, ("scalar", True))
     default = _default_float(family, array)
+    return (
+        family,
+        array,
+        _planned(op, argument, family, array.shape, array.dtype, axis, default, requested, loss, facts),
+    )
+
+
+def _planned(op: str, argument: str, family: Family, *signature: Any) -> Plan:
+    """Look a plan up. What cannot be hashed has none there: a length that is traced, or an option with a message."""
     try:
-        plan = _plan(op, argument, family.name, array.shape, array.dtype, axis, default, requested, loss, facts)
-    except TypeError as error:  # an axis or dtype that cannot be hashed has a message of its own
+        return _plan(op, argument, family.name, *signature)
+    except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        plan = _plan.__wrapped__(
-            op, argument, family.name, array.shape, array.dtype, axis, default, requested, loss, facts
-        )
-    return family, array, plan
+        return _plan.__wrapped__(op, argument, family.name, *signature)
 
 
 first = _operands.first
@@ -122,6 +128,7 @@ def over_axis(
     temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
     softcap = _operands.scalar("softcap", softcap, None, family, array, lay)
     out = _operands.out(out, family, array, lay.given, plan.result)
+    _operands.apart(out, where, family)
     return plan, (fold(family, array, lay), where, temperature, softcap, out)
 
 
@@ -301,7 +308,7 @@ def linear_cross_entropy(
     )  # fmt: skip
     wide = "float64" if "float64" in gradients else None
     shape = (*array.shape[:-1], weight.shape[0])
-    plan = _plan(op, "hidden", family.name, shape, array.dtype, -1, None, wide, True, facts)
+    plan = _planned(op, "hidden", family, shape, array.dtype, -1, None, wide, True, facts)
     lay = plan.layout
     targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
     label_smoothing = _operands.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay)
@@ -365,5 +372,5 @@ def merge_logsumexp(a: Any, b: Any, axis_name: Any) -> Call:
     except (ValueError, RuntimeError, TypeError):
         shapes = f"{tuple(one.shape)} and {tuple(two.shape)}"
         raise ValueError(f"{names[1]}: shapes {shapes} do not broadcast; allowed are shapes that do") from None
-    plan = _plan("merge_logsumexp", names[0], family.name, one.shape, one.dtype, (), kinds[0], result, False, ())
+    plan = _planned("merge_logsumexp", names[0], family, one.shape, one.dtype, (), kinds[0], result, False, ())
     return plan, (one, two) if names[0] == "a" else (two, one)
