@@ -197,3 +197,17 @@ def test_tensors_of_a_transform_that_is_over():
     y = torch.randn(2, 3, requires_grad=True)
     lx.cross_entropy(y + leaked[0], torch.tensor([0, 1]), sample_weight=leaked[0][:, 0]).backward()
     torch.testing.assert_close(lx.softmax(leaked[0]), lx.softmax(x))
+
+
+@pytest.mark.parametrize("function", [lx.softmax, lx.log_softmax])
+def test_out_is_seen_by_autograd(function):
+    """What was kept for a backward pass and has been written over must not be used in silence."""
+    x = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    e = torch.exp(x)
+    total, kept = e.sum(), e.detach()
+    function(kept, out=kept)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+    with torch.inference_mode():
+        y = torch.ones(2, 3)  # which has no version
+        assert function(y, out=y) is y

@@ -218,6 +218,7 @@ def run_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None
     result = getattr(choose(plan, operands), plan.op)(plan, *inputs, folded)
     if result is not folded:  # the backend cannot write, or this output has no folded view
         out[...] = unfold(family, result, plan.layout)
+    family.written(out)
     return out
 
 

@@ -50,6 +50,7 @@ class Family:
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
     alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
     host: Callable[..., tuple[NdArray, ...]] = lambda *arrays: tuple(map(on_host, arrays))  # their values, waited for
+    written: Callable[[Array], None] = lambda _: None  # to be told that an array was written to, past its framework
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
     # The module with `differentiated`, `memory`, `tensor` and `example` for arrays of a class, if calls are settled
     settles: Callable[[type], Any] = lambda _: None
@@ -113,10 +114,14 @@ def _is_torch(cls: type) -> bool:
     return torch is not None and issubclass(cls, torch.Tensor)
 
 
-def _torch_settles(cls: type) -> Any:
+def _tensors() -> Any:
     import logitx._arrays.torch as tensors
 
-    return tensors if cls is sys.modules["torch"].Tensor else None
+    return tensors
+
+
+def _torch_settles(cls: type) -> Any:
+    return _tensors() if cls is sys.modules["torch"].Tensor else None
 
 
 def _torch_namespace(_: Array) -> Any:
@@ -146,14 +151,6 @@ def _torch_readable(x: Array) -> bool:
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not torch._C._functorch.is_legacy_batchedtensor(x)
     )
-
-
-def _torch_refusal(x: Array) -> str | None:
-    if x.is_nested:
-        return "is a nested tensor; allowed are dense tensors, as of torch.nested.to_padded_tensor with a mask"
-    if x.layout is not sys.modules["torch"].strided:
-        return f"has the layout {x.layout}; allowed are dense tensors, as of to_dense()"
-    return None
 
 
 def _torch_differentiated(x: Array) -> bool:
@@ -290,7 +287,8 @@ FAMILIES: dict[str, Family] = {
             adopt=_torch_adopt,
             default_float=lambda _: dtype_name(sys.modules["torch"].get_default_dtype()),
             readable=_torch_readable,
-            refusal=_torch_refusal,
+            refusal=lambda x: _tensors().refusal(x),
+            written=lambda x: _tensors().written(x),
             device=lambda x: x.device,
             detach=lambda x: x.detach(),
             differentiated=_torch_differentiated,

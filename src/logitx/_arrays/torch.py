@@ -41,3 +41,20 @@ tensor = torch.from_numpy
 def example(shape: tuple[int, ...], dtype: Any, differentiated: bool) -> Any:
     """Return any tensor of a shape and dtype."""
     return torch.empty(shape, dtype=dtype, device="cpu", requires_grad=differentiated)
+
+
+def refusal(x: Any) -> str | None:
+    """Return what a tensor is that none here may be, and what may be instead; None for dense ones."""
+    if type(x).__name__ == "MaskedTensor":
+        return "is a masked tensor; allowed are dense tensors, with `where` for the mask"
+    if x.is_nested:
+        return "is a nested tensor; allowed are dense tensors, as of torch.nested.to_padded_tensor with a mask"
+    if x.layout is not torch.strided:
+        return f"has the layout {x.layout}; allowed are dense tensors, as of to_dense()"
+    return None
+
+
+def written(x: Any) -> None:
+    """Let autograd see that what it may have kept is no longer what it was."""
+    if not (torch.compiler.is_compiling() or x.is_inference()):
+        torch.autograd.graph.increment_version(x)
