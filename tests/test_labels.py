@@ -366,3 +366,16 @@ def test_lazy_arrays_stay_lazy(xr: Any, chunks: tuple[int, int]) -> None:
         assert isinstance(one.data, dask_array.Array)
         assert one.dtype == there.dtype
         np.testing.assert_allclose(one.compute(), there, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Float32", "Int64", "boolean"])
+def test_frames_of_the_dtypes_of_pandas(dtype):
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pd.DataFrame({"a": [1.0, 0.0], "b": [1.0, 1.0]}).astype(dtype)
+    found = lx.softmax(frame)
+    right = lx.softmax(frame.to_numpy(dtype="float32" if dtype == "Float32" else "float64"))
+    np.testing.assert_array_equal(found.to_numpy(), right, strict=True)
+    frame.iloc[0, 0] = pd.NA
+    np.testing.assert_array_equal(np.isnan(lx.logsumexp(frame)), [True, False])
+    with pytest.raises(TypeError, match="^x: dtype object is not allowed"):
+        lx.softmax(pd.DataFrame({"a": [1.0], "b": ["x"]}))

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from logitx._arguments.labels import Labels
 from logitx._typing import Array, Layout
+
+
+def _values(x: Any) -> Any:
+    """Return the values of a frame or series; pandas' own numbers as NumPy's, with NaN for what is missing."""
+    array = x.to_numpy()
+    kinds = [getattr(dtype, "numpy_dtype", dtype) for dtype in (x.dtypes if x.ndim == 2 else [x.dtype])]
+    numeric = all(isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in kinds)
+    if array.dtype != object or not numeric or not kinds:
+        return array
+    kind = np.result_type(*kinds)
+    if kind.kind != "f" and x.isna().to_numpy().any():
+        kind = np.dtype(np.float64)
+    return x.to_numpy(dtype=kind, na_value=np.nan) if kind.kind == "f" else x.to_numpy(dtype=kind)
 
 
 class Indexed(Labels):
@@ -16,7 +30,7 @@ class Indexed(Labels):
     kinds = (pd.DataFrame, pd.Series)
 
     def __init__(self, x: Any) -> None:
-        self.x, self.bare = x, x.to_numpy()
+        self.x, self.bare = x, _values(x)
 
     def names(self) -> tuple[str, ...]:
         """Return what pandas calls the axes."""
@@ -37,7 +51,7 @@ class Indexed(Labels):
                     f"{name}: its labels are not those of the logits; allowed are the same in the same order, reindex"
                     " it or pass its to_numpy()"
                 )
-        return value.to_numpy()
+        return _values(value)
 
     def full(self, result: Array) -> Array:
         """Label what has the shape of the logits."""
