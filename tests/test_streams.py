@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 import subprocess
@@ -268,3 +269,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         [sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True, check=True
     )  # fmt: skip
     assert int(ran.stdout) < 200_000
+
+
+def test_copies_have_sums_of_their_own():
+    one = lx.CrossEntropy().update(np.zeros((3, 4)), [0, 0, 0])
+    before, other = one.result(), copy.copy(one)
+    other.update(np.eye(4)[:3] * 50, [1, 2, 3])
+    assert one.result() == before
+    assert other.result().count == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from typing import Any, NamedTuple
@@ -264,6 +265,12 @@ class CrossEntropy:
         near = None if self._top_k is None else _ratio(self._near, self._weight, undefined)
         perplexity = math.inf if loss > 709.0 else math.exp(loss)
         return Evaluation(loss, perplexity, _ratio(self._hits, self._weight, undefined), self._count, near)
+
+    def __copy__(self) -> CrossEntropy:
+        """Return an accumulator with sums of its own."""
+        made = type(self).__new__(type(self))
+        made.__dict__ |= {name: copy.copy(one) if isinstance(one, Sum) else one for name, one in vars(self).items()}
+        return made
 
     def __repr__(self) -> str:
         result = self.result()
