@@ -128,10 +128,12 @@ class use_backend:
     """
 
     def __init__(self, name: str | None) -> None:
-        self._before = _dispatch.force(name)
+        self._name, self._before, self._over = name, _dispatch.force(name), False
 
     def __enter__(self) -> use_backend:
-        """Keep the backend in force."""
+        """Keep the backend in force; put it in force again where that was over."""
+        if self._over:
+            self._before, self._over = _dispatch.force(self._name), False
         return self
 
     def __exit__(
@@ -139,6 +141,7 @@ class use_backend:
     ) -> None:
         """Put what was in force before back."""
         _dispatch.force(self._before)
+        self._over = True
 
 
 def set_num_threads(n: int) -> None:
