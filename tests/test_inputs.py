@@ -164,3 +164,21 @@ def test_another_device() -> None:
     np.testing.assert_allclose(back(gradient), here[1], rtol=1e-12)
     with pytest.raises(TypeError, match=r"^targets: lies on device"):
         lx.cross_entropy(x, strict.asarray([2, 1]))
+
+
+def test_out_that_shares_memory_with_the_mask() -> None:
+    memory = np.zeros(64, np.uint8)
+    where, out = memory[:6].view(bool).reshape(2, 3), memory[:48].view(float).reshape(2, 3)
+    where[...] = [[True, True, False], [False, True, True]]
+    with pytest.raises(ValueError, match="^out: shares memory with where; allowed is memory of its own"):
+        lx.softmax(np.array([ROW, ROW]), where=where, out=out)
+    assert where.sum() == 4
+
+
+def test_ragged_lists() -> None:
+    for call, name in (
+        (lambda: lx.softmax([[1, 2], [3]]), "x"),
+        (lambda: lx.softmax(ROW, where=[[True], []]), "where"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: .* allowed are lists whose parts have one length"):
+            call()

@@ -41,7 +41,7 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
         raise TypeError(
             f"{name}: a {found.name} array cannot go with logits of {family.name}; convert one to the other's library"
         )
-    array = np.asarray(value)
+    array = _as_array(name, value)
     if family.name == "numpy":
         return array
     if not constant(value) and "cpu" not in str(family.device(x) or "cpu").lower():
@@ -49,6 +49,13 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
     if not array.dtype.isnative:  # which NumPy alone knows
         array = array.astype(array.dtype.newbyteorder("="))
     return family.adopt(array, x)
+
+
+def _as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; allowed are lists whose parts have one length") from None
 
 
 def _on_host(value: Array) -> np.ndarray[Any, Any]:
@@ -70,7 +77,7 @@ def first(name: str, x: Any) -> tuple[Family, Array]:
     if family is None:
         raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known()}")
     if family.name == "numpy" and not isinstance(x, np.ndarray):
-        x = np.asarray(x)
+        x = _as_array(name, x)
     refuse(name, x, family)
     return family, x
 
@@ -283,6 +290,15 @@ def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str
         if not _same(target, source) and _overlap(target, source):
             raise ValueError("out: overlaps the input in part; allowed are the input itself or separate memory")
     return value
+
+
+def apart(out: Array, where: Array, family: Family) -> None:
+    """Check that writing to an output changes no mask."""
+    view = family.to_numpy
+    if out is None or where is None or view is None or not (family.readable(out) and family.readable(where)):
+        return
+    if _overlap(view(out), view(where)):
+        raise ValueError("out: shares memory with where; allowed is memory of its own")
 
 
 def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
