@@ -216,3 +216,18 @@ def test_logits_wait_where_their_gradient_will_be(options: dict[str, Any], monke
         arrays, np.where(np.arange(13) < 4, labels, -100), ran, bias=bias, block_bytes=88, **options
     )
     assert told == ["_add"] * 2 + ["loss"]
+
+
+def test_export_for_any_number_of_rows() -> None:
+    from jax import export
+
+    weight, (rows,) = jax.numpy.asarray(WEIGHT, "float32"), export.symbolic_shape("rows")
+    given = jax.ShapeDtypeStruct((rows, 5), "float32"), jax.ShapeDtypeStruct((rows,), "int32")
+
+    def loss(hidden: Any, ids: Any) -> Any:
+        return lx.linear_cross_entropy(hidden, weight, ids)
+
+    arrays = jax.numpy.asarray(HIDDEN, "float32"), jax.numpy.asarray(LABELS, "int32")
+    for function in (loss, jax.grad(loss)):
+        exported = export.export(jax.jit(function))(*given)
+        np.testing.assert_allclose(exported.call(*arrays), function(*arrays), rtol=1e-5, atol=1e-6)

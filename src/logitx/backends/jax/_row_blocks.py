@@ -25,6 +25,8 @@ _FEW = 8  # rows of a padded block are a multiple of this, for devices to share
 def blocks_of(plan: Plan) -> tuple[int, int]:
     """Return how many rows a block has, and how many blocks there are."""
     count = plan.layout.outer
+    if not isinstance(count, int):  # an export for any number of rows: they cannot be counted off
+        return count, 1
     most = block_rows(plan, count)
     height = most if jax.device_count() == 1 else _height(count, most)
     return height, -(-count // height) if height else 0

@@ -25,7 +25,8 @@ from logitx.backends.tiles import ENOUGH, block_rows, budget_of, evenly, tile_pl
 
 def serves(plan: Plan, layer: Layer) -> bool:
     """Tell whether the losses are better taken in tiles: those of class ids, of which a row has but one."""
-    low = block_rows(plan, plan.layout.outer) < min(plan.layout.outer, ENOUGH)
+    count = plan.layout.outer
+    low = isinstance(count, int) and block_rows(plan, count) < min(count, ENOUGH)
     return low and plan.hard and layer.label_smoothing is None and jax.device_count() == 1
 
 
