@@ -234,7 +234,7 @@ def _loss_by(name: str, array: Any) -> Any:
 
 
 def _slopes(name: str) -> NDArray:
-    """Return the derivative by central differences, and where that would leave what is allowed by one-sided ones."""
+    """Return the derivative by differences of one side, of second order: below 0 is not allowed for each."""
     at, loss = AT_ZERO[name][0], _loss_by(name, np.asarray)
     steps = np.eye(at.size).reshape(at.size, *at.shape) * 1e-6
     values = [[float(loss(at + k * step)) for k in (0, 1, 2)] for step in steps]

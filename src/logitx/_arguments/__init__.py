@@ -95,11 +95,8 @@ def _start(
     if array is not value and array.ndim == 0:
         facts = (*facts, ("scalar", True))
     default = _default_float(family, array)
-    return (
-        family,
-        array,
-        _planned(op, argument, family, array.shape, array.dtype, axis, default, requested, loss, facts),
-    )
+    plan = _planned(op, argument, family, array.shape, array.dtype, axis, default, requested, loss, facts)
+    return family, array, plan
 
 
 def _planned(op: str, argument: str, family: Family, *signature: Any) -> Plan:

@@ -37,9 +37,7 @@ class Family:
     adopt: Callable[[np.ndarray[Any, Any], Array], Array]  # NumPy data -> this family, where that other array lives
     default_float: Callable[[Array], str]
     readable: Callable[[Array], bool]  # its values can be looked at now, at no cost: concrete and on the CPU
-    refusal: Callable[[Array], str | None] = lambda _: (
-        None
-    )  # what an array has that none here may have, and what may be
+    refusal: Callable[[Array], str | None] = lambda _: None  # what an array is that none may be, and what may
     immutable: bool = False
     as_given: bool = False  # a backend sees its arrays as the user gave them: nothing is folded, nothing broadcast
     meshes: bool = False  # its arrays may lie on a mesh of devices, of which axes have names

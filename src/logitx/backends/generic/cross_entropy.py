@@ -106,13 +106,17 @@ def _row_losses(rows: Rows, target: Weighted) -> Array:
     return xp.where(impossible, xp.inf, loss)
 
 
+def _uncounted(xp: Any, target: Weighted, value: Array) -> Array:
+    """Tell what is 0 whatever it holds; a number times a sample weight of 0 is left, for its derivative by that."""
+    return target.skipped | (target.classes == 0.0) | ((target.sample == 0.0) & ~xp.isfinite(value))
+
+
 def _settled(plan: Plan, rows: Rows, target: Weighted, value: Array) -> Array:
     """Weigh the rows, then let the special ones have their say, the strongest last."""
     xp = rows.xp
     value = xp.where(rows.nothing, xp.nan if plan.empty == "nan" else 0.0, value)
     value = xp.where(rows.poison, xp.nan, value)
-    # A sample weight of 0 has a derivative, the loss, where that is a number
-    without = target.skipped | (target.classes == 0.0) | ((target.sample == 0.0) & ~xp.isfinite(value))
+    without = _uncounted(xp, target, value)
     value = xp.where(without, 0.0, target.sample * xp.where(without, 0.0, value))
     return value if target.bad is None else xp.where(target.bad, xp.nan, value)
 
@@ -214,8 +218,7 @@ def _settled_gradient(plan: Plan, rows: Rows, target: Weighted, g: Array, x: Arr
     """Put in place what special rows and entries have for a gradient, and round once."""
     xp = rows.xp
     g = xp.where(rows.poison, xp.nan, g)
-    without = target.skipped | (target.classes == 0.0) | ((target.sample == 0.0) & ~xp.isfinite(g))
-    g = xp.where(rows.nothing | without, 0.0, g)
+    g = xp.where(rows.nothing | _uncounted(xp, target, g), 0.0, g)
     if target.bad is not None:
         g = xp.where(target.bad, xp.nan, g)
     return finish(plan, xp.where(real(plan, x) == -xp.inf, 0.0, g), 0.0, where)

@@ -67,10 +67,8 @@ def gradients(
     if dloss is None:
         return results
     others = any(want for i, want in enumerate(wanted) if i not in FACTORS)
-    if torch.is_grad_enabled() or others:
-        return by_formulas(lambda *values: (generic.linear_cross_entropy(plan, *values),), operands, wanted, (dloss,))
-    if plan.reduction == "none" and not (tracing() or bare(dloss)):  # several cotangents at once
-        wanted = tuple(want and i in FACTORS for i, want in enumerate(wanted))
+    several = plan.reduction == "none" and not (tracing() or bare(dloss))  # cotangents at once
+    if torch.is_grad_enabled() or others or several:
         return by_formulas(lambda *values: (generic.linear_cross_entropy(plan, *values),), operands, wanted, (dloss,))
     if plan.reduction == "none":
         found = weighed(plan, operands, dloss)
