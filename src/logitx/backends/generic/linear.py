@@ -36,6 +36,14 @@ class Samples(NamedTuple):
     classes: Array  # class weight of each row
 
 
+def scaling(layer: Layer, samples: Samples) -> tuple[Scalar, Scalar]:
+    """Return softcap and temperature, of all rows or one each."""
+    return (
+        layer.softcap if samples.softcap is None else samples.softcap,
+        layer.temperature if samples.temperature is None else samples.temperature,
+    )
+
+
 def split(
     plan: Plan,
     hidden: Array,
@@ -97,8 +105,7 @@ def _block(plan: Plan, layer: Layer, samples: Samples) -> tuple[Any, ...]:
         logits = xp.sum(hidden, axis=-1, keepdims=True) + xp.sum(weight, axis=-1)
     if layer.bias is not None:
         logits = logits + real(plan, layer.bias)
-    softcap = layer.softcap if samples.softcap is None else samples.softcap
-    temperature = layer.temperature if samples.temperature is None else samples.temperature
+    softcap, temperature = scaling(layer, samples)
     return (
         block_plan(plan, samples.hidden.shape[0]), logits, samples.targets, layer.class_weight, samples.sample_weight,
         layer.label_smoothing, layer.z_loss, softcap, temperature, None,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from logitx._typing import Array, Plan
-from logitx.backends.generic.linear import Layer, Samples
+from logitx.backends.generic.linear import Layer, Samples, scaling
 from logitx.backends.jax._primitive import run
 from logitx.backends.tiles import block_plan
 
@@ -32,8 +32,7 @@ def _plan_of(plan: Plan, op: str, rows: int) -> Plan:
 
 def from_logits(op: str, plan: Plan, layer: Layer, one: Samples, x: Array) -> tuple[Array, ...]:
     """Return what an operation makes of the logits of rows."""
-    softcap = layer.softcap if one.softcap is None else one.softcap
-    temperature = layer.temperature if one.temperature is None else one.temperature
+    softcap, temperature = scaling(layer, one)
     return run(
         _plan_of(plan, op, x.shape[0]), x, one.targets, layer.class_weight, one.sample_weight,
         layer.label_smoothing, layer.z_loss, softcap, temperature, None,

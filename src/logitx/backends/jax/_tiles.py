@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from logitx._typing import Array, Plan
 from logitx.backends.generic.cross_entropy import sort_out
-from logitx.backends.generic.linear import Layer, Samples
+from logitx.backends.generic.linear import Layer, Samples, scaling
 from logitx.backends.jax._layer import classes_of, logits_of, over
 from logitx.backends.jax._primitive import run, zeros_among
 from logitx.backends.jax._row_blocks import in_line
@@ -44,13 +44,7 @@ def _block(plan: Plan, layer: Layer, one: Samples, width: int) -> Array:
     height, compute = one.hidden.shape[0], plan.compute
     ignored, bad = sort_out(plan, jnp, one.targets)
     ids = jnp.where(ignored | bad, 0, one.targets)
-    softcap, heat = (
-        None if value is None else jnp.asarray(value, compute)
-        for value in (
-            layer.softcap if one.softcap is None else one.softcap,
-            layer.temperature if one.temperature is None else one.temperature,
-        )
-    )
+    softcap, heat = (None if value is None else jnp.asarray(value, compute) for value in scaling(layer, one))
     by_row = 1.0 if heat is None else _of_rows(heat)
 
     def reduce(start: Any, size: int, state: tuple[Sums, Array]) -> tuple[Sums, Array]:
