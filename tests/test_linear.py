@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import logitx as lx
-from logitx import _arguments
+from logitx._arguments import linear as _linear
+from logitx._arrays import families
 from logitx.backends.tiles import block_rows, blocks, pieces, tiles
 
 RNG = np.random.default_rng(6)
@@ -23,7 +24,7 @@ LABELS = np.array([3, 0, -100, 10, 5, 5, 1])
 def _plan(rows: int, classes: int, budget: int, op: str = "linear_cross_entropy") -> Any:
     arrays = np.zeros((rows, 2), np.float32), np.zeros((classes, 2), np.float32), np.zeros(rows, np.int64)
     options = (None, None, -100, 0.0, 0.0, None, 1.0, "mean", "nan", budget)
-    return _arguments.linear_cross_entropy(op, *arrays, None, *options)[0]
+    return _linear.linear_cross_entropy(op, *arrays, None, *options)[0]
 
 
 # -- how logits are cut -----------------------------------------------------------------------------------------------
@@ -118,16 +119,15 @@ print((after - before) / 1024 - {gradient} * (hidden.nbytes + weight.nbytes) / 2
 
 
 def test_rows_that_do_not_count_are_left_out_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    from logitx import _arrays
     from logitx.backends.numba import _linear
 
     seen = []
 
     def multiply(a: Any, b: Any, out: Any, more: bool) -> None:
         seen.append((a.shape, b.shape))
-        _arrays.FAMILIES["numpy"].multiply(a, b, out, more)
+        families.FAMILIES["numpy"].multiply(a, b, out, more)
 
-    spied = dataclasses.replace(_arrays.FAMILIES["numpy"], multiply=multiply)
+    spied = dataclasses.replace(families.FAMILIES["numpy"], multiply=multiply)
     monkeypatch.setattr(_linear, "FAMILIES", {"numpy": spied})
     weights = np.array([1.0, 0, 1, 1, 1, 0, 1])
     lx.linear_cross_entropy_value_and_grad(HIDDEN, WEIGHT, LABELS, sample_weight=weights)

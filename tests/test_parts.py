@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import logitx as lx
-from logitx import _arguments, _dispatch
-from logitx._typing import Merges
+from logitx import _dispatch
+from logitx._arguments import softmax
 from logitx.backends import BACKENDS
+from logitx.backends.protocol import Merges
 
 MERGING = [row.name for row in BACKENDS if row.name in ("numba", "generic")]
 RNG = np.random.default_rng(12)
@@ -71,9 +72,7 @@ def test_two_parts_are_the_whole(backend, name, op, shape, axis, cut):
                 "where": None if "where" not in options else np.split(options["where"], [cut], axis)[first > 0]
             }
             heat, cap = here.get("temperature", 1.0), here.get("softcap")
-            plan, (*operands, _), *_ = _arguments.over_axis(
-                op, piece, axis, here["where"], heat, cap, "nan", None, None
-            )
+            plan, (*operands, _), *_ = softmax.over_axis(op, piece, axis, here["where"], heat, cap, "nan", None, None)
             by = _dispatch.merging(plan, tuple(operands))
             pairs.append(by.reduce_rows(plan, *operands, ids - first))
             calls.append((plan, operands, ids - first))

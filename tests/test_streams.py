@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import logitx as lx
-from logitx._arrays import files
+from logitx._arrays import memory_maps
 from logitx.backends import files as backend
 
 RNG = np.random.default_rng(9)
@@ -193,7 +193,7 @@ def test_progress_is_shown(capsys):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(backend, "LARGE", 0)
-    monkeypatch.setattr(files, "BLOCK", 500)
+    monkeypatch.setattr(memory_maps, "BLOCK", 500)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -235,14 +235,14 @@ def test_only_pages_of_files_are_given_back(tmp_path):
     """What is computed from a memory map has its type, but not its pages; a copy-on-write map has changes."""
     x = mapped(tmp_path / "x", X, "c")
     x[5] = 7.0
-    assert not files.is_mapped(x)
+    assert not memory_maps.is_mapped(x)
     assert "copied on write" in str(lx.which("logsumexp", x).declined)
     np.testing.assert_allclose(lx.logsumexp(x)[5], 7 + math.log(17), rtol=1e-6)
     lx.CrossEntropy().feed(x, IDS, block_bytes=100)
     assert (x[5] == 7.0).all()
     computed = mapped(tmp_path / "y", X).copy()
     assert type(computed) is np.memmap
-    assert not files.is_mapped(computed)
+    assert not memory_maps.is_mapped(computed)
     np.testing.assert_array_equal(lx.softmax(computed), lx.softmax(X))
     assert lx.which("softmax", mapped(tmp_path / "z", X), axis=0).backend == "numba"
 

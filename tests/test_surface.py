@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import logitx as lx
-from logitx._typing import Backend
 from logitx.backends import BACKENDS
+from logitx.backends.protocol import Backend
 from logitx.testing import OPS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@
 [[0.09   0.2447 0.6652]]
 """
 
+from logitx import _dynamo as _dynamo  # torch.compile looks for what this module sets
 from logitx._functions.accumulate import CrossEntropy
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arguments.axes import unknown
-from logitx._arguments.labels import Labelled, bare, is_labelled
-from logitx._arrays import FLOATS, Family, constant, dtype_name, family_of, fold
-from logitx._typing import Array, Layout, Scalar
+from logitx._arrays.families import family_of
+from logitx._arrays.family import FLOATS, Family, constant, dtype_name
+from logitx._arrays.folding import fold
+from logitx._labelled.table import Labelled, bare, is_labelled
+from logitx._plan import Array, Layout, Scalar, unknown
 
 
 def is_integer(name: str) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from logitx._typing import Array
+from logitx._plan import Array
 
 Shape = tuple[int | None, ...]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from logitx._evaluate.readers import chosen
+from logitx._evaluate.names import chosen
 
 
 @contextlib.contextmanager

@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-
-def _numpy(path: Path, name: str) -> AbstractContextManager[Any]:
-    from logitx._evaluate.numpy_files import npy
-
-    return npy(path, name)
-
-
-def _archive(path: Path, name: str) -> AbstractContextManager[Any]:
-    from logitx._evaluate.numpy_files import npz
-
-    return npz(path, name)
-
-
-def _safetensors(path: Path, name: str) -> AbstractContextManager[Any]:
-    from logitx._evaluate.safetensors_files import safetensors
-
-    return safetensors(path, name)
-
-
-def _zarr(path: Path, name: str) -> AbstractContextManager[Any]:
-    from logitx._evaluate.zarr_files import zarr_array
-
-    return zarr_array(path, name)
-
-
-def _parquet(path: Path, name: str) -> AbstractContextManager[Any]:
-    from logitx._evaluate.parquet_files import parquet
-
-    return parquet(path, name)
-
-
-SUFFIXES: dict[str, Callable[[Path, str], AbstractContextManager[Any]]] = {
-    ".npy": _numpy,
-    ".npz": _archive,
-    ".safetensors": _safetensors,
-    ".zarr": _zarr,
-    ".parquet": _parquet,
+# The module of this folder and its function for each suffix; a module is imported when a file needs it.
+SUFFIXES: dict[str, tuple[str, str]] = {
+    ".npy": ("numpy_files", "npy"),
+    ".npz": ("numpy_files", "npz"),
+    ".safetensors": ("safetensors_files", "safetensors"),
+    ".zarr": ("zarr_files", "zarr_array"),
+    ".parquet": ("parquet_files", "parquet"),
 }
+
+
+def _reader(suffix: str) -> Callable[[Path, str], AbstractContextManager[Any]]:
+    module, function = SUFFIXES[suffix]
+    found: Callable[[Path, str], AbstractContextManager[Any]]
+    found = getattr(importlib.import_module(f"logitx._evaluate.{module}"), function)
+    return found
 
 
 @contextlib.contextmanager
@@ -62,22 +40,10 @@ def opened(given: str) -> Iterator[Any]:
         raise FileNotFoundError(f"{path}: does not exist")
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(SUFFIXES[path.suffix](path, name))
+            source = stack.enter_context(_reader(path.suffix)(path, name))
         except ImportError as error:
             raise ImportError(f"{path}: {error.name} is not installed; install logitx[cli]") from None
         except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             text = str(error.args[0]) if error.args else type(error).__name__
             raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None
         yield source
-
-
-def chosen(path: Path, names: list[str], name: str) -> str:
-    """Return the name of the array in a file that is asked for, or the only one."""
-    if name in names:
-        return name
-    listed = ", ".join(names) or "none"
-    if name:
-        raise ValueError(f"{path}: has no array {name!r}; there are {listed}")
-    if len(names) != 1:
-        raise ValueError(f"{path}: has {len(names)} arrays, name one as {path}:NAME; there are {listed}")
-    return names[0]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays import namespace_dtype
-from logitx._evaluate.readers import chosen
+from logitx._arrays.family import namespace_dtype
+from logitx._evaluate.names import chosen
 
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from logitx._evaluate.readers import chosen
+from logitx._evaluate.names import chosen
 
 
 @contextlib.contextmanager

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx import _arguments, _dispatch
-from logitx._arrays import FAMILIES, FLOATS, namespace_dtype
-from logitx._typing import Array, Axis, Empty, LabelError, Plan, Scalar
+from logitx import _dispatch
+from logitx._arguments import cross_entropy, plans
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import FLOATS, namespace_dtype
+from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar
 
 
 class Evaluation(NamedTuple):
@@ -108,8 +110,8 @@ class CrossEntropy:
         empty: Empty = "nan",
         top_k: int | None = None,
     ) -> None:
-        _arguments.choice("empty", empty)
-        self._top_k = None if top_k is None else _arguments.positive("top_k", top_k)
+        plans.choice("empty", empty)
+        self._top_k = None if top_k is None else plans.positive("top_k", top_k)
         self._axis, self._class_weight, self._empty = axis, class_weight, empty
         self._options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
         self._loss, self._share, self._weight, self._hits, self._near = (Sum() for _ in range(5))
@@ -138,7 +140,7 @@ class CrossEntropy:
             As in `cross_entropy`.
         """
         ignore_index, label_smoothing, z_loss, softcap, temperature = self._options
-        plan, operands, *_ = _arguments.cross_entropy(
+        plan, operands, *_ = cross_entropy.cross_entropy(
             "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,
             label_smoothing, z_loss, softcap, temperature, where, "none", self._empty, None, False,
         )  # fmt: skip
@@ -204,7 +206,7 @@ class CrossEntropy:
         from logitx._functions import feeding  # with threads and files: seldom needed
 
         blocks = feeding.blocks(
-            source, targets, sample_weight, self._axis, _arguments.positive("block_bytes", block_bytes), progress
+            source, targets, sample_weight, self._axis, plans.positive("block_bytes", block_bytes), progress
         )
         for first, logits, labels, weight in blocks:
             try:
@@ -288,7 +290,7 @@ def _same(one: Any, two: Any) -> bool:
 
 
 def _on_host(value: Any) -> Any:
-    family, array = _arguments.first("class_weight", value)
+    family, array = plans.first("class_weight", value)
     return family.host(array)[0]
 
 

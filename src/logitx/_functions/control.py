@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from logitx import _arguments, _dispatch
-from logitx._arrays import FLOATS, namespace_dtype
+from logitx import _dispatch
+from logitx._arguments import cross_entropy, linear, plans, softmax
+from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
 from logitx._functions import cross_entropy as _losses
 from logitx._functions import linear as _linear
@@ -19,26 +20,26 @@ from logitx._functions import softmax as _normalized
 
 # The check of every operation takes what the public function takes, in the same order.
 _CHECKS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "softmax": (_normalized.softmax, partial(_arguments.over_axis, "softmax")),
-    "log_softmax": (_normalized.log_softmax, partial(_arguments.over_axis, "log_softmax")),
-    "logsumexp": (_normalized.logsumexp, _arguments.logsumexp),
-    "cross_entropy": (_losses.cross_entropy, partial(_arguments.cross_entropy, "cross_entropy")),
+    "softmax": (_normalized.softmax, partial(softmax.over_axis, "softmax")),
+    "log_softmax": (_normalized.log_softmax, partial(softmax.over_axis, "log_softmax")),
+    "logsumexp": (_normalized.logsumexp, softmax.logsumexp),
+    "cross_entropy": (_losses.cross_entropy, partial(cross_entropy.cross_entropy, "cross_entropy")),
     "cross_entropy_value_and_grad": (
         _losses.cross_entropy_value_and_grad,
-        partial(_arguments.cross_entropy, "cross_entropy_value_and_grad"),
+        partial(cross_entropy.cross_entropy, "cross_entropy_value_and_grad"),
     ),
-    "cross_entropy_grad_hess": (_losses.cross_entropy_grad_hess, _arguments.cross_entropy_grad_hess),
+    "cross_entropy_grad_hess": (_losses.cross_entropy_grad_hess, cross_entropy.cross_entropy_grad_hess),
     "linear_cross_entropy": (
         _linear.linear_cross_entropy,
-        partial(_arguments.linear_cross_entropy, "linear_cross_entropy"),
+        partial(linear.linear_cross_entropy, "linear_cross_entropy"),
     ),
     "linear_cross_entropy_value_and_grad": (
         _linear.linear_cross_entropy_value_and_grad,
-        partial(_arguments.linear_cross_entropy, "linear_cross_entropy_value_and_grad"),
+        partial(linear.linear_cross_entropy, "linear_cross_entropy_value_and_grad"),
     ),
-    "softmax_vjp": (_normalized.softmax_vjp, partial(_arguments.vjp, "softmax_vjp", ("p", "dp"))),
-    "log_softmax_vjp": (_normalized.log_softmax_vjp, partial(_arguments.vjp, "log_softmax_vjp", ("log_p", "dlog_p"))),
-    "merge_logsumexp": (_normalized.merge_logsumexp, _arguments.merge_logsumexp),
+    "softmax_vjp": (_normalized.softmax_vjp, partial(softmax.vjp, "softmax_vjp", ("p", "dp"))),
+    "log_softmax_vjp": (_normalized.log_softmax_vjp, partial(softmax.vjp, "log_softmax_vjp", ("log_p", "dlog_p"))),
+    "merge_logsumexp": (_normalized.merge_logsumexp, softmax.merge_logsumexp),
 }
 
 
@@ -167,7 +168,7 @@ def set_num_threads(n: int) -> None:
     >>> import logitx as lx
     >>> lx.set_num_threads(1)
     """
-    _dispatch.set_num_threads(_arguments.positive("n", n))
+    _dispatch.set_num_threads(plans.positive("n", n))
 
 
 def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] = ("float32",)) -> None:

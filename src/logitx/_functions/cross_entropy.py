@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx import _arguments, _dispatch
-from logitx._typing import Array, Axis, Empty, Reduction, Scalar
+from logitx import _dispatch, _prepared
+from logitx._arguments import cross_entropy as _cross_entropy
+from logitx._plan import Array, Axis, Empty, Reduction, Scalar
 
 
 def cross_entropy(
@@ -107,14 +108,14 @@ def cross_entropy(
     >>> print(lx.cross_entropy(logits, [0, -100], label_smoothing=0.1, reduction="none").round(4))
     [0.5076 0.    ]
     """
-    done = _dispatch.at_once(
+    done = _prepared.at_once(
         "cross_entropy", logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
         z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
     )  # fmt: skip
     if done is not None:
         return done
     return _dispatch.run(
-        *_arguments.cross_entropy(
+        *_cross_entropy.cross_entropy(
             "cross_entropy", logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss,
             softcap, temperature, where, reduction, empty, dtype, return_parts,
         )
@@ -194,14 +195,14 @@ def cross_entropy_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.4076 [[-0.3348  0.2447  0.09  ]]
     """
-    done = _dispatch.at_once(
+    done = _prepared.at_once(
         "cross_entropy_value_and_grad", logits, targets, axis, class_weight, sample_weight, ignore_index,
         label_smoothing, z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
     )  # fmt: skip
     if done is not None:
         return done
     return _dispatch.run(
-        *_arguments.cross_entropy(
+        *_cross_entropy.cross_entropy(
             "cross_entropy_value_and_grad", logits, targets, axis, class_weight, sample_weight, ignore_index,
             label_smoothing, z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
         )
@@ -268,6 +269,6 @@ def cross_entropy_grad_hess(
     [[ 0.5 -0.5]] [[0.25 0.25]]
     """
     gradient, hessian = _dispatch.run(
-        *_arguments.cross_entropy_grad_hess(logits, targets, axis, class_weight, sample_weight)
+        *_cross_entropy.cross_entropy_grad_hess(logits, targets, axis, class_weight, sample_weight)
     )
     return gradient, hessian

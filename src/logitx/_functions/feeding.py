@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arguments.axes import layout
-from logitx._arguments.labels import is_labelled
-from logitx._arrays import dtype_name, family_of, files
+from logitx._arrays import memory_maps
+from logitx._arrays.families import family_of
+from logitx._arrays.family import dtype_name
+from logitx._labelled.table import is_labelled
+from logitx._plan import layout
 
 # What is looked at more than once is better looked at while it is in a cache: measured, 12 GB/s for 4 MiB at a time,
 # 3.3 for 32.
@@ -66,8 +68,8 @@ def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
 
 
 def _read(pieces: list[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
-    if any(files.is_mapped(one) for one in sources):
-        for piece in files.in_turn(pieces, *sources):
+    if any(memory_maps.is_mapped(one) for one in sources):
+        for piece in memory_maps.in_turn(pieces, *sources):
             yield piece.start, *(_array(one, piece) for one in sources)
         return
     if all(one is None or isinstance(one, np.ndarray | list | tuple) for one in sources):
@@ -80,7 +82,7 @@ def _read(pieces: list[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
 
     with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
         ahead = None
-        for piece, following in files.with_next(pieces):
+        for piece, following in memory_maps.with_next(pieces):
             block = read(piece) if ahead is None else ahead.result()
             ahead = None if following is None else reader.submit(read, following)
             yield piece.start, *block

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx import _arguments, _dispatch
-from logitx._typing import Array, Empty, Reduction, Scalar
+from logitx import _dispatch
+from logitx._arguments import linear
+from logitx._plan import Array, Empty, Reduction, Scalar
 
 
 def linear_cross_entropy(
@@ -92,7 +93,7 @@ def linear_cross_entropy(
     0.3236
     """
     return _dispatch.run(
-        *_arguments.linear_cross_entropy(
+        *linear.linear_cross_entropy(
             "linear_cross_entropy", hidden, weight, targets, bias, class_weight, sample_weight, ignore_index,
             label_smoothing, z_loss, softcap, temperature, reduction, empty, block_bytes,
         )
@@ -169,7 +170,7 @@ def linear_cross_entropy_value_and_grad(
     0.6931 [[-1.0, 0.5]] [[-0.5, -1.0], [0.5, 1.0]] None
     """
     return _dispatch.run(
-        *_arguments.linear_cross_entropy(
+        *linear.linear_cross_entropy(
             "linear_cross_entropy_value_and_grad", hidden, weight, targets, bias, class_weight, sample_weight,
             ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, empty, block_bytes,
         )

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arguments.axes import layout
-from logitx._arrays import files, namespace_dtype
-from logitx._typing import Array, LabelError, Plan, Scalar
+from logitx._arrays import memory_maps
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, LabelError, Plan, Scalar, layout
 from logitx.backends import numba
 from logitx.backends.shares import shares
 from logitx.backends.tiles import pieces
@@ -44,14 +44,14 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return f"less than {LARGE >> 20} MiB may stay in memory"
     if x.ndim == 0 or plan.layout.axis == 0:
         return "the first axis is that of the classes"
-    mapped = files.is_mapped(x) or (operands[-1] is not None and files.is_mapped(operands[-1]))
+    mapped = memory_maps.is_mapped(x) or (operands[-1] is not None and memory_maps.is_mapped(operands[-1]))
     return None if mapped else "the memory map is not in the order of the file, or copied on write"
 
 
 def _blocks(plan: Plan, x: Array, *others: Array) -> Iterator[tuple[slice, Plan]]:
     """Yield blocks of rows, each with the plan of a call on it."""
-    size = max(1, files.BLOCK // max(1, x.nbytes // max(1, len(x))))
-    for piece in files.in_turn(pieces(len(x), size), x, *others):
+    size = max(1, memory_maps.BLOCK // max(1, x.nbytes // max(1, len(x))))
+    for piece in memory_maps.in_turn(pieces(len(x), size), x, *others):
         shape = (piece.stop - piece.start, *x.shape[1:])
         yield piece, dataclasses.replace(plan, layout=layout(shape, plan.layout.axis), reduction="none")
 

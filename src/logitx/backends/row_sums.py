@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 
 
 class Sums(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx._arrays import namespace_dtype
-from logitx._typing import Array, Plan
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, Plan
 from logitx.backends.generic.cross_entropy import sort_out
 
 

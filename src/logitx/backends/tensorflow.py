@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from logitx._arrays import tensorflow as xp
-from logitx._typing import Array, Plan, Scalar
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
 
 _FORMULAS = "differentiated by way of the formulas"

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from logitx._typing import Plan
+from logitx._plan import Plan
 
 ENOUGH = 512  # rows of a block from which its products cost what they cost over all rows
 ENOUGH_FOR_GRADIENTS = 128  # rows from which they cost less than a product more

@@ -11,8 +11,8 @@ from typing import Any
 
 import dask.array as da
 
-from logitx._arrays import family_of
-from logitx._typing import Array, Plan, Scalar
+from logitx._arrays.families import family_of
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import _calls, _linear, _losses, _maps, _merged, _pairs
 from logitx.backends.dask._lines import Lines, Operand, added, pick
 

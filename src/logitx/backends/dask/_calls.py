@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import logitx
-from logitx._arrays import FAMILIES, family_of, namespace_dtype
-from logitx._typing import Array, LabelError, Plan
+from logitx._arrays.families import FAMILIES, family_of
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, LabelError, Plan
 from logitx.backends.dask._lines import Work, first_of
 from logitx.backends.shares import shares
 

@@ -12,8 +12,8 @@ import numpy as np
 from dask.array.utils import meta_from_array
 
 import logitx
-from logitx._arrays import namespace_dtype
-from logitx._typing import Array, Plan, Scalar
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import _calls, _losses, _maps, _pairs
 from logitx.backends.dask._calls import Part, solid, space
 from logitx.backends.dask._lines import Index, Lines, Operand, Work, added, first_of, mapped, pick, tree

@@ -20,8 +20,9 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 
 import logitx
-from logitx._arrays import FAMILIES, family_of, namespace_dtype
-from logitx._typing import Array, Plan
+from logitx._arrays.families import FAMILIES, family_of
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, Plan
 from logitx.backends.shares import row_weights
 from logitx.backends.tiles import pieces
 

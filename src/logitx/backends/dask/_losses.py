@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays import namespace_dtype
-from logitx._typing import Array, Plan
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, Plan
 from logitx.backends.dask import _calls, _merged, _pairs
 from logitx.backends.dask._lines import MANY, Lines, Operand, Work, mapped, pick, tree
 

@@ -7,8 +7,9 @@ import functools
 import math
 from typing import Any
 
-from logitx._arrays import namespace_dtype, unfold
-from logitx._typing import Array, Plan
+from logitx._arrays.family import namespace_dtype
+from logitx._arrays.folding import unfold
+from logitx._plan import Array, Plan
 from logitx.backends.dask._calls import share_of, solid, space
 from logitx.backends.dask._lines import Work
 from logitx.backends.dask._merged import Pair, Wanted, shares_of, wanted

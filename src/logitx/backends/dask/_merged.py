@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx import _dispatch
-from logitx._arrays import family_of
-from logitx._typing import Array, Plan
+from logitx._arrays.families import family_of
+from logitx._plan import Array, Plan
 from logitx.backends.dask._calls import Part, Totals, solid, space, totals
 from logitx.backends.generic.rows import quiet
 from logitx.backends.tiles import pieces

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import logitx
 from logitx import _dispatch
 from logitx._arguments import operands
-from logitx._arguments.axes import layout
-from logitx._arrays import FAMILIES, dtype_name, family_of, fold, unfold
-from logitx._typing import Array, Layout, Plan
+from logitx._arrays.families import FAMILIES, family_of
+from logitx._arrays.family import dtype_name
+from logitx._arrays.folding import fold, unfold
+from logitx._plan import Array, Layout, Plan, layout
 from logitx.backends.dask._calls import checked, flat, solid, space
 from logitx.backends.dask._lines import Work, first_of
 from logitx.backends.dask._merged import Pair, as_memory

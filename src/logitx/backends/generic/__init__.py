@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx._typing import Plan
+from logitx._plan import Plan
 from logitx.backends.generic.cross_entropy import (
     cross_entropy,
     cross_entropy_grad_hess,

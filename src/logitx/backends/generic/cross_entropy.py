@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from logitx._arrays import FAMILIES, namespace_dtype
-from logitx._typing import Array, LabelError, Plan, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, LabelError, Plan, Scalar
 from logitx.backends.generic.rows import Rows, finish, operand, quiet, real, reduce_rows
 
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, namespace_dtype
-from logitx._typing import Array, Plan, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad, product, refuse, sort_out
 from logitx.backends.generic.rows import quiet, real
 from logitx.backends.tiles import block_plan, block_rows, pieces

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, namespace_dtype
-from logitx._typing import Array, Plan, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, Plan, Scalar
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx._arrays import FAMILIES
-from logitx._typing import Array, Plan
+from logitx._arrays.families import FAMILIES
+from logitx._plan import Array, Plan
 
 HALF_OF_THE_BITS = {"float32": 2.0**12, "float64": 2.0**27}
 

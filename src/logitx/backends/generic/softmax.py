@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from logitx._arrays import FAMILIES
-from logitx._typing import Array, Plan, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.generic import signed
 from logitx.backends.generic.rows import Rows, finish, quiet, real, reduce_rows
 

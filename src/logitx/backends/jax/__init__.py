@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from logitx._arrays import FAMILIES
-from logitx._typing import Array, Plan, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.generic.cross_entropy import refuse, sort_out
 from logitx.backends.jax import linear

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from logitx._arrays import FLOATS, dtype_name
-from logitx._typing import Array, Plan
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._plan import Array, Plan
 from logitx.backends.jax._handlers import registered
 
 # Of an operation's operands: of the shape of the logits, one number a row, that or a single one, one a class, one

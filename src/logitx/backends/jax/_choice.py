@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx._arrays import dtype_name
-from logitx._typing import Plan
+from logitx._arrays.family import dtype_name
+from logitx._plan import Plan
 
 
 def refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:

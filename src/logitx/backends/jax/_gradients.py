@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import dynamic_slice, dynamic_slice_in_dim, dynamic_update_slice, dynamic_update_slice_in_dim
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends.generic.linear import Layer, Samples
 from logitx.backends.jax._layer import classes_of, from_logits, logits_of, over
 from logitx.backends.jax._primitive import zeros_among

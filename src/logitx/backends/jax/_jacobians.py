@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from logitx._arrays import dtype_name
-from logitx._typing import Array, Plan
+from logitx._arrays.family import dtype_name
+from logitx._plan import Array, Plan
 from logitx.backends.jax._primitive import alike, lowered_for_devices, run, stretched
 
 jacobian_p = Primitive("logitx_jacobian")

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends.generic.linear import Layer, Samples, scaling
 from logitx.backends.jax._primitive import run
 from logitx.backends.tiles import block_plan

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends.generic.cross_entropy import sort_out
 from logitx.backends.jax._calls import kernel
 from logitx.backends.row_sums import Rows, Shared, Sums, facts_of, losses_of

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.jax import _shards
 from logitx.backends.jax._calls import CLASSES, ONE, ROWS_OR_ONE, kernel, kinds, results

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends.generic.linear import Layer, Samples
 from logitx.backends.jax._primitive import zeros_among
 from logitx.backends.tiles import block_rows

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax.experimental.custom_partitioning import ArrayMapping, SdyShardingRule, custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
-from logitx._arrays import dtype_name
-from logitx._typing import Array, Plan
+from logitx._arrays.family import dtype_name
+from logitx._plan import Array, Plan
 from logitx.backends.jax import _merged
 from logitx.backends.jax._calls import CLASSES, ENTRIES, ONE, ROWS, kernel, kinds, results
 

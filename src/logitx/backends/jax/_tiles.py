@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends.generic.cross_entropy import sort_out
 from logitx.backends.generic.linear import Layer, Samples, scaling
 from logitx.backends.jax._layer import classes_of, logits_of, over

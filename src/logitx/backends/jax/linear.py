@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.generic import linear
 from logitx.backends.generic.linear import Layer, Samples

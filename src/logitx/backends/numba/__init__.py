@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, FLOATS, dtype_name, namespace_dtype
-from logitx._typing import Array, Plan, Prepared, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import FLOATS, dtype_name, namespace_dtype
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba import _kernels, _linear, _losses
 from logitx.backends.numba._accepts import accepts
 from logitx.backends.numba._blocks import is_across, is_long
@@ -34,6 +35,7 @@ from logitx.backends.numba._views import (
     stored,
     widened,
 )
+from logitx.backends.protocol import Prepared
 
 __all__ = [
     "accepts",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from logitx._arrays import FAMILIES
-from logitx._typing import Plan
+from logitx._arrays.families import FAMILIES
+from logitx._plan import Plan
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from logitx._typing import Plan
+from logitx._plan import Plan
 from logitx.backends.numba._compile import primitive
 from logitx.backends.numba._lanes import LANES, least, width
 

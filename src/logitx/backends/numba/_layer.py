@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, dtype_name
-from logitx._typing import Array, LabelError, Plan, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import dtype_name
+from logitx._plan import Array, LabelError, Plan, Scalar
 from logitx.backends.numba._views import HELD, NdArray, entries, numbers, per_row, stored, widened
 from logitx.backends.tiles import pieces
 

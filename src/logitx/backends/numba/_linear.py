@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, dtype_name
-from logitx._typing import Array, Plan
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import dtype_name
+from logitx._plan import Array, Plan
 from logitx.backends.numba import _kernels
 from logitx.backends.numba._layer import Layer, layer_of, panels, rows_of
 from logitx.backends.numba._threads import CREW, parts_for

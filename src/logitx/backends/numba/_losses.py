@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, dtype_name, namespace_dtype
-from logitx._typing import Array, LabelError, Plan, Prepared, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import dtype_name, namespace_dtype
+from logitx._plan import Array, LabelError, Plan, Scalar
 from logitx.backends.numba import _kernels
 from logitx.backends.numba._blocks import is_across, is_long
 from logitx.backends.numba._loss import MEAN, NONE, SUM
@@ -26,6 +27,7 @@ from logitx.backends.numba._views import (
     per_row,
     stored,
 )
+from logitx.backends.protocol import Prepared
 
 _REDUCTIONS = {"none": NONE, "sum": SUM, "mean": MEAN}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays import FAMILIES
-from logitx._typing import Array, Plan, Scalar
+from logitx._arrays.families import FAMILIES
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba import _kernels
 from logitx.backends.numba._blocks import is_across
 from logitx.backends.numba._threads import CREW, parts_for

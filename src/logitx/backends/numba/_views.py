@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays import FAMILIES, FLOATS, dtype_name
-from logitx._typing import Array, Plan
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._plan import Array, Plan
 from logitx.backends.numba._memory import FAILED
 
 NdArray = np.ndarray[Any, Any]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from logitx._typing import Array, Plan, Scalar
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.torch import _linear, _loss, _softmax
 from logitx.backends.torch._choice import apply, differentiated, plain, replaceable, tracing, transformed
 from logitx.backends.torch._operators import OPERATORS

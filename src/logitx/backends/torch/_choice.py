@@ -10,7 +10,7 @@ import torch
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends import generic, numba
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)

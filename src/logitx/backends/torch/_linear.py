@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from logitx._arrays import dtype_name
+from logitx._arrays.family import dtype_name
 from logitx._arrays.torch import bare
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.torch._choice import (
     by_formulas,

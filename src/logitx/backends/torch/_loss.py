@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from logitx._typing import Array, Plan
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.torch._choice import by_formulas, compute, keep, kept, pushing, tracing, transformed, watched
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from logitx._arrays import FLOATS, dtype_name
-from logitx._typing import Array, Layout, Plan
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._plan import Array, Layout, Plan
 from logitx.backends.torch import _linear, _loss, _softmax
 from logitx.backends.torch._choice import OPERATORS, keep, kept, run, tracing
 

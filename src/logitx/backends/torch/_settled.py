@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from logitx._arrays.torch import bare
-from logitx._typing import Array, Plan, Prepared
+from logitx._plan import Array, Plan
 from logitx.backends import numba
+from logitx.backends.protocol import Prepared
 from logitx.backends.torch import _loss, _softmax
 
 _DTYPES = ("float32", "float64")

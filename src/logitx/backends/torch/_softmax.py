@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from logitx._typing import Array, Plan, Scalar
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.torch._choice import (
     apply,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from logitx._arguments.labels import Labels
-from logitx._typing import Array, Layout
+from logitx._labelled.table import Labels
+from logitx._plan import Array, Layout
 
 
 def _values(x: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 import xarray
 
-from logitx._arguments.labels import BROADCAST, Labels
-from logitx._typing import Array, Layout
+from logitx._labelled.table import BROADCAST, Labels
+from logitx._plan import Array, Layout
 
 
 class Dimensions(Labels):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx._arguments.axes import unknown
+from logitx._arguments import operands as _operands
+from logitx._arguments.cross_entropy import _labels, _loss
 from logitx._arguments.operands import adopt, is_integer
-from logitx._arrays import FLOATS, Family, dtype_name, namespace_dtype
-from logitx._typing import Array
+from logitx._arguments.plans import Call, _planned, positive
+from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
+from logitx._labelled.linear import take_layer_apart
+from logitx._labelled.table import Labelled
+from logitx._plan import Array, unknown
 
 
 def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> tuple[Array, Array, Array]:
@@ -52,3 +56,49 @@ def _floating(name: str, x: Array, family: Family) -> Array:
         raise TypeError(f"{name}: dtype {dtype} is not allowed; allowed are {', '.join(FLOATS)}, integers and bool")
     xp = family.namespace(x)
     return xp.astype(x, namespace_dtype(xp, family.default_float(x)))
+
+
+def linear_cross_entropy(
+    op: str,
+    hidden: Any,
+    weight: Any,
+    targets: Any,
+    bias: Any,
+    class_weight: Any,
+    sample_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    softcap: Any,
+    temperature: Any,
+    reduction: Any,
+    empty: Any,
+    block_bytes: Any,
+) -> Call:
+    """Check linear_cross_entropy and linear_cross_entropy_value_and_grad; the layout is that of the logits."""
+    labels = _labels(targets, ignore_index)
+    try:
+        family, array = _operands.first("hidden", hidden)
+    except Labelled:
+        return take_layer_apart(
+            linear_cross_entropy, op, hidden, weight, targets, bias, class_weight, sample_weight, ignore_index,
+            label_smoothing, z_loss, softcap, temperature, reduction, empty, block_bytes,
+        )  # fmt: skip
+    array, weight, bias = factors(family, array, weight, bias)
+    gradients = tuple(dtype_name(one.dtype) for one in (array, weight, bias) if one is not None)
+    facts = (
+        ("reduction", reduction), ("empty", empty), ("gradients", gradients),
+        ("block_bytes", positive("block_bytes", block_bytes)), *labels,
+    )  # fmt: skip
+    wide = "float64" if "float64" in gradients else None
+    shape = (*array.shape[:-1], weight.shape[0])
+    plan = _planned(op, "hidden", family, shape, array.dtype, -1, None, wide, True, facts)
+    lay = plan.layout
+    targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
+    label_smoothing = _operands.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay)
+    z_loss = _operands.scalar("z_loss", z_loss, 0.0, family, array, lay)
+    softcap = _operands.scalar("softcap", softcap, None, family, array, lay)
+    temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
+    return plan, (
+        array, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )  # fmt: skip

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from logitx._arguments.labels import Labels
-from logitx._typing import Array, Layout
+from logitx._labelled.table import Labels
+from logitx._plan import Array, Layout
 
 
 class Held(Labels):

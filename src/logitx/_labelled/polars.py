@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from logitx._arguments.labels import Labels, bare
-from logitx._typing import Array, Layout
+from logitx._labelled.table import Labels, bare
+from logitx._plan import Array, Layout
 
 
 class Columns(Labels):

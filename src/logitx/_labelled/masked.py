@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arguments.labels import Labels, bare
-from logitx._arrays import FLOATS, dtype_name
-from logitx._typing import Array, Layout
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._labelled.table import Labels, bare
+from logitx._plan import Array, Layout
 
 # What stands at masked places where there is no `where` that says so: what counts for nothing there.
 _NOTHING = {"softmax_vjp": 0.0, "log_softmax_vjp": -np.inf, "cross_entropy_grad_hess": -np.inf}

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from logitx import _dispatch
+from logitx import _operations
 
 Node = Callable[..., Any]
 
@@ -31,4 +31,4 @@ def _node(run: Node, check: Node) -> Node:
     return torch.compiler.allow_in_graph(node)  # type: ignore[no-any-return]
 
 
-NODES = {(run.__name__, check.__name__): _node(run, check) for run in _dispatch.RUNS for check in _dispatch.CHECKS}
+NODES = {(run.__name__, check.__name__): _node(run, check) for run in _operations.RUNS for check in _operations.CHECKS}

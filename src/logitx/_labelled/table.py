@@ -7,6 +7,7 @@ never dropped in silence: operands that carry labels must carry those of the log
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import sys
 from abc import ABC, abstractmethod
@@ -15,9 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx._arguments.axes import layout
-from logitx._arrays import FLOATS, dtype_name
-from logitx._typing import Array, Layout, Plan
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._plan import Array, Layout, Plan, layout
 
 # Which part of the shape of the logits an argument has. Targets are entries where they are probabilities.
 ROLES = {
@@ -88,14 +88,8 @@ class _Row(NamedTuple):
 
     library: str
     recognizes: Callable[[Any, type], bool]  # by the library, which is loaded, and the type
-    labels: Callable[[Any], Labels]
+    labels: str  # the module of this folder and the class of its labels; imported on first use
     bare: Callable[[Any], Any]  # the numbers alone, of an operand of logits without labels
-
-
-def _masked(x: Any) -> Labels:
-    from logitx._arguments.labels.masked import Masked
-
-    return Masked(x)
 
 
 def _unmasked(x: Any) -> Any:
@@ -104,35 +98,11 @@ def _unmasked(x: Any) -> Any:
     return np.ma.getdata(x)
 
 
-def _pandas(x: Any) -> Labels:
-    from logitx._arguments.labels.pandas import Indexed
-
-    return Indexed(x)
-
-
-def _polars(x: Any) -> Labels:
-    from logitx._arguments.labels.polars import Columns
-
-    return Columns(x)
-
-
 def _without_nulls(x: Any) -> Any:
     nulls = x.null_count()
     if nulls if isinstance(nulls, int) else sum(nulls.row(0)):
         raise ValueError("has nulls; allowed are none, fill them first")
     return x.to_numpy()
-
-
-def _xarray(x: Any) -> Labels:
-    from logitx._arguments.labels.xarray import Dimensions
-
-    return Dimensions(x)
-
-
-def _tensorflow(x: Any) -> Labels:
-    from logitx._arguments.labels.tensorflow import Held
-
-    return Held(x)
 
 
 def _tensor(x: Any) -> Any:
@@ -151,11 +121,11 @@ def _exactly(*names: str) -> Callable[[Any, type], bool]:
 
 
 ROWS = (
-    _Row("numpy.ma", _exactly("MaskedArray"), _masked, _unmasked),
-    _Row("pandas", _exactly("DataFrame", "Series"), _pandas, lambda x: x.to_numpy()),
-    _Row("polars", _exactly("DataFrame", "Series"), _polars, _without_nulls),
-    _Row("xarray", _exactly("DataArray"), _xarray, lambda x: x.data),
-    _Row("tensorflow", _holds_a_tensor, _tensorflow, _tensor),
+    _Row("numpy.ma", _exactly("MaskedArray"), "masked.Masked", _unmasked),
+    _Row("pandas", _exactly("DataFrame", "Series"), "pandas.Indexed", lambda x: x.to_numpy()),
+    _Row("polars", _exactly("DataFrame", "Series"), "polars.Columns", _without_nulls),
+    _Row("xarray", _exactly("DataArray"), "xarray.Dimensions", lambda x: x.data),
+    _Row("tensorflow", _holds_a_tensor, "variables.Held", _tensor),
 )
 
 
@@ -172,9 +142,16 @@ def is_labelled(value: Any) -> bool:
     return _row_of(type(value)) is not None
 
 
+@functools.cache
+def _labels_class(place: str) -> Callable[[Any], Labels]:
+    module, _, name = place.partition(".")
+    made: Callable[[Any], Labels] = getattr(importlib.import_module(f"logitx._labelled.{module}"), name)
+    return made
+
+
 def labels_of(value: Any) -> Labels:
     """Return the labels of an array that has some."""
-    return _row_of(type(value)).labels(value)  # type: ignore[union-attr]
+    return _labels_class(_row_of(type(value)).labels)(value)  # type: ignore[union-attr]
 
 
 def bare(value: Any, name: str = "") -> Any:
@@ -222,42 +199,3 @@ def take_apart(check: Callable[..., Any], *arguments: Any) -> tuple[Plan, tuple[
         shapes = f"{tuple(labels.bare.shape)} and {plan.layout.given}"
         raise ValueError(f"{first}: shapes {shapes} do not have the same labels; allowed is the larger one with labels")
     return plan, operands, labels
-
-
-def dress(labels: Labels, plan: Plan, result: Any) -> Any:
-    """Put labels back on what a function returns."""
-    lay = plan.layout
-
-    def rows(one: Array) -> Array:
-        return labels.rows(one, lay, plan.keepdims)
-
-    def loss(one: Array) -> Array:
-        return rows(one) if plan.reduction == "none" else labels.total(one)
-
-    if plan.op == "logsumexp":
-        return tuple(map(rows, result)) if plan.return_sign else rows(result)
-    if plan.op == "cross_entropy_grad_hess":
-        return tuple(map(labels.full, result))
-    if plan.op == "linear_cross_entropy":
-        return loss(result)
-    if plan.op == "linear_cross_entropy_value_and_grad":
-        return loss(result[0]), _gradients(result[1], labels)
-    if not plan.op.startswith("cross_entropy"):
-        return labels.full(result)
-    if plan.return_parts:
-        *values, parts = result
-        parts = type(parts)(loss(parts.z_loss), rows(parts.log_normalizer))
-        return (*_losses(values, loss, labels), parts)
-    dressed = _losses(result if isinstance(result, tuple) else (result,), loss, labels)
-    return dressed if isinstance(result, tuple) else dressed[0]
-
-
-def _gradients(values: tuple[Array, ...], labels: Labels) -> tuple[Array, ...]:
-    """Label the gradients by what goes into a linear layer, by its weights and its bias."""
-    pairs = zip((labels, *labels.factors), values, strict=True)
-    return tuple(one if mine is None or one is None else mine.full(one) for mine, one in pairs)
-
-
-def _losses(values: Any, loss: Callable[[Array], Array], labels: Labels) -> tuple[Array, ...]:
-    value, *gradient = values
-    return (loss(value), *map(labels.full, gradient))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from logitx._arguments.axes import layout
-from logitx._arguments.labels import ROLES, Labels, bare, labels_of, parameters
-from logitx._arrays import FLOATS, dtype_name
-from logitx._typing import Array, Plan
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._labelled.table import ROLES, Labels, bare, labels_of, parameters
+from logitx._plan import Array, Plan, layout
 
 
 def take_layer_apart(check: Callable[..., Any], *arguments: Any) -> tuple[Plan, tuple[Any, ...], Labels]:

@@ -1,0 +1,126 @@
+"""Argument rules of the cross-entropies of logits."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from logitx._arguments import operands as _operands
+from logitx._arguments.plans import Call, _start
+from logitx._arrays.family import FLOATS, Family, dtype_name
+from logitx._arrays.folding import fold
+from logitx._labelled.table import Labelled, bare, is_labelled, take_apart
+from logitx._plan import Array, Plan
+
+
+def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
+    """Check the shape of the targets, and fold probabilities."""
+    targets = _operands.adopt("targets", targets, family, logits)
+    lay, shape, dtype = plan.layout, tuple(targets.shape), dtype_name(targets.dtype)
+    if _operands.same(shape, lay.rows if plan.hard else lay.given):
+        return targets if plan.hard else fold(family, targets, lay)
+    fix = ""
+    if plan.hard and shape == lay.given:
+        fix = "; for one-hot targets pass argmax over the class axis, or convert them to floating point"
+    elif plan.hard and shape == lay.kept:
+        fix = "; remove the class axis of length 1, with squeeze or reshape"
+    elif not plan.hard and shape in (lay.rows, lay.kept):
+        fix = "; class ids must have an integer dtype, convert them with astype"
+    what, allowed = ("class ids", lay.rows) if plan.hard else ("probabilities", lay.given)
+    raise ValueError(f"targets: shape {shape} is not allowed; allowed for {what} ({dtype}) is exactly {allowed}{fix}")
+
+
+def _ignored_id(ignore_index: Any, hard: bool) -> int | None:
+    if ignore_index is None:
+        return None
+    try:
+        if isinstance(ignore_index, bool):
+            raise TypeError
+        index = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index: {ignore_index!r} is not allowed; allowed are an int or None") from None
+    if not -(2**63) <= index < 2**63:
+        raise ValueError(f"ignore_index: {index} is not allowed; allowed are 64-bit integers or None")
+    if not hard and index >= 0:
+        raise ValueError(f"ignore_index: {index} is not allowed with probabilities as targets; allowed is None")
+    return index if hard else None
+
+
+def cross_entropy(
+    op: str,
+    logits: Any,
+    targets: Any,
+    axis: Any,
+    class_weight: Any,
+    sample_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    z_loss: Any,
+    softcap: Any,
+    temperature: Any,
+    where: Any,
+    reduction: Any,
+    empty: Any,
+    dtype: Any,
+    return_parts: Any,
+) -> Call:
+    """Check cross_entropy and cross_entropy_value_and_grad."""
+    labels = _labels(targets, ignore_index)
+    facts = (("reduction", reduction), ("empty", empty), ("return_parts", bool(return_parts)), *labels)
+    try:
+        family, array, plan = _start(op, "logits", logits, axis, dtype, True, facts)
+    except Labelled:
+        return take_apart(
+            cross_entropy, op, logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
+            z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
+        )  # fmt: skip
+    lay = plan.layout
+    targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
+    label_smoothing = _operands.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay)
+    z_loss = _operands.scalar("z_loss", z_loss, 0.0, family, array, lay)
+    softcap = _operands.scalar("softcap", softcap, None, family, array, lay)
+    temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
+    where = _operands.like_logits("where", where, family, array, lay, "bool")
+    logits = fold(family, array, lay)
+    return plan, (
+        logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
+    )  # fmt: skip
+
+
+def _labels(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
+    """Tell class ids from probabilities by the dtype."""
+    dtype = _operands.dtype_of("targets", targets)
+    hard = _operands.is_integer(dtype)
+    if not hard and dtype not in FLOATS and is_labelled(targets):  # whose library may have dtypes of its own
+        dtype = dtype_name(bare(targets, "targets").dtype)
+        hard = _operands.is_integer(dtype)
+    if not hard and dtype not in FLOATS:
+        raise TypeError(f"targets: dtype {dtype} is not allowed; allowed are integer ids and floating probabilities")
+    return ("hard", hard), ("ignore_index", _ignored_id(ignore_index, hard))
+
+
+def _loss(
+    plan: Plan, family: Family, logits: Array, targets: Any, class_weight: Any, sample_weight: Any
+) -> tuple[Array, Array, Array]:
+    lay = plan.layout
+    if lay.n == 0:
+        raise ValueError(f"logits: shape {lay.given} has no class along axis {lay.axes}; allowed are 1 or more")
+    if lay.n is None:
+        raise ValueError(
+            f"logits: shape {lay.given} has no known length along axis {lay.axes}; allowed are known numbers of"
+            " classes, set it with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
+        )
+    targets = _targets(plan, targets, family, logits)
+    class_weight = _operands.class_weight(class_weight, family, logits, lay)
+    return targets, class_weight, _operands.sample_weight(sample_weight, family, logits, lay)
+
+
+def cross_entropy_grad_hess(logits: Any, targets: Any, axis: Any, class_weight: Any, sample_weight: Any) -> Call:
+    """Check cross_entropy_grad_hess."""
+    facts = (("reduction", "sum"), *_labels(targets, None))
+    try:
+        family, array, plan = _start("cross_entropy_grad_hess", "logits", logits, axis, None, False, facts)
+    except Labelled:
+        return take_apart(cross_entropy_grad_hess, logits, targets, axis, class_weight, sample_weight)
+    targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
+    return plan, (fold(family, array, plan.layout), targets, class_weight, sample_weight)

@@ -1,0 +1,122 @@
+"""Every argument rule, once: what a user may pass, and the frozen Plan and operands that it becomes.
+
+One function an operation. Each returns the plan and the operands in the order of the backend's signature, folded to one
+class axis, with None for what is absent or has no effect. All argument errors are raised here, before anything runs;
+only a class id out of range is found later, in the pass over the data.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any
+
+from logitx._arguments import operands as _operands
+from logitx._arrays.family import FLOATS, Family, dtype_name
+from logitx._labelled.table import Labels
+from logitx._plan import Array, Plan
+from logitx._plan import layout as _layout
+
+# The last only where arrays have labels, which are put back on the results.
+Call = tuple[Plan, tuple[Any, ...]] | tuple[Plan, tuple[Any, ...], Labels]
+
+_CHOICES = {"empty": ("nan", "zero"), "reduction": ("none", "sum", "mean")}
+
+
+def choice(name: str, value: Any) -> None:
+    """Check one of a few words."""
+    if not isinstance(value, str) or value not in _CHOICES[name]:
+        allowed = ", ".join(repr(one) for one in _CHOICES[name])
+        raise ValueError(f"{name}: {value!r} is not allowed; allowed are {allowed}")
+
+
+def _requested(dtype: Any, loss: bool) -> str | None:
+    if dtype is None:
+        return None
+    allowed = FLOATS[2:] if loss else FLOATS
+    try:
+        name = dtype_name(dtype)
+    except TypeError:
+        name = ""
+    if name not in FLOATS:
+        raise TypeError(f"dtype: {dtype!r} is not allowed; allowed are None, {', '.join(allowed)}")
+    if name not in allowed:
+        raise ValueError(f"dtype: {name} is not allowed for a loss; allowed are None, {', '.join(allowed)}")
+    return name
+
+
+@functools.lru_cache(maxsize=1024)
+def _dtypes(argument: str, given: str, default: str | None, asked: str | None, loss: bool) -> tuple[str, str, str]:
+    """Return the names of the dtypes (computed in, of the result, of the loss): the one dtype rule."""
+    if given not in FLOATS and given != "bool" and not _operands.is_integer(given):
+        raise TypeError(f"{argument}: dtype {given} is not allowed; allowed are {', '.join(FLOATS)}, integers and bool")
+    result = default or given
+    compute = "float64" if "float64" in (given, result, asked) else "float32"
+    if loss:
+        return compute, result, asked or compute
+    return compute, asked or result, compute
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _plan(
+    op: str,
+    argument: str,
+    family: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    axis: Any,
+    default: str | None,
+    requested: Any,
+    loss: bool,
+    facts: tuple[tuple[str, Any], ...],
+) -> Plan:
+    """Return the plan of a call; a signature that has been seen before costs one look-up."""
+    for name, value in facts:
+        if name in _CHOICES:
+            choice(name, value)
+    given = dtype_name(dtype)
+    dtypes = _dtypes(argument, given, default, _requested(requested, loss), loss)
+    return Plan(op, family, _layout(tuple(shape), axis), given, *dtypes, **dict(facts))
+
+
+def _default_float(family: Family, x: Array) -> str | None:
+    """Return what integers become; None for what is floating already (the default may change between calls)."""
+    return None if dtype_name(x.dtype) in FLOATS else family.default_float(x)
+
+
+def _start(
+    op: str, argument: str, value: Any, axis: Any, requested: Any, loss: bool, facts: tuple[tuple[str, Any], ...]
+) -> tuple[Family, Array, Plan]:
+    """Recognize the array that decides, and look its plan up."""
+    family, array = _operands.first(argument, value)
+    if array is not value and array.ndim == 0:
+        facts = (*facts, ("scalar", True))
+    default = _default_float(family, array)
+    plan = _planned(op, argument, family, array.shape, array.dtype, axis, default, requested, loss, facts)
+    return family, array, plan
+
+
+def _planned(op: str, argument: str, family: Family, *signature: Any) -> Plan:
+    """Look a plan up. What cannot be hashed has none there: a length that is traced, or an option with a message."""
+    try:
+        return _plan(op, argument, family.name, *signature)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        return _plan.__wrapped__(op, argument, family.name, *signature)
+
+
+first = _operands.first
+
+
+def positive(name: str, value: Any) -> int:
+    """Check an integer of 1 or more."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: {value!r} is not allowed; allowed are integers of 1 or more") from None
+    if number < 1:
+        raise ValueError(f"{name}: {number} is not allowed; allowed are integers of 1 or more")
+    return number

@@ -1,0 +1,101 @@
+"""Argument rules of softmax, log_softmax, logsumexp, their gradients and merge_logsumexp."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from logitx._arguments import operands as _operands
+from logitx._arguments.plans import Call, _default_float, _dtypes, _planned, _start
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._arrays.folding import fold
+from logitx._labelled.table import Labelled, is_labelled, take_apart
+
+
+def over_axis(
+    op: str, x: Any, axis: Any, where: Any, temperature: Any, softcap: Any, empty: Any, dtype: Any, out: Any
+) -> Call:
+    """Check softmax and log_softmax."""
+    try:
+        family, array, plan = _start(op, "x", x, axis, dtype, False, (("empty", empty),))
+    except Labelled:
+        return take_apart(over_axis, op, x, axis, where, temperature, softcap, empty, dtype, out)
+    lay = plan.layout
+    where = _operands.like_logits("where", where, family, array, lay, "bool")
+    temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
+    softcap = _operands.scalar("softcap", softcap, None, family, array, lay)
+    out = _operands.out(out, family, array, lay.given, plan.result)
+    _operands.apart(out, where, family)
+    return plan, (fold(family, array, lay), where, temperature, softcap, out)
+
+
+def logsumexp(x: Any, axis: Any, b: Any, where: Any, keepdims: Any, return_sign: Any, dtype: Any, out: Any) -> Call:
+    """Check logsumexp; `out` is the last operand, and no backend's."""
+    facts = (("keepdims", bool(keepdims)), ("return_sign", bool(return_sign)))
+    if b is not None:
+        x = _operands.with_factors(x, b)
+    try:
+        family, array, plan = _start("logsumexp", "x", x, axis, dtype, False, facts)
+    except Labelled:
+        return take_apart(logsumexp, x, axis, b, where, keepdims, return_sign, dtype, out)
+    lay = plan.layout
+    b = _operands.like_logits("b", b, family, array, lay)
+    where = _operands.like_logits("where", where, family, array, lay, "bool")
+    out = _operands.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
+    return plan, (fold(family, array, lay), b, where, out)
+
+
+def vjp(op: str, names: tuple[str, str], value: Any, cotangent: Any, axis: Any) -> Call:
+    """Check softmax_vjp and log_softmax_vjp."""
+    try:
+        family, array, plan = _start(op, names[0], value, axis, None, False, ())
+    except Labelled:
+        return take_apart(vjp, op, names, value, cotangent, axis)
+    cotangent = _operands.same_shape(names[1], cotangent, family, array, plan.layout, names[0])
+    return plan, (fold(family, array, plan.layout), cotangent)
+
+
+def _along(a: Any, b: Any, axis_name: Any) -> Call:
+    """Check merge_logsumexp of one array along axes of a mesh."""
+    if b is not None:
+        raise ValueError(f"axis_name: {axis_name!r} is not allowed beside b; allowed is one of the two")
+    names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    meshes = not is_labelled(a) and _operands.first("a", a)[0].meshes
+    if not (meshes and names and all(isinstance(name, Hashable) for name in names)):
+        raise ValueError(
+            f"axis_name: {axis_name!r} is not allowed; allowed are None and, for JAX arrays, names of axes of a mesh"
+        )
+    _, one, plan = _start("merge_logsumexp", "a", a, (), None, False, (("axis_name", names),))
+    return plan, (one, None)
+
+
+def merge_logsumexp(a: Any, b: Any, axis_name: Any) -> Call:
+    """Check merge_logsumexp: every element is a row of its own."""
+    if axis_name is not None:
+        return _along(a, b, axis_name)
+    if b is None:
+        raise TypeError("b: None is not allowed without axis_name; allowed is an array or a number")
+    names = ("a", "b")
+    if _operands.is_plain(a) and not _operands.is_plain(b):  # a number or list follows the other argument
+        names, a, b = ("b", "a"), b, a
+    try:
+        family, one = _operands.first(names[0], a)
+    except Labelled:
+        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)), None)
+    if is_labelled(b):
+        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)), None)
+    two = _operands.adopt(names[1], b, family, one)
+    kinds = [
+        _dtypes(n, dtype_name(x.dtype), _default_float(family, x), None, False)[1]
+        for n, x in zip(names, (one, two), strict=True)
+    ]
+    result = kinds[0]
+    if type(b) not in (int, float) and kinds[0] != kinds[1]:  # a plain number takes the dtype of the other
+        result = "float32" if set(kinds) == {"float16", "bfloat16"} else max(kinds, key=FLOATS.index)
+    try:
+        one, two = family.namespace(one).broadcast_arrays(one, two)
+    except (ValueError, RuntimeError, TypeError):
+        shapes = f"{tuple(one.shape)} and {tuple(two.shape)}"
+        raise ValueError(f"{names[1]}: shapes {shapes} do not broadcast; allowed are shapes that do") from None
+    plan = _planned("merge_logsumexp", names[0], family, one.shape, one.dtype, (), kinds[0], result, False, ())
+    return plan, (one, two) if names[0] == "a" else (two, one)

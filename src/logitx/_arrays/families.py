@@ -1,0 +1,262 @@
+"""The table of array families, and the functions that its rows name."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from logitx._arrays.family import Family, dtype_name, namespace_dtype, on_host
+from logitx._arrays.matmul import NdArray, multiply_numpy, multiply_torch
+from logitx._plan import Array
+
+
+def _is_numpy(cls: type) -> bool:
+    # Subclasses may carry what we would drop (a mask, a unit, labels); a memory map carries nothing.
+    return cls in (np.ndarray, np.memmap, list, tuple) or issubclass(cls, np.generic | int | float | complex)
+
+
+def _numpy_back(a: np.ndarray[Any, Any], name: str) -> Array:
+    return a.view(namespace_dtype(np, name)) if name == "bfloat16" and a.dtype == np.uint16 else a
+
+
+def _is_torch(cls: type) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and issubclass(cls, torch.Tensor)
+
+
+def _tensors() -> Any:
+    import logitx._arrays.torch as tensors
+
+    return tensors
+
+
+def _torch_settles(cls: type) -> Any:
+    return _tensors() if cls is sys.modules["torch"].Tensor else None
+
+
+def _torch_namespace(_: Array) -> Any:
+    import array_api_compat.torch as xp
+
+    return xp
+
+
+def _torch_adopt(a: np.ndarray[Any, Any], like: Array) -> Array:
+    import torch
+
+    # from_numpy knows no negative strides, and warns of read-only memory
+    if not a.flags.writeable or not a.flags.c_contiguous:
+        a = np.array(a, order="C")
+    if a.dtype.name == "bfloat16":
+        return torch.from_numpy(a.view(np.uint16)).view(torch.bfloat16).to(like.device)
+    return torch.from_numpy(a).to(like.device)
+
+
+def _torch_readable(x: Array) -> bool:
+    import torch
+
+    return (
+        x.device.type == "cpu"
+        and type(x) in (torch.Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+    )
+
+
+def _torch_differentiated(x: Array) -> bool:
+    import torch
+
+    return bool(x.requires_grad and torch.is_grad_enabled()) or torch.autograd.forward_ad._current_level >= 0
+
+
+def _torch_view(x: Array) -> np.ndarray[Any, Any]:
+    x = x.detach() if x.requires_grad else x
+    if x.dtype is sys.modules["torch"].bfloat16:  # NumPy has none: its bits
+        x = x.view(sys.modules["torch"].uint16)
+    array: np.ndarray[Any, Any] = x.numpy()
+    return array
+
+
+def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
+    torch = sys.modules["torch"]
+    tensor = torch.from_numpy(np.asarray(a))
+    return tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
+
+
+def _torch_host(*tensors: Array) -> tuple[NdArray, ...]:
+    return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
+
+
+def _is_jax(cls: type) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and (issubclass(cls, jax.Array) or issubclass(cls, jax.core.Tracer))
+
+
+def _jax_namespace(_: Array) -> Any:
+    import jax.numpy
+
+    return jax.numpy
+
+
+def _jax_default_float(_: Array) -> str:
+    import jax.numpy
+
+    return str(jax.numpy.result_type(float).name)
+
+
+def _jax_readable(x: Array) -> bool:
+    import jax
+
+    return (
+        not isinstance(x, jax.core.Tracer)
+        and x.is_fully_addressable
+        and all(device.platform == "cpu" for device in x.devices())
+    )
+
+
+def _is_tensorflow(cls: type) -> bool:
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and issubclass(cls, getattr(tensorflow, "Tensor", ()))
+
+
+def _tensorflow() -> Any:
+    import logitx._arrays.tensorflow as xp
+
+    return xp
+
+
+def _is_dask(cls: type) -> bool:
+    dask = sys.modules.get("dask.array")
+    return dask is not None and issubclass(cls, dask.Array)
+
+
+def _dask_adopt(a: np.ndarray[Any, Any], _: Array) -> Array:
+    import dask.array
+
+    return dask.array.asarray(a)
+
+
+def _dask_host(*arrays: Array) -> tuple[NdArray, ...]:
+    import dask
+
+    return tuple(map(on_host, dask.compute(*arrays)))
+
+
+def _is_array_api(cls: type) -> bool:
+    return hasattr(cls, "__array_namespace__") and not issubclass(cls, np.ndarray)
+
+
+def _standard_namespace(x: Array) -> Any:
+    import array_api_compat
+
+    return array_api_compat.array_namespace(x)
+
+
+def _standard_readable(x: Array) -> bool:
+    import array_api_compat
+
+    return "cpu" in str(array_api_compat.device(x)).lower() and not array_api_compat.is_lazy_array(x)
+
+
+def _standard_default_float(x: Array) -> str:
+    info = _standard_namespace(x).__array_namespace_info__()
+    return dtype_name(info.default_dtypes()["real floating"])
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            name="numpy",
+            recognizes=_is_numpy,
+            namespace=lambda _: np,
+            adopt=lambda a, _: a,
+            default_float=lambda _: "float64",
+            readable=lambda _: True,
+            to_numpy=lambda x: x,
+            from_numpy=_numpy_back,
+            scalar=lambda x: x[()],
+            multiply=multiply_numpy,
+        ),
+        Family(
+            name="torch",
+            recognizes=_is_torch,
+            namespace=_torch_namespace,
+            adopt=_torch_adopt,
+            default_float=lambda _: dtype_name(sys.modules["torch"].get_default_dtype()),
+            readable=_torch_readable,
+            refusal=lambda x: _tensors().refusal(x),
+            written=lambda x: _tensors().written(x),
+            device=lambda x: x.device,
+            detach=lambda x: x.detach(),
+            differentiated=_torch_differentiated,
+            to_numpy=_torch_view,
+            from_numpy=_torch_back,
+            settles=_torch_settles,
+            multiply=multiply_torch,
+            host=_torch_host,
+        ),
+        Family(
+            name="jax",
+            recognizes=_is_jax,
+            namespace=_jax_namespace,
+            adopt=lambda a, like: _jax_namespace(like).asarray(a),
+            default_float=_jax_default_float,
+            readable=_jax_readable,
+            immutable=True,
+            meshes=True,
+            detach=lambda x: sys.modules["jax"].lax.stop_gradient(x),
+        ),
+        Family(
+            name="tensorflow",
+            recognizes=_is_tensorflow,
+            namespace=lambda _: _tensorflow(),
+            adopt=lambda a, _: _tensorflow().asarray(a),
+            default_float=lambda _: "float32",
+            readable=lambda x: _tensorflow().readable(x),
+            immutable=True,
+            detach=lambda x: _tensorflow().stop_gradient(x),
+            differentiated=lambda x: _tensorflow().recorded(x),
+            to_numpy=lambda x: _tensorflow().view(x),
+            from_numpy=lambda a, name: _tensorflow().shared(a, name),
+            alignment=64,
+            multiply=multiply_numpy,
+        ),
+        Family(
+            name="dask",
+            recognizes=_is_dask,
+            namespace=_standard_namespace,
+            adopt=_dask_adopt,
+            default_float=lambda _: "float64",
+            readable=lambda _: False,  # lazy: nothing is computed before it is asked for
+            immutable=True,
+            host=_dask_host,
+            as_given=True,  # to fold chunked axes would be to cut all chunks anew
+        ),
+        Family(
+            name="array_api",
+            recognizes=_is_array_api,
+            namespace=_standard_namespace,
+            adopt=lambda a, like: _standard_namespace(like).asarray(a, device=like.device),
+            default_float=_standard_default_float,
+            readable=_standard_readable,
+            device=lambda x: x.device,
+        ),
+    )
+}
+
+
+_BY_TYPE: dict[type, Family] = {}
+
+
+def family_of(x: Any) -> Family | None:
+    """Return the family of an array, a Python number or a (nested) list; None for what the library does not know."""
+    cls = type(x)
+    family = _BY_TYPE.get(cls)
+    if family is None:
+        family = next((row for row in FAMILIES.values() if row.recognizes(cls)), None)
+        if family is not None:
+            _BY_TYPE[cls] = family
+    return family
