@@ -31,7 +31,7 @@ def test_numpy_runs_on_numba_and_says_so():
     choice = lx.which("softmax", np.zeros((2, 3)))
     assert choice.backend == "numba"
     assert {declined.backend for declined in choice.declined} == {
-        "files",
+        "memory_maps",
         "jax",
         "torch",
         "tensorflow",

@@ -14,7 +14,7 @@ import pytest
 import logitx as lx
 from logitx._arguments import linear as _linear
 from logitx._arrays import families
-from logitx.backends.tiles import block_rows, blocks, pieces, tiles
+from logitx.backends.formulas.linear_blocks import block_rows, blocks, pieces, tiles
 
 RNG = np.random.default_rng(6)
 HIDDEN, WEIGHT, BIAS = RNG.standard_normal((7, 5)), RNG.standard_normal((11, 5)), RNG.standard_normal(11)

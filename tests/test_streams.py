@@ -15,7 +15,7 @@ import pytest
 
 import logitx as lx
 from logitx._arrays import memory_maps
-from logitx.backends import files as backend
+from logitx.backends import memory_maps as backend
 
 RNG = np.random.default_rng(9)
 X = RNG.normal(size=(61, 17)).astype(np.float32) * 3
@@ -200,7 +200,7 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_memory_maps_give_what_memory_gives(reduction, tmp_path):
     x, ids = mapped(tmp_path / "x", X), mapped(tmp_path / "t", IDS)
-    assert lx.which("cross_entropy", x, ids).backend == "files"
+    assert lx.which("cross_entropy", x, ids).backend == "memory_maps"
     options = {**OPTIONS, "reduction": reduction, "sample_weight": SAMPLE, "where": WEIGHT > 0.2}
     options["temperature"] = SAMPLE[:, None] + 1
     loss, parts = lx.cross_entropy(x, ids, return_parts=True, **options)

@@ -22,7 +22,7 @@ RIGHT = {  # which backends take NumPy arrays
     "jax": False,
     "torch": False,
     "tensorflow": False,
-    "files": False,
+    "memory_maps": False,
     "dask": False,
 }
 X = np.random.default_rng(0).standard_normal((40, 1000)).astype(np.float32)

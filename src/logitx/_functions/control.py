@@ -62,7 +62,7 @@ def backends() -> tuple[BackendInfo, ...]:
     --------
     >>> import logitx as lx
     >>> [info.name for info in lx.backends()]
-    ['files', 'numba', 'jax', 'torch', 'tensorflow', 'dask', 'generic']
+    ['memory_maps', 'numba', 'jax', 'torch', 'tensorflow', 'dask', 'generic']
     """
     return _dispatch.backends()
 
@@ -111,7 +111,7 @@ class use_backend:
 
     Parameters
     ----------
-    name : {"files", "numba", "jax", "torch", "tensorflow", "dask", "generic"} or None
+    name : {"memory_maps", "numba", "jax", "torch", "tensorflow", "dask", "generic"} or None
         None for the automatic choice.
 
     Raises

@@ -18,8 +18,8 @@ class BackendRow:
 
 BACKENDS: tuple[BackendRow, ...] = (
     BackendRow(
-        name="files",
-        module="logitx.backends.files",
+        name="memory_maps",
+        module="logitx.backends.memory_maps",
         families=("numpy",),
         requires="numba",
         summary="the kernels on memory maps larger than memory, block by block",

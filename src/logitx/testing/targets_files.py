@@ -34,7 +34,7 @@ def _problem(array: Any, elementwise: bool) -> str | None:
 @contextlib.contextmanager
 def _session(x64: bool) -> Iterator[None]:
     from logitx._arrays import memory_maps
-    from logitx.backends import files as backend
+    from logitx.backends import memory_maps as backend
 
     with mock.patch.object(memory_maps, "BLOCK", _BLOCK), mock.patch.object(backend, "LARGE", 0):
         yield

@@ -11,7 +11,7 @@ from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LabelError, Plan
 from logitx.backends.dask._lines import Work, first_of
-from logitx.backends.shares import shares
+from logitx.backends.formulas.class_ids import shares
 
 _SCALED = ("where", "temperature", "softcap")
 

@@ -17,9 +17,9 @@ from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import _calls, _losses, _maps, _pairs
 from logitx.backends.dask._calls import Part, solid, space
 from logitx.backends.dask._lines import Index, Lines, Operand, Work, added, first_of, mapped, pick, tree
-from logitx.backends.generic.rows import quiet
-from logitx.backends.shares import shares
-from logitx.backends.tiles import block_rows, pieces
+from logitx.backends.formulas.class_ids import shares
+from logitx.backends.formulas.linear_blocks import block_rows, pieces
+from logitx.backends.formulas.numbers import quiet
 
 
 class Layer:

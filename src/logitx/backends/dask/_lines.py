@@ -23,8 +23,8 @@ import logitx
 from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan
-from logitx.backends.shares import row_weights
-from logitx.backends.tiles import pieces
+from logitx.backends.formulas.class_ids import row_weights
+from logitx.backends.formulas.linear_blocks import pieces
 
 Index = tuple[int, ...]
 _ENTRIES = ("where", "b", "temperature", "softcap", "cotangent")

@@ -14,9 +14,9 @@ from logitx.backends.dask._calls import share_of, solid, space
 from logitx.backends.dask._lines import Work
 from logitx.backends.dask._merged import Pair, Wanted, shares_of, wanted
 from logitx.backends.dask._pairs import Block, beside, block_of, local_ids, per_row
-from logitx.backends.generic.rows import quiet
-from logitx.backends.generic.signed import HALF_OF_THE_BITS, add, in_two_parts
-from logitx.backends.shares import in_place
+from logitx.backends.formulas.class_ids import in_place
+from logitx.backends.formulas.exact_sums import HALF_OF_THE_BITS, add, in_two_parts
+from logitx.backends.formulas.numbers import quiet
 
 
 def _real(plan: Plan, xp: Any, value: Any) -> Any:

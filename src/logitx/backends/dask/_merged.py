@@ -18,8 +18,8 @@ from logitx import _dispatch
 from logitx._arrays.families import family_of
 from logitx._plan import Array, Plan
 from logitx.backends.dask._calls import Part, Totals, solid, space, totals
-from logitx.backends.generic.rows import quiet
-from logitx.backends.tiles import pieces
+from logitx.backends.formulas.linear_blocks import pieces
+from logitx.backends.formulas.numbers import quiet
 
 # How many numbers are computed with at a time. On the workers of a cluster memory is given back as soon as it is free,
 # and arrays of 128 KiB and more are fresh pages each: merging four pairs of 25,000 rows by formulas took 12.8 ms at

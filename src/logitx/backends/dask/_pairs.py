@@ -21,8 +21,8 @@ from logitx._plan import Array, Layout, Plan, layout
 from logitx.backends.dask._calls import checked, flat, solid, space
 from logitx.backends.dask._lines import Work, first_of
 from logitx.backends.dask._merged import Pair, as_memory
-from logitx.backends.generic.cross_entropy import refuse, sort_out
-from logitx.backends.generic.rows import quiet
+from logitx.backends.formulas.class_ids import refuse, sort_out
+from logitx.backends.formulas.numbers import quiet
 
 
 class Block(NamedTuple):

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LabelError, Plan, Scalar
-from logitx.backends.generic.rows import Rows, finish, operand, quiet, real, reduce_rows
+from logitx._plan import Array, Plan, Scalar
+from logitx.backends.formulas.class_ids import product, refuse, sort_out
+from logitx.backends.formulas.numbers import finish, operand, quiet, real
+from logitx.backends.generic.rows import Rows, reduce_rows
 
 
 class Weighted(NamedTuple):
@@ -31,13 +33,6 @@ def _per_row(plan: Plan, x: Array) -> Array:
     return FAMILIES[plan.family].namespace(x).reshape(x, plan.layout.column)
 
 
-def sort_out(plan: Plan, xp: Any, ids: Array) -> tuple[Array, Array]:
-    """Return (which ids are to be ignored, which are out of range): the one rule for labels."""
-    index, held = plan.ignore_index, xp.iinfo(ids.dtype)  # JAX may hold no 64 bits
-    ignored = ids == index if index is not None and held.min <= index <= held.max else xp.zeros_like(ids, dtype=xp.bool)
-    return ignored, ((ids < 0) | (ids >= plan.layout.n)) & ~ignored
-
-
 def _one_hot(plan: Plan, rows: Rows, ids: Array) -> tuple[Array, Array, Array]:
     """Return (where the labels are, ignored rows, labels out of range). A comparison: on most devices it is fused."""
     xp = rows.xp
@@ -47,11 +42,6 @@ def _one_hot(plan: Plan, rows: Rows, ids: Array) -> tuple[Array, Array, Array]:
     device = FAMILIES[plan.family].device(ids)
     classes = xp.arange(plan.layout.n, dtype=kind, **({} if device is None else {"device": device}))
     return (_per_class(plan, classes) == ids) & ~ignored, ignored, bad
-
-
-def product(xp: Any, t: Array, weight: Array) -> Array:
-    """Return targets times weights, 0 where a target is 0, whatever the weight; to be differentiated by both."""
-    return xp.where((t == 0.0) & ~xp.isfinite(weight), 0.0, weight * t)
 
 
 def _weighted(
@@ -80,13 +70,6 @@ def _weighted(
     sample = one if sample_weight is None else _per_row(plan, real(plan, sample_weight))
     factor = xp.where(skipped, 0.0, sample * classes)
     return Weighted(wq, xp.sum(wq, axis=axis, keepdims=True), factor, sample, classes, skipped, bad)
-
-
-def refuse(plan: Plan, xp: Any, ids: Array, bad: Array) -> None:
-    """Raise for the first class id out of range."""
-    if bool(xp.any(bad)):
-        position = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
-        raise LabelError(plan, position, int(xp.reshape(ids, (-1,))[position]))
 
 
 def _check_labels(plan: Plan, ids: Array, target: Weighted) -> None:

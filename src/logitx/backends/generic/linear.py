@@ -9,9 +9,11 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad, product, refuse, sort_out
-from logitx.backends.generic.rows import quiet, real
-from logitx.backends.tiles import block_plan, block_rows, pieces
+from logitx.backends.formulas.class_ids import _shares, refuse, sort_out
+from logitx.backends.formulas.linear_blocks import block_plan, block_rows, pieces
+from logitx.backends.formulas.numbers import quiet, real
+from logitx.backends.formulas.pairs import reduced
+from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad
 
 
 class Layer(NamedTuple):
@@ -79,23 +81,6 @@ def split(
     return layer, Samples(features, flat, weights, **single, classes=classes), share
 
 
-def _shares(plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array) -> tuple[Array, Array]:
-    """Return the class weight of each row, and that times its sample weight; 0 where it is ignored."""
-    ignored, classes = None, None
-    if plan.hard:
-        ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
-        ignored, bad = sort_out(plan, xp, ids)
-        if class_weight is not None:
-            classes = xp.take(real(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
-    elif class_weight is not None:
-        t = real(plan, targets)
-        classes = xp.sum(product(xp, t, real(plan, class_weight)), axis=-1)
-    if classes is None:
-        classes = real(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
-    share = classes if sample_weight is None else sample_weight * classes
-    return classes, share if ignored is None else xp.where(ignored, 0.0, share)
-
-
 def _block(plan: Plan, layer: Layer, samples: Samples) -> tuple[Any, ...]:
     """Return the cross-entropy's arguments for a block of rows."""
     xp = FAMILIES[plan.family].namespace(samples.hidden)
@@ -125,19 +110,6 @@ def losses_and_gradients(plan: Plan, layer: Layer, samples: Samples) -> tuple[Ar
     dhidden = g @ real(plan, layer.weight)
     dweight = xp.matrix_transpose(g) @ real(plan, samples.hidden)
     return loss, dhidden, dweight, None if layer.bias is None else xp.sum(g, axis=0)
-
-
-def reduced(plan: Plan, per_row: Array, share: Array) -> Array:
-    """Reduce the losses of all rows."""
-    xp = FAMILIES[plan.family].namespace(per_row)
-    if plan.reduction == "none":
-        return xp.reshape(per_row, plan.layout.rows)
-    total = xp.sum(per_row)
-    if plan.reduction == "mean":
-        whole = xp.sum(share)
-        undefined = xp.nan if plan.empty == "nan" else 0.0
-        total = xp.where(whole == 0.0, undefined, total / xp.where(whole == 0.0, 1.0, whole))
-    return total
 
 
 def settled(plan: Plan, gradients: tuple[Array, ...], shape: tuple[int, ...], share: Array) -> tuple[Array, ...]:

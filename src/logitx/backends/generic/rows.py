@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def quiet(operation: F) -> F:
-    """Keep NumPy, which may stand behind any namespace, from warning of the infinities that a formula is built on."""
-
-    @functools.wraps(operation)
-    def quiet(*args: Any) -> Any:
-        with np.errstate(all="ignore"):
-            return operation(*args)
-
-    return quiet  # type: ignore[return-value]
+from logitx.backends.formulas.numbers import operand, real
 
 
 class Rows(NamedTuple):
@@ -44,17 +27,6 @@ class Rows(NamedTuple):
     poison: Array  # rows with a NaN or +inf
     worst: Array  # the largest logit as found: NaN, +inf, and -inf where nothing counts
     nothing: Array  # rows in which nothing counts
-
-
-def real(plan: Plan, x: Array) -> Array:
-    """Return an array in the dtype that the plan computes in."""
-    xp = FAMILIES[plan.family].namespace(x)
-    return xp.astype(x, namespace_dtype(xp, plan.compute), copy=False)
-
-
-def operand(plan: Plan, value: Scalar) -> Scalar:
-    """Return a number as it is, an array in the dtype that the plan computes in."""
-    return value if value is None or isinstance(value, float) else real(plan, value)
 
 
 def reduce_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Rows:
@@ -92,11 +64,3 @@ def reduce_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     total = total + ((1.0 + rest) - detach(total))
     log_total = log_total + (xp.log1p(rest) - detach(log_total))
     return Rows(xp, axis, detach, where, gate, peak, scaled, e, top, rest, total, log_total, poison, worst, nothing)
-
-
-def finish(plan: Plan, x: Array, masked: float, valid: Array) -> Array:
-    """Put the value of masked entries in place and round once, to the dtype of the result."""
-    xp = FAMILIES[plan.family].namespace(x)
-    if valid is not None:
-        x = xp.where(valid, x, masked)
-    return xp.astype(x, namespace_dtype(xp, plan.result), copy=False)

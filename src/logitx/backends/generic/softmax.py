@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.generic import signed
-from logitx.backends.generic.rows import Rows, finish, quiet, real, reduce_rows
+from logitx.backends.formulas import exact_sums
+from logitx.backends.formulas.numbers import finish, quiet, real
+from logitx.backends.generic.rows import Rows, reduce_rows
 
 
 def _undefined(plan: Plan, rows: Rows) -> Array:
@@ -56,7 +57,7 @@ def _signed(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]
     xp = FAMILIES[plan.family].namespace(x)
     used = b != 0.0
     rows = reduce_rows(plan, x, used if where is None else used & where, None, None)
-    total = signed.dot(plan, xp, xp.where(rows.gate, b, 0.0), rows.e)
+    total = exact_sums.dot(plan, xp, xp.where(rows.gate, b, 0.0), rows.e)
     infinite = (real(plan, x) == xp.inf) & used
     if where is not None:
         infinite = infinite & where

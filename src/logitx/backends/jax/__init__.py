@@ -19,7 +19,7 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
-from logitx.backends.generic.cross_entropy import refuse, sort_out
+from logitx.backends.formulas.class_ids import refuse, sort_out
 from logitx.backends.jax import linear
 from logitx.backends.jax._calls import KINDS
 from logitx.backends.jax._choice import refusal

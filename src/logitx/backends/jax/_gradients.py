@@ -18,11 +18,11 @@ import jax.numpy as jnp
 from jax.lax import dynamic_slice, dynamic_slice_in_dim, dynamic_update_slice, dynamic_update_slice_in_dim
 
 from logitx._plan import Array, Plan
+from logitx.backends.formulas.linear_blocks import ENOUGH, block_rows, budget_of, evenly
 from logitx.backends.generic.linear import Layer, Samples
 from logitx.backends.jax._layer import classes_of, from_logits, logits_of, over
 from logitx.backends.jax._primitive import zeros_among
 from logitx.backends.jax._row_blocks import Line, in_line
-from logitx.backends.tiles import ENOUGH, block_rows, budget_of, evenly
 
 Read = Callable[[Array, Any, int], Array]  # (gradient by weights, first class, how many) -> gradient by logits
 Write = Callable[[Array, Any, Array], Array]  # (gradient by weights, first class, product) -> gradient by weights

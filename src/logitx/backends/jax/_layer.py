@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from logitx._plan import Array, Plan
+from logitx.backends.formulas.linear_blocks import block_plan
 from logitx.backends.generic.linear import Layer, Samples, scaling
 from logitx.backends.jax._primitive import run
-from logitx.backends.tiles import block_plan
 
 
 def logits_of(plan: Plan, layer: Layer, hidden: Array) -> Array:

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from logitx._plan import Array, Plan
-from logitx.backends.generic.cross_entropy import sort_out
+from logitx.backends.formulas.class_ids import sort_out
+from logitx.backends.formulas.pairs import Rows, Shared, Sums, facts_of, losses_of
 from logitx.backends.jax._calls import kernel
-from logitx.backends.row_sums import Rows, Shared, Sums, facts_of, losses_of
 
 
 class Whole(NamedTuple):

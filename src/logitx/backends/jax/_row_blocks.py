@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from logitx._plan import Array, Plan
+from logitx.backends.formulas.linear_blocks import block_rows
 from logitx.backends.generic.linear import Layer, Samples
 from logitx.backends.jax._primitive import zeros_among
-from logitx.backends.tiles import block_rows
 
 Step = Callable[[Any, Samples], tuple[Any, Any]]  # (what is carried, rows of a block) -> (that, results of rows)
 

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from logitx._plan import Array, Plan
-from logitx.backends.generic.cross_entropy import sort_out
+from logitx.backends.formulas.class_ids import sort_out
+from logitx.backends.formulas.linear_blocks import ENOUGH, block_rows, budget_of, evenly, tile_plan
+from logitx.backends.formulas.pairs import Rows, Shared, Sums, losses_of, merged
 from logitx.backends.generic.linear import Layer, Samples, scaling
 from logitx.backends.jax._layer import classes_of, logits_of, over
 from logitx.backends.jax._primitive import run, zeros_among
 from logitx.backends.jax._row_blocks import in_line
-from logitx.backends.row_sums import Rows, Shared, Sums, losses_of, merged
-from logitx.backends.tiles import ENOUGH, block_rows, budget_of, evenly, tile_plan
 
 
 def serves(plan: Plan, layer: Layer) -> bool:

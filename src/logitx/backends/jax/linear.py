@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan
 from logitx.backends import generic
+from logitx.backends.formulas import pairs as _pairs
 from logitx.backends.generic import linear
 from logitx.backends.generic.linear import Layer, Samples
 from logitx.backends.jax import _gradients, _tiles
@@ -27,7 +28,7 @@ def _by_formulas(plan: Plan, operands: tuple[Any, ...]) -> Array:
     layer, samples, share = linear.split(plan, *operands)
     block = jax.checkpoint(lambda layer, one: linear.losses(plan, layer, one))
     _, per_row = spread(plan, samples, lambda _, one: (None, block(layer, one)), None)
-    return linear.reduced(plan, per_row, share)
+    return _pairs.reduced(plan, per_row, share)
 
 
 def _gradients_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Array, Array, Array]:
@@ -65,19 +66,19 @@ def _losses_and_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array,
     made = (dhidden.reshape(operands[0].shape), dweight, dbias)
     kinds = (*plan.gradients, None)
     one, two, three = (None if x is None else x.astype(kind) for x, kind in zip(made, kinds, strict=False))
-    return linear.reduced(plan, per_row, share), one, two, three
+    return _pairs.reduced(plan, per_row, share), one, two, three
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _loss(plan: Plan, *operands: Any) -> Array:
     layer, samples, share = linear.split(plan, *operands)
     if _tiles.serves(plan, layer):
-        return linear.reduced(plan, _tiles.losses(plan, layer, samples, share), share)
+        return _pairs.reduced(plan, _tiles.losses(plan, layer, samples, share), share)
 
     def step(one: Samples) -> Array:
         return from_logits("cross_entropy", plan, layer, one, logits_of(plan, layer, one.hidden))[0]
 
-    return linear.reduced(plan, over_blocks(plan, layer, samples, share, step), share)
+    return _pairs.reduced(plan, over_blocks(plan, layer, samples, share, step), share)
 
 
 @functools.partial(_loss.defjvp, symbolic_zeros=True)

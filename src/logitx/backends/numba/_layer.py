@@ -10,8 +10,8 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
 from logitx._plan import Array, LabelError, Plan, Scalar
+from logitx.backends.formulas.linear_blocks import pieces
 from logitx.backends.numba._views import HELD, NdArray, entries, numbers, per_row, stored, widened
-from logitx.backends.tiles import pieces
 
 PANEL = 1 << 20  # elements of an array that are converted at a time, to be multiplied
 

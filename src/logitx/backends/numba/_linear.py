@@ -16,12 +16,12 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
 from logitx._plan import Array, Plan
+from logitx.backends.formulas.linear_blocks import Block, blocks, pieces
+from logitx.backends.formulas.pairs import Rows, Shared, Sums, facts_of, losses_of, merged
 from logitx.backends.numba import _kernels
 from logitx.backends.numba._layer import Layer, layer_of, panels, rows_of
 from logitx.backends.numba._threads import CREW, parts_for
 from logitx.backends.numba._views import HELD, NdArray, done, fresh, given_back, rounded, stored
-from logitx.backends.row_sums import Rows, Shared, Sums, facts_of, losses_of, merged
-from logitx.backends.tiles import Block, blocks, pieces
 
 
 class Call:

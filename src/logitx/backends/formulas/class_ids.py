@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, Plan
-from logitx.backends.generic.cross_entropy import sort_out
+from logitx._plan import Array, LabelError, Plan
+from logitx.backends.formulas.numbers import real
 
 
 def row_weights(plan: Plan, xp: Any, targets: Array, class_weight: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
@@ -49,3 +49,39 @@ def shares(
     if where is not None:
         skipped = skipped | ~xp.any(where, axis=axes)
     return xp.where(skipped, 0.0, share)
+
+
+def sort_out(plan: Plan, xp: Any, ids: Array) -> tuple[Array, Array]:
+    """Return (which ids are to be ignored, which are out of range): the one rule for labels."""
+    index, held = plan.ignore_index, xp.iinfo(ids.dtype)  # JAX may hold no 64 bits
+    ignored = ids == index if index is not None and held.min <= index <= held.max else xp.zeros_like(ids, dtype=xp.bool)
+    return ignored, ((ids < 0) | (ids >= plan.layout.n)) & ~ignored
+
+
+def product(xp: Any, t: Array, weight: Array) -> Array:
+    """Return targets times weights, 0 where a target is 0, whatever the weight; to be differentiated by both."""
+    return xp.where((t == 0.0) & ~xp.isfinite(weight), 0.0, weight * t)
+
+
+def refuse(plan: Plan, xp: Any, ids: Array, bad: Array) -> None:
+    """Raise for the first class id out of range."""
+    if bool(xp.any(bad)):
+        position = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
+        raise LabelError(plan, position, int(xp.reshape(ids, (-1,))[position]))
+
+
+def _shares(plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array) -> tuple[Array, Array]:
+    """Return the class weight of each row, and that times its sample weight; 0 where it is ignored."""
+    ignored, classes = None, None
+    if plan.hard:
+        ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
+        ignored, bad = sort_out(plan, xp, ids)
+        if class_weight is not None:
+            classes = xp.take(real(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
+    elif class_weight is not None:
+        t = real(plan, targets)
+        classes = xp.sum(product(xp, t, real(plan, class_weight)), axis=-1)
+    if classes is None:
+        classes = real(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
+    share = classes if sample_weight is None else sample_weight * classes
+    return classes, share if ignored is None else xp.where(ignored, 0.0, share)

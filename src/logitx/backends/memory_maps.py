@@ -17,8 +17,8 @@ from logitx._arrays import memory_maps
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LabelError, Plan, Scalar, layout
 from logitx.backends import numba
-from logitx.backends.shares import shares
-from logitx.backends.tiles import pieces
+from logitx.backends.formulas.class_ids import shares
+from logitx.backends.formulas.linear_blocks import pieces
 
 LARGE = 1 << 28  # bytes of a call from which pages are given back
 

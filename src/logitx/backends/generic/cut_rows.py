@@ -7,7 +7,7 @@ from typing import Any
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.generic.rows import finish, operand, quiet, real
+from logitx.backends.formulas.numbers import finish, operand, quiet, real
 from logitx.backends.generic.rows import reduce_rows as rows_of
 
 

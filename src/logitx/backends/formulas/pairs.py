@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan
 
 
@@ -97,3 +98,16 @@ def facts_of(xp: Any, shared: Shared, sums: Sums, rows: Rows) -> Facts:
     change = factor * (p * (whole - own) + pull * p - own * complement)
     change = xp.where(nothing | (rows.logits == -xp.inf), 0.0, change)
     return Facts(sums.top, inverse, beside, factor, whole, pull, change)
+
+
+def reduced(plan: Plan, per_row: Array, share: Array) -> Array:
+    """Reduce the losses of all rows."""
+    xp = FAMILIES[plan.family].namespace(per_row)
+    if plan.reduction == "none":
+        return xp.reshape(per_row, plan.layout.rows)
+    total = xp.sum(per_row)
+    if plan.reduction == "mean":
+        whole = xp.sum(share)
+        undefined = xp.nan if plan.empty == "nan" else 0.0
+        total = xp.where(whole == 0.0, undefined, total / xp.where(whole == 0.0, 1.0, whole))
+    return total

@@ -1,0 +1,1 @@
+"""Formulas that several backends share, written on the Array API standard."""
