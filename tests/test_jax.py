@@ -321,12 +321,12 @@ def test_spawned_children(tmp_path: Any) -> None:
 
 
 def test_a_kernel_that_takes_something_else_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    from logitx.backends.numba import _xla
+    from logitx.backends.xla import handlers
 
-    changed = _xla._KINDS["reduce"]._replace(arguments="aaai")
-    monkeypatch.setitem(_xla._KINDS, "reduce", changed)
+    changed = handlers._KINDS["reduce"]._replace(arguments="aaai")
+    monkeypatch.setitem(handlers._KINDS, "reduce", changed)
     with pytest.raises(TypeError, match="reduce: a kernel takes aaaaaaiwwii, its handler passes aaai"):
-        _xla.address.__wrapped__(_xla.Handler("reduce", (True, None), ("float32", "float32", "float32")))
+        handlers.address.__wrapped__(handlers.Handler("reduce", (True, None), ("float32", "float32", "float32")))
 
 
 @pytest.mark.parametrize(
@@ -341,10 +341,10 @@ def test_a_kernel_that_takes_something_else_is_not_called(monkeypatch: pytest.Mo
     ],
 )
 def test_what_a_handler_says_of_its_version(table: Any, answer: tuple[int, int]) -> None:
-    from logitx.backends.numba import _xla
+    from logitx.backends.xla import handlers
 
     function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
-        _xla.address(_xla.Handler("reduce", (True, None), ("float32", "float32", "float32")))
+        handlers.address(handlers.Handler("reduce", (True, None), ("float32", "float32", "float32")))
     )
     frame, extension, metadata, api = (np.zeros(30, np.int64) for _ in range(4))
     metadata[0] = 48

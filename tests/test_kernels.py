@@ -16,11 +16,11 @@ import pytest
 from numba.core.types import int64
 
 import logitx as lx
-from logitx.backends.numba import _simd
-from logitx.backends.numba._compile import kernel
-from logitx.backends.numba._lanes import spread, width
-from logitx.backends.numba._memory import Lent, rows
-from logitx.backends.numba._storage import read_lanes, write
+from logitx.backends.numba.compile.policy import kernel
+from logitx.backends.numba.memory.arguments import Lent, rows
+from logitx.backends.numba.memory.load_store import read_lanes, write
+from logitx.backends.numba.vectors import exp_log
+from logitx.backends.numba.vectors.lanes import spread, width
 
 HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -29,14 +29,14 @@ def exp_of(x, out, parts, crew):
     numbers, results = rows(x), rows(out)
     for i in range(0, numbers.outer, width(numbers)):
         lanes = read_lanes(numbers, i * numbers.outer_stride, numbers)
-        write(results, i * numbers.outer_stride, _simd.exp(lanes, spread(lanes, 0.0)))
+        write(results, i * numbers.outer_stride, exp_log.exp(lanes, spread(lanes, 0.0)))
     return 0
 
 
 def expm1_of(x, out, parts, crew):
     numbers, results = rows(x), rows(out)
     for i in range(0, numbers.outer, width(numbers)):
-        write(results, i * numbers.outer_stride, _simd.expm1(read_lanes(numbers, i * numbers.outer_stride, numbers)))
+        write(results, i * numbers.outer_stride, exp_log.expm1(read_lanes(numbers, i * numbers.outer_stride, numbers)))
     return 0
 
 
@@ -44,7 +44,7 @@ def log1p_of(x, out, parts, crew):
     numbers, results = rows(x), rows(out)
     for i in range(0, numbers.outer, width(numbers)):
         lanes = read_lanes(numbers, i * numbers.outer_stride, numbers)
-        write(results, i * numbers.outer_stride, _simd.log1p(lanes, spread(lanes, 0.0)))
+        write(results, i * numbers.outer_stride, exp_log.log1p(lanes, spread(lanes, 0.0)))
     return 0
 
 

@@ -119,7 +119,7 @@ print((after - before) / 1024 - {gradient} * (hidden.nbytes + weight.nbytes) / 2
 
 
 def test_rows_that_do_not_count_are_left_out_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    from logitx.backends.numba import _linear
+    from logitx.backends.numba import linear
 
     seen = []
 
@@ -128,7 +128,7 @@ def test_rows_that_do_not_count_are_left_out_of_the_products(monkeypatch: pytest
         families.FAMILIES["numpy"].multiply(a, b, out, more)
 
     spied = dataclasses.replace(families.FAMILIES["numpy"], multiply=multiply)
-    monkeypatch.setattr(_linear, "FAMILIES", {"numpy": spied})
+    monkeypatch.setattr(linear, "FAMILIES", {"numpy": spied})
     weights = np.array([1.0, 0, 1, 1, 1, 0, 1])
     lx.linear_cross_entropy_value_and_grad(HIDDEN, WEIGHT, LABELS, sample_weight=weights)
     assert seen == [((4, 5), (5, 11)), ((4, 11), (11, 5)), ((11, 4), (4, 5))]

@@ -112,7 +112,7 @@ def test_a_backend_name_is_compared_only_in_dispatch():
 
 
 def test_njit_stands_only_in_the_compile_policy():
-    assert matches(r"\bnjit\(", SHIPPED) == {"src/logitx/backends/numba/_compile.py"}
+    assert matches(r"\bnjit\(", SHIPPED) == {"src/logitx/backends/numba/compile/policy.py"}
 
 
 def flags_of(tree: ast.AST) -> Iterator[str]:

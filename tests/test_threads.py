@@ -306,5 +306,5 @@ def test_threads_are_as_many_as_the_process_was_told(told, limit):
     pytest.importorskip("numba")
     if (os.cpu_count() or 1) < 2:
         pytest.skip("this machine has one core")
-    code = "from logitx.backends.numba._threads import CREW; print(min(CREW.limit, 2))"
+    code = "from logitx.backends.numba.threads.policy import CREW; print(min(CREW.limit, 2))"
     assert int(run(code, **told)) == limit

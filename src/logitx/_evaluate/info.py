@@ -21,7 +21,7 @@ def facts() -> dict[str, Any]:
     """Return facts by name, each a line or several."""
     import numba
 
-    from logitx.backends.numba._threads import CREW
+    from logitx.backends.numba.threads.policy import CREW
 
     rows = {row.name: row for row in BACKENDS}
     lines = []

@@ -80,8 +80,8 @@ def _packed(operands: tuple[tuple[Array, str | None], ...], first: int) -> tuple
 
 
 def _normalize(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> Call:
-    from logitx.backends.numba._blocks import is_across, is_long
-    from logitx.backends.numba._xla import Handler
+    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), (temperature, compute), (softcap, compute)), 1)
@@ -97,8 +97,8 @@ def _normalize(plan: Plan, x: Array, where: Array, temperature: Array, softcap: 
 
 
 def _reduce(plan: Plan, x: Array, where: Array) -> Call:
-    from logitx.backends.numba._blocks import is_across, is_long
-    from logitx.backends.numba._xla import Handler
+    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     others, (at_where,) = _packed(((where, "bool"),), 1)
@@ -112,8 +112,8 @@ def _reduce(plan: Plan, x: Array, where: Array) -> Call:
 
 
 def _pull_back(plan: Plan, value: Array, cotangent: Array) -> Call:
-    from logitx.backends.numba._blocks import is_across
-    from logitx.backends.numba._xla import Handler
+    from logitx.backends.numba.passes.blocks import is_across
+    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     other = held(dtype_name(cotangent.dtype), compute)
@@ -135,8 +135,8 @@ def _loss(
     plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array, label_smoothing: Array,
     z_loss: Array, softcap: Array, temperature: Array, where: Array,
 ) -> Call:  # fmt: skip
-    from logitx.backends.numba._blocks import is_across, is_long
-    from logitx.backends.numba._xla import Handler
+    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     shares = store if plan.hard else held(dtype_name(targets.dtype), compute)
@@ -165,8 +165,8 @@ def _loss(
 
 
 def _partial(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array, ids: Array) -> Call:
-    from logitx.backends.numba._blocks import is_across
-    from logitx.backends.numba._xla import Handler
+    from logitx.backends.numba.passes.blocks import is_across
+    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     named = (where, "bool"), (temperature, compute), (softcap, compute), (None if ids is None else _ids(ids), None)

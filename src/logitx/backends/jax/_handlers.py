@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import jax
 
 if TYPE_CHECKING:
-    from logitx.backends.numba._xla import Handler
+    from logitx.backends.xla.handlers import Handler
 
 _LOCK = threading.Lock()
 
 
 @functools.cache
 def _register(handler: Handler) -> str:
-    from logitx.backends.numba import _xla
+    from logitx.backends.xla import handlers
 
-    capsule = jax.ffi.pycapsule(ctypes.c_void_p(_xla.address(handler)))
+    capsule = jax.ffi.pycapsule(ctypes.c_void_p(handlers.address(handler)))
     jax.ffi.register_ffi_target(handler.name, capsule, platform="cpu")
     return handler.name
 
@@ -43,7 +43,7 @@ def missing() -> str | None:
         return f"jax {jax.__version__} has no foreign-function interface"
     if jax.__version_info__ < (0, 6):
         return f"jax {jax.__version__} misstates the size of its table of functions"
-    from logitx.backends.numba._xla import Handler
+    from logitx.backends.xla.handlers import Handler
 
     try:
         registered(Handler("reduce", (True, None), ("float32", "float32", "float32")))

@@ -16,7 +16,7 @@ import torch
 
 from logitx._arrays.torch import bare
 from logitx._plan import Array, Plan
-from logitx.backends import numba
+from logitx.backends.numba import prepared
 from logitx.backends.protocol import Prepared
 from logitx.backends.torch import _loss, _softmax
 
@@ -38,8 +38,8 @@ class _Normalizing(NamedTuple):
 def _prepare_normalizing(plan: Plan, x: Array, *options: Any) -> Prepared | None:
     if any(option is not None for option in options):
         return None
-    compute = numba.prepare(plan, (x, *options))
-    pull_back = numba.prepare(dataclasses.replace(plan, op=f"{plan.op}_vjp"), (x, x))
+    compute = prepared.prepare(plan, (x, *options))
+    pull_back = prepared.prepare(dataclasses.replace(plan, op=f"{plan.op}_vjp"), (x, x))
     if compute is None or pull_back is None:
         return None
     settled, apply = _Normalizing(plan, pull_back), _applied(Normalized)
@@ -92,7 +92,10 @@ class _Reducing(NamedTuple):
 
 def _prepare_reducing(plan: Plan, x: Array, *options: Any) -> Prepared | None:
     softmax = dataclasses.replace(plan, op="softmax", empty="zero", keepdims=False)
-    compute, probabilities = numba.prepare(plan, (x, *options)), numba.prepare(softmax, (x, None, None, None, None))
+    compute, probabilities = (
+        prepared.prepare(plan, (x, *options)),
+        prepared.prepare(softmax, (x, None, None, None, None)),
+    )
     if compute is None or probabilities is None:
         return None
     settled, apply = _Reducing(plan, probabilities), _applied(Reduced)
@@ -136,7 +139,7 @@ class _Lossy(NamedTuple):
 
 
 def _prepare_loss(plan: Plan, logits: Array, targets: Array, *options: Any) -> Prepared | None:
-    compute = numba.prepare(dataclasses.replace(plan, op=_loss.VALUE_AND_GRAD), (logits, targets, *options))
+    compute = prepared.prepare(dataclasses.replace(plan, op=_loss.VALUE_AND_GRAD), (logits, targets, *options))
     if compute is None:
         return None
     settled, apply = _Lossy(plan, options), _applied(Loss)

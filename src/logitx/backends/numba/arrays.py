@@ -1,0 +1,118 @@
+"""From the user's arrays to what kernels take, and back: views of shape (outer, n, inner), copies where need be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._plan import Array, Plan
+from logitx.backends.numba.memory.arguments import FAILED
+
+NdArray = np.ndarray[Any, Any]
+
+# NumPy's dtype for memory of each dtype; where bfloat16 is not an extension's, its bits are integers
+HELD = {name: np.dtype(name) for name in ("float16", "float32", "float64", "bool", "int64")}
+HELD["bfloat16"] = np.dtype(np.uint16)
+CLASSES = 1  # the axis of the classes in what is given to a kernel here
+
+
+def stored(dtype: str, compute: str) -> str:
+    """Return the dtype in which kernels read an array of `dtype`: its own if floating, else the compute dtype."""
+    return dtype if dtype in FLOATS else compute
+
+
+def entries(plan: Plan, x: Array, dtype: str, held: str) -> NdArray:
+    """Return an array of the shape of the logits as (outer, n, inner), copied if its numbers must change."""
+    array: NdArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
+    if dtype != held:
+        with np.errstate(all="ignore"):
+            array = widened(array, dtype).astype(HELD[held], copy=False)
+    elif not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    layout = plan.layout
+    shape = (layout.outer, layout.n, layout.inner)
+    return array if array.shape == shape else array.reshape(shape)
+
+
+def widened(array: NdArray, dtype: str) -> NdArray:
+    """Return numbers that NumPy can convert: the bits of bfloat16 become float32."""
+    if dtype == "bfloat16" and array.dtype == np.uint16:
+        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return array
+
+
+def numbers(plan: Plan, x: Array, kind: str) -> NdArray:
+    """Return a small array, of weights or class ids, as a contiguous one of `kind`."""
+    array: NdArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
+    if array.dtype == HELD[kind] and array.flags.c_contiguous:
+        return array
+    with np.errstate(all="ignore"):
+        array = widened(array, dtype_name(x.dtype))
+        return np.ascontiguousarray(array, dtype=HELD[kind])
+
+
+def known(wanted: bool) -> bool | None:
+    """Return what a kernel takes for something that it is compiled with or without."""
+    return True if wanted else None
+
+
+def done(code: int) -> int:
+    """Pass on what a kernel returned, unless it could not do its work."""
+    if code == FAILED:
+        raise MemoryError("the scratch memory of a kernel could not be allocated")
+    return code
+
+
+def per_row(plan: Plan, value: Any, kind: str) -> NdArray | None:
+    """Return temperature or softcap as kernels take them: None, one number for all rows, or one a row."""
+    if value is None:
+        return None
+    if isinstance(value, float):
+        return np.full(1, value, HELD[kind])
+    return numbers(plan, value, kind)
+
+
+def output(plan: Plan, out: Array, held: str) -> NdArray | None:
+    """Return a view through which a kernel writes to the user's array; None where only a copy has the shape."""
+    array: NdArray = FAMILIES[plan.family].to_numpy(out)  # type: ignore[misc]
+    if not array.dtype.isnative:
+        return None
+    layout = plan.layout
+    view = array.reshape((layout.outer, layout.n, layout.inner))
+    return view if np.may_share_memory(view, array) or view.size == 0 else None
+
+
+def blank(plan: Plan, dtype: str) -> NdArray:
+    """Return fresh memory of the shape of the logits, as kernels see it."""
+    layout = plan.layout
+    return fresh(plan, (layout.outer, layout.n, layout.inner), dtype)
+
+
+def fresh(plan: Plan, shape: tuple[int, ...], dtype: str) -> NdArray:
+    """Return fresh memory that the user's family can take over."""
+    alignment = FAMILIES[plan.family].alignment
+    if not alignment:
+        return np.empty(shape, HELD[dtype])
+    size = math.prod(shape) * HELD[dtype].itemsize
+    memory = np.empty(size + alignment, np.uint8)
+    start = -memory.ctypes.data % alignment
+    return memory[start : start + size].view(HELD[dtype]).reshape(shape)
+
+
+def rounded(array: NdArray, dtype: str) -> NdArray:
+    """Return an array of the compute dtype rounded to another, in memory as a kernel writes it."""
+    if dtype != "bfloat16":
+        return array.astype(dtype, copy=False)
+    bits = array.astype(np.float32, copy=False).view(np.uint32)
+    nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    quiet = (bits >> 16) | 0x40
+    return np.where(np.isnan(array), quiet, nearest).astype(np.uint16)
+
+
+def given_back(plan: Plan, array: NdArray, dtype: str, shape: tuple[int, ...]) -> Array:
+    """Return what a kernel wrote as an array of the user's family."""
+    return FAMILIES[plan.family].from_numpy(array.reshape(shape), dtype)  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""The kernels, and `compiled`, which makes them for a combination of dtypes."""

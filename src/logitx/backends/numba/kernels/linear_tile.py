@@ -1,0 +1,308 @@
+"""Cross-entropy of a tile of logits: some classes of some rows, in the dtype computed in, one row at a time.
+
+Two kernels. `reduce` finds what a tile adds to the reduction of its rows, to be merged with what other tiles add;
+`differentiate` turns a tile into its gradient in place, once the reductions of its rows are known.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.memory.arguments import FAILED, OK, entries, given, itemsize, rows
+from logitx.backends.numba.memory.load_store import class_id, number, read_lanes, read_one, write
+from logitx.backends.numba.memory.prefetch import Next
+from logitx.backends.numba.memory.scratch import after, load, missing, place_one, release, reserve, store, take_one
+from logitx.backends.numba.passes.reduce import multiply, peak, rest_of
+from logitx.backends.numba.passes.scaling import cap, exponent, limit_at, scale_at
+from logitx.backends.numba.passes.sums import SPAN, add, folded
+from logitx.backends.numba.threads.workers import job, together
+from logitx.backends.numba.vectors.exp_log import exp
+from logitx.backends.numba.vectors.lanes import cast, fma, least, maximum, select, spread, width
+
+TOP, REST, TERMS, TOTAL = range(4)  # what `reduce` finds: a row's maximum, its sum beside that, sums of the targets
+PEAK, INVERSE, BESIDE, FACTOR, WHOLE, PULL, CHANGE = range(7)  # what `differentiate` is told of a row
+
+
+class Task(NamedTuple):
+    """A tile whose first class is `first`, and what belongs to its rows and classes."""
+
+    tile: Any
+    first: int
+    bias: Any
+    labels: Any
+    numbers: Any  # of the rows, among those of `targets`
+    targets: Any  # of all classes
+    class_weight: Any
+    even: float
+    keep: float
+    temperature: Any
+    softcap: Any
+
+
+class Scratch(NamedTuple):
+    """The memory of a part: `size` numbers of each, but those that a task has no use for."""
+
+    room: Any  # which all is in, and which begins with room for two vectors
+    panel: Any  # the logits of a row
+    shift: Any  # bias
+    weight: Any  # class weights
+    share: Any  # weights of the classes in a row
+    slope: Any  # derivatives of the softcap
+    size: int
+
+
+def reduce(
+    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
+    keep: float, temperature: Any, softcap: Any, across: Any, found: Any, logits: Any, parts: int, crew: int,
+) -> int:  # fmt: skip
+    """Reduce the rows of a tile; write the logits of labels that are in it. Return what `_memory` lists.
+
+    The weight of class j in a row with targets t is class_weight_j (even + keep t_j); labels have theirs added by the
+    caller. In `found`, TERMS is the sum of weights times (maximum - logit) / temperature, and TOTAL the sum of weights.
+    """
+    task = _task(tile, first, bias, labels, numbers, targets, class_weight, even, keep, temperature, softcap)
+    sums, _ = entries(found, found.ndim - 1)
+    return OK if together(crew, job(_reduce_rows, (task, sums, rows(logits), across)), parts) else FAILED
+
+
+def differentiate(
+    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
+    keep: float, temperature: Any, softcap: Any, across: Any, facts: Any, parts: int, crew: int,
+) -> int:  # fmt: skip
+    """Replace the logits of a tile by FACTOR [p (WHOLE - w) - w (1 - p) + PULL p] du/dx; by CHANGE du/dx at labels.
+
+    Weights w are those of `reduce`; INVERSE is 1 over the sum of exponentials, BESIDE what that lacks to 1.
+    """
+    task = _task(tile, first, bias, labels, numbers, targets, class_weight, even, keep, temperature, softcap)
+    told, _ = entries(facts, facts.ndim - 1)
+    return OK if together(crew, job(_descend_rows, (task, told, across)), parts) else FAILED
+
+
+@primitive
+def _task(
+    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
+    keep: float, temperature: Any, softcap: Any,
+) -> Any:  # fmt: skip
+    logits, _ = entries(tile, tile.ndim - 1)  # a matrix fits as it lies
+    shares, _ = entries(targets, targets.ndim - 1)
+    return Task(
+        logits, first, rows(bias), rows(labels), rows(numbers), shares, rows(class_weight), even, keep,
+        rows(temperature), rows(softcap),
+    )  # fmt: skip
+
+
+@primitive
+def _weighted(task: Any) -> bool:
+    """Tell whether classes other than the label have a weight."""
+    there: bool = task.even > 0.0 or given(task.targets)
+    return there
+
+
+@primitive
+def _scratch(task: Any, sloping: bool) -> Any:
+    weighted, biased, lanes = _weighted(task), given(task.bias), width(task.softcap)
+    size = (task.tile.n + lanes - 1) // lanes * lanes
+    room = reserve(2 * lanes + (1 + biased + 2 * weighted + sloping) * size, task.softcap)
+    panel = after(room, 2 * lanes)
+    shift = after(panel, size)
+    weight = after(shift, biased * size)
+    share = after(weight, weighted * size)
+    slope = after(share, weighted * size)
+    if not missing(room):
+        if biased:
+            _fill(shift, size, task.bias, task.first, task.tile.n, 0.0)
+        if weighted:
+            _fill(weight, size, task.class_weight, task.first, task.tile.n, 1.0)
+    return Scratch(room, panel, shift, weight, share, slope, size)
+
+
+@primitive
+def _fill(tile: Any, size: int, source: Any, first: int, n: int, absent: float) -> None:
+    """Write numbers of the classes of a tile, 0 in the padding; `absent` for each where there are none."""
+    for at in range(0, size, width(tile)):
+        store(tile, at, spread(tile, 0.0))
+    for j in range(n):
+        place_one(tile, j, number(source, first + j, tile) if given(source) else cast(absent, tile))
+
+
+@primitive
+def _reduce_rows(task: Any, found: Any, logits: Any, across: Any, part: int, parts: int) -> bool:
+    tile = task.tile
+    scratch = _scratch(task, False)
+    if missing(scratch.room):
+        return False
+    panel, steps = scratch.panel, scratch.size // width(scratch.panel)
+    for i in range(tile.outer * part // parts, tile.outer * (part + 1) // parts):
+        tops = _load_logits(task, scratch, i, False, across)
+        scale = scale_at(task.temperature, i, 1, scratch.room, True, across)
+        if given(task.labels):
+            j = class_id(task.labels, i) - task.first
+            if 0 <= j < tile.n:
+                write(logits, i * logits.outer_stride, take_one(panel, j))
+        top = peak(panel, 0, steps, tops, not given(task.bias) and not given(task.softcap), across)
+        following = tile.address + least(i + 1, tile.outer - 1) * tile.outer_stride
+        ahead = Next(following, width(panel) * itemsize(tile))
+        at = i * found.outer_stride
+        write(found, at + TOP * found.n_stride, top)
+        rest, _ = rest_of(panel, 0, steps, top, scale, True, ahead, across)
+        write(found, at + REST * found.n_stride, rest)
+        if _weighted(task):
+            _weigh(task, scratch, i)
+            terms, total = _terms(panel, scratch.share, steps, top, scale, across)
+            write(found, at + TERMS * found.n_stride, terms)
+            write(found, at + TOTAL * found.n_stride, total)
+    release(scratch.room)
+    return True
+
+
+@primitive
+def _descend_rows(task: Any, facts: Any, across: Any, part: int, parts: int) -> bool:
+    tile, capped = task.tile, given(task.softcap)
+    scratch = _scratch(task, capped)
+    if missing(scratch.room):
+        return False
+    panel, steps = scratch.panel, scratch.size // width(scratch.panel)
+    for i in range(tile.outer * part // parts, tile.outer * (part + 1) // parts):
+        _load_logits(task, scratch, i, capped, across)
+        scale = scale_at(task.temperature, i, 1, scratch.room, True, across)
+        if _weighted(task):
+            _weigh(task, scratch, i)
+            _descend_weighted(panel, scratch.share, steps, facts, i, scale)
+        else:
+            _descend(panel, steps, facts, i, scale)
+        if given(task.labels):
+            j = class_id(task.labels, i) - task.first
+            if 0 <= j < tile.n:
+                place_one(panel, j, cast(_fact(facts, i, CHANGE), panel))
+        if capped:
+            multiply(panel, scratch.slope, scratch.size)
+        _store(panel, tile, i)
+    release(scratch.room)
+    return True
+
+
+@primitive
+def _load_logits(task: Any, scratch: Any, i: int, sloping: bool, across: Any) -> Any:
+    """Fill the panel with the logits of a row; return the maximum of each lane before bias and softcap."""
+    tile, panel = task.tile, scratch.panel
+    tops = _load(tile, i * tile.outer_stride, tile.n, panel, scratch.size, -np.inf)
+    if given(task.bias):
+        for at in range(0, scratch.size, width(panel)):
+            store(panel, at, load(panel, at) + load(scratch.shift, at))
+    if given(task.softcap):
+        limit = limit_at(task.softcap, i, 1, scratch.room, across)
+        cap(panel, scratch.slope, sloping, 0, scratch.size // width(panel), limit)
+    return tops
+
+
+@primitive
+def _load(source: Any, start: int, n: int, panel: Any, size: int, pad: float) -> Any:
+    """Copy classes from a place on, of any number; the rest of the panel holds `pad`. Return the maximum of lanes."""
+    lanes, stride = width(panel), source.n_stride
+    tops = spread(panel, -np.inf)
+    whole = 0
+    if stride == itemsize(source):
+        whole = n // lanes * lanes
+        for j in range(0, whole, lanes):
+            x = read_lanes(source, start + j * stride, panel)
+            store(panel, j, x)
+            tops = maximum(x, tops)
+    if n < size:
+        store(panel, size - lanes, spread(panel, pad))
+    for j in range(whole, n):
+        place_one(panel, j, read_one(source, start + j * stride, panel))
+    for at in range(whole, size, lanes):
+        tops = maximum(load(panel, at), tops)
+    return tops
+
+
+@primitive
+def _store(panel: Any, target: Any, row: int) -> None:
+    """Copy a panel to a row of contiguous memory."""
+    lanes = width(panel)
+    start, stride = row * target.outer_stride, itemsize(target)
+    whole = target.n // lanes * lanes
+    for j in range(0, whole, lanes):
+        write(target, start + j * stride, load(panel, j))
+    for j in range(whole, target.n):
+        write(target, start + j * stride, take_one(panel, j))
+
+
+@primitive
+def _weigh(task: Any, scratch: Any, i: int) -> None:
+    """Write class_weight (even + keep t)."""
+    share, weight, targets = scratch.share, scratch.weight, task.targets
+    base, factor = spread(share, task.even), spread(share, task.keep)
+    if given(targets):
+        start = class_id(task.numbers, i) * targets.outer_stride + task.first * targets.n_stride
+        _load(targets, start, task.tile.n, share, scratch.size, 0.0)
+    for at in range(0, scratch.size, width(share)):
+        q = base
+        if given(targets):
+            q = fma(factor, load(share, at), base)
+        store(share, at, load(weight, at) * q)
+
+
+@primitive
+def _terms(panel: Any, share: Any, steps: int, top: Any, scale: Any, across: Any) -> Any:
+    """Return the sum of weights times (maximum - logit) / temperature, and the sum of weights."""
+    zero = spread(panel, 0.0)
+    high, low, whole_high, whole_low = zero, zero, zero, zero
+    for start in range(0, steps, SPAN):
+        part, whole = zero, zero
+        for step in range(start, least(start + SPAN, steps)):
+            w = load(share, step * width(panel))
+            v, _ = exponent(load(panel, step * width(panel)), top, scale)
+            part = part + select(w == zero, zero, w * (zero - v))
+            whole = whole + w
+        high, low = add(high, low, part)
+        whole_high, whole_low = add(whole_high, whole_low, whole)
+    return folded(high, low, across), folded(whole_high, whole_low, across)
+
+
+@primitive
+def _fact(facts: Any, row: int, which: int) -> float:
+    value: float = read_one(facts, row * facts.outer_stride + which * facts.n_stride, facts)
+    return value
+
+
+@primitive
+def _inverse(facts: Any, row: int, panel: Any) -> Any:
+    """Return 1 over the sum of exponentials in two parts."""
+    inverse = _fact(facts, row, INVERSE)
+    high = cast(inverse, panel)
+    return spread(panel, high), spread(panel, cast(inverse - high, panel))
+
+
+@primitive
+def _descend(panel: Any, steps: int, facts: Any, row: int, scale: Any) -> None:
+    """Write the gradient where no class but the label has a weight."""
+    zero, dead, top = spread(panel, 0.0), spread(panel, -np.inf), spread(panel, _fact(facts, row, PEAK))
+    high, low = _inverse(facts, row, panel)
+    slant = spread(panel, _fact(facts, row, FACTOR) * (_fact(facts, row, WHOLE) + _fact(facts, row, PULL)))
+    for at in range(0, steps * width(panel), width(panel)):
+        x = load(panel, at)
+        v, lost = exponent(x, top, scale)
+        e = exp(v, lost)
+        store(panel, at, select(x == dead, zero, slant * fma(e, high, e * low)))
+
+
+@primitive
+def _descend_weighted(panel: Any, share: Any, steps: int, facts: Any, row: int, scale: Any) -> None:
+    """Write the gradient where any class may have a weight."""
+    zero, one = spread(panel, 0.0), spread(panel, 1.0)
+    dead, top = spread(panel, -np.inf), spread(panel, _fact(facts, row, PEAK))
+    high, low = _inverse(facts, row, panel)
+    factor, whole = spread(panel, _fact(facts, row, FACTOR)), spread(panel, _fact(facts, row, WHOLE))
+    pull, beside = spread(panel, _fact(facts, row, PULL)), spread(panel, _fact(facts, row, BESIDE))
+    for at in range(0, steps * width(panel), width(panel)):
+        x, w = load(panel, at), load(share, at)
+        v, lost = exponent(x, top, scale)
+        e = exp(v, lost)
+        p = fma(e, high, e * low)
+        complement = select(v == zero, beside, one - p)  # at the maximum 1 - p would cancel
+        gradient = fma(p, whole - w, fma(pull, p, zero - w * complement))
+        store(panel, at, select(x == dead, zero, factor * gradient))

@@ -1,0 +1,1 @@
+"""Memory as kernels see it: arguments, loads and stores, scratch memory, prefetches."""

@@ -1,0 +1,86 @@
+"""The last pass of the kernels: what becomes of each number of a tile on its way to the caller's memory.
+
+One formula for each kind of `facts`, so that the pass itself stands in one place (`_copies`), for rows that are written
+at once as for tiles that need another pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.static import by_type
+from logitx.backends.numba.passes.scaling import exponent
+from logitx.backends.numba.vectors.lanes import cast, fma, lane, select, single, spread, wide
+
+
+class Scaled(NamedTuple):
+    """A factor in two parts, for each row."""
+
+    high: Any
+    low: Any
+
+
+class Logarithm(NamedTuple):
+    """What log_softmax subtracts."""
+
+    top: Any
+    log_sum: Any
+    scale: Any
+
+
+class Gradient(NamedTuple):
+    """What turns exponentials into the gradient of every class as if it were not the label."""
+
+    quiet: Any  # rows without a gradient
+    slant: Any
+    high: Any
+    low: Any
+
+
+@primitive
+def _as_it_is(x: Any, _facts: int) -> Any:
+    return x
+
+
+@primitive
+def _scaled(x: Any, facts: Any) -> Any:
+    return fma(x, wide(x, facts.high), x * wide(x, facts.low))
+
+
+@primitive
+def _logarithm(x: Any, facts: Any) -> Any:
+    v, _ = exponent(x, facts.top, facts.scale)
+    return v - wide(x, facts.log_sum)
+
+
+@primitive
+def _gradient(e: Any, facts: Any) -> Any:
+    p = fma(e, wide(e, facts.high), e * wide(e, facts.low))
+    return select(wide(e, facts.quiet), spread(e, 0.0), wide(e, facts.slant) * p)
+
+
+finish = by_type({int: _as_it_is, Scaled: _scaled, Logarithm: _logarithm, Gradient: _gradient})
+
+
+@primitive
+def _heavier(weight: float, high: Any, low: Any) -> Any:
+    """Multiply a number in two parts, one lane each, by a weight."""
+    most, least = cast(lane(high, 0), weight), cast(lane(low, 0), weight)
+    product = weight * most
+    lost = fma(weight, most, -product) + weight * least
+    first = single(high, product)
+    return first, single(high, (product - cast(lane(first, 0), weight)) + lost)
+
+
+@primitive
+def _weigh_scaled(weight: float, facts: Any) -> Any:
+    return Scaled(*_heavier(weight, facts.high, facts.low))
+
+
+@primitive
+def _weigh_gradient(weight: float, facts: Any) -> Any:
+    return Gradient(facts.quiet, facts.slant, *_heavier(weight, facts.high, facts.low))
+
+
+weigh = by_type({Scaled: _weigh_scaled, Gradient: _weigh_gradient})

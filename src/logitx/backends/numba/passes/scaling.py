@@ -1,0 +1,100 @@
+"""Temperature and softcap: from a logit x to the exponent (u - top) / temperature."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.memory.arguments import given
+from logitx.backends.numba.memory.load_store import number, read_one
+from logitx.backends.numba.memory.scratch import load, place_one, store
+from logitx.backends.numba.passes.blocks import per_row
+from logitx.backends.numba.vectors.exp_log import difference, exp, expm1
+from logitx.backends.numba.vectors.lanes import biggest, cast, fma, least, select, spread, wide, width
+
+
+class Scale(NamedTuple):
+    """1 / temperature of each row, in two parts: exp magnifies the rounding of its argument."""
+
+    used: bool
+    high: Any
+    low: Any
+
+
+@primitive
+def scale_at(temperature: Any, row: int, count: int, room: Any, options: Any, across: Any) -> Any:
+    """Return 1 / temperature of the rows of a panel; there is no temperature, one for all, or one a row."""
+    if options is None or not given(temperature):
+        return Scale(False, per_row(room, 1.0, across), per_row(room, 0.0, across))
+    return _scale_at(temperature, row, count, room, across)
+
+
+@primitive
+def _scale_at(temperature: Any, row: int, count: int, room: Any, across: Any) -> Any:
+    if across is None and temperature.outer > 1:
+        for i in range(width(room)):
+            high, low = _inverse(_temperature(temperature, row + least(i, count - 1)), room)
+            place_one(room, i, high)
+            place_one(room, width(room) + i, low)
+        return Scale(True, load(room, 0), load(room, width(room)))
+    high, low = _inverse(_temperature(temperature, row if temperature.outer > 1 else 0), room)
+    return Scale(True, per_row(room, high, across), per_row(room, low, across))
+
+
+@primitive
+def _temperature(temperature: Any, row: int) -> float:
+    """Return the temperature of a row, in float64 whatever the kernel computes in."""
+    value: float = read_one(temperature, row * temperature.outer_stride, temperature)
+    return value
+
+
+@primitive
+def _inverse(temperature: float, like: Any) -> Any:
+    """Return 1 / temperature to twice the precision of the dtype of `like`."""
+    inverse = 1.0 / temperature
+    if inverse > biggest(like):  # then every difference that is not 0 is beyond the range of exp
+        return cast(biggest(like), like), cast(0.0, like)
+    high = cast(inverse, like)
+    return high, cast((inverse - high) + fma(-temperature, inverse, 1.0) * inverse, like)
+
+
+@primitive
+def limit_at(softcap: Any, row: int, count: int, room: Any, across: Any) -> Any:
+    """Return the softcap of the rows of a panel, in lanes; there is one for all, or one a row."""
+    if across is None and softcap.outer > 1:
+        for i in range(width(room)):
+            place_one(room, i, number(softcap, row + least(i, count - 1), room))
+        return load(room, 0)
+    return spread(room, number(softcap, row if softcap.outer > 1 else 0, room))
+
+
+@primitive
+def exponent(x: Any, top: Any, scale: Any) -> Any:
+    """Return (x - top) / temperature, rounded, and what the rounding lost."""
+    d, lost = difference(x, wide(x, top))
+    if scale.used:
+        high = wide(x, scale.high)
+        v = d * high
+        return v, fma(d, wide(x, scale.low), fma(lost, high, fma(d, high, spread(d, 0.0) - v)))
+    return d, lost
+
+
+@primitive
+def cap(tile: Any, slope: Any, sloping: bool, base: int, steps: int, limit: Any) -> None:
+    """Replace x by limit * tanh(x / limit), infinities excepted; with `sloping` keep the derivative in `slope`."""
+    zero, one, two = spread(tile, 0.0), spread(tile, 1.0), spread(tile, 2.0)
+    infinity = spread(tile, np.inf)
+    for at in range(base, base + steps * width(tile), width(tile)):
+        x = load(tile, at)
+        negative = x < zero
+        magnitude = select(negative, zero - x, x)
+        twice = zero - two * (magnitude / limit)
+        grown = expm1(twice)
+        u = limit * (zero - grown / (two + grown))
+        store(tile, at, select(magnitude == infinity, x, select(negative, zero - u, u)))
+        if sloping:
+            e = exp(twice, zero)
+            derivative = (spread(tile, 4.0) * e) / ((one + e) * (one + e))
+            store(slope, at, select(x == x, derivative, zero))

@@ -1,0 +1,1 @@
+"""Vectors of numbers, and exp and log of them."""

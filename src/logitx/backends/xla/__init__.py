@@ -1,0 +1,1 @@
+"""The kernels as XLA calls them: call frames, threads, handlers."""

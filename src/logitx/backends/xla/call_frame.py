@@ -1,0 +1,370 @@
+"""XLA's call frame: what its typed foreign-function interface hands to a function of machine code, read and answered.
+
+The interface is a C header (`xla/ffi/api/c_api.h`), the same for every compiler: structures that begin with their own
+size, 8-byte words at fixed offsets. Nothing here touches Python or takes the GIL. A frame with an extension asks which
+version a function was written for; any other one is a call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from logitx.backends.numba.compile.policy import intrinsic, primitive
+from logitx.backends.numba.memory.arguments import Lent
+
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
+
+_UNSEEN_MINOR = 1
+MAJOR, MINOR = 0, 3  # the version of the header that these offsets are from; its major number has never changed
+
+# Offsets in bytes
+_EXTENSION, _API, CONTEXT, _ARGUMENTS, _RESULTS, _ATTRIBUTES = 8, 16, 24, 40, 80, 120
+_SIZE, _LIST, _NAMED_LIST = 16, 32, 40  # of arguments and results, which have types; of attributes, which have names
+_DTYPE, _DATA, _RANK, _LENGTHS = 16, 24, 32, 40  # of a buffer
+_FRAME_BYTES, _LISTS_BYTES, _BUFFER_BYTES = 168, 40, 48
+_METADATA = 1  # the type of the extension that asks for the version
+_ERROR_CREATE, ERROR_DESTROY, SCHEDULE, NUM_THREADS, _API_BYTES = 48, 64, 136, 144, 152  # of the table of functions
+_INVALID, _EXHAUSTED = 3, 8  # codes of errors
+INT32, FLOAT32 = 4, 11  # dtypes of a buffer
+_BYTES = (0, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 0, 0, 0, 2)  # of the dtypes that there are here, in XLA's numbering
+_ARRAY = Lent("float32")  # kernels know the dtypes of their arrays; here they are four words
+
+ARRAY = 6  # words of room that an array needs: three lengths and three strides
+
+
+@intrinsic
+def peek(_context: Any, address: Any) -> Any:
+    """Read a word."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.load(builder.inttoptr(operands[0], _I64.as_pointer()), typ=_I64)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def peek_half(_context: Any, address: Any) -> Any:
+    """Read half a word, with its sign."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        half = builder.load(builder.inttoptr(operands[0], _I32.as_pointer()), align=4, typ=_I32)
+        return builder.sext(half, _I64)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def poke(_context: Any, address: Any, value: Any) -> Any:
+    """Write a word."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        builder.store(operands[1], builder.inttoptr(operands[0], _I64.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def _poke_half(_context: Any, address: Any, value: Any) -> Any:
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        half = builder.trunc(operands[1], _I32)
+        builder.store(half, builder.inttoptr(operands[0], _I32.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def peek_byte(_context: Any, address: Any) -> Any:
+    """Read a byte."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.zext(builder.load(builder.inttoptr(operands[0], _I8.as_pointer()), typ=_I8), _I64)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def poke_byte(_context: Any, address: Any, value: Any) -> Any:
+    """Write a byte."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        builder.store(builder.trunc(operands[1], _I8), builder.inttoptr(operands[0], _I8.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def poke_real(_context: Any, address: Any, value: Any) -> Any:
+    """Write a number of float64."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        builder.store(operands[1], builder.inttoptr(operands[0], _DOUBLE.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float64), emit
+
+
+@intrinsic
+def words(_context: Any) -> Any:
+    """Return the address of 160 words in the frame of the function that this stands in."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, _operands: Any) -> Any:
+        place = cgutils.alloca_once(builder, ir.ArrayType(_I64, 160))
+        return builder.ptrtoint(place, _I64)
+
+    return types.int64(), emit
+
+
+@intrinsic
+def call_one(_context: Any, function: Any, argument: Any) -> Any:
+    """Call a C function of one word at an address."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        kind = ir.FunctionType(_I64, [_I64])
+        return builder.call(builder.inttoptr(operands[0], kind.as_pointer()), [operands[1]])
+
+    return types.int64(types.int64, types.int64), emit
+
+
+def _text(name: str, text: str) -> Any:
+    @intrinsic
+    def address(_context: Any) -> Any:
+        def emit(context: Any, builder: Any, _signature: Any, _operands: Any) -> Any:
+            return builder.ptrtoint(context.insert_const_string(builder.module, text), _I64)
+
+        return types.int64(), emit
+
+    address.__name__ = name
+    return address
+
+
+_UNFIT = _text("_unfit", "logitx: the call frame is not of the version that was agreed on when registering")
+_NO_MEMORY = _text("_no_memory", "logitx: the scratch memory of a kernel could not be allocated")
+
+
+@primitive
+def asks(frame: int) -> bool:
+    """Tell whether a frame asks for the version."""
+    extension = peek(frame + _EXTENSION)
+    found: bool = extension != 0 and peek_half(extension + 8) == _METADATA
+    return found
+
+
+@primitive
+def answer(frame: int) -> int:
+    """Answer a frame that asks; with a version that nobody has where its table of functions is too short for us.
+
+    XLA before 0.2 (jaxlib 0.5 to 0.8) does not show the table when it asks, and takes no version but its own: all that
+    is read here is in its header as well.
+    """
+    api = peek(frame + _API)
+    metadata = peek(peek(frame + _EXTENSION) + 24)
+    fits, minor = peek(frame) >= _FRAME_BYTES, _UNSEEN_MINOR
+    if api != 0:
+        fits = fits and peek(api) >= _API_BYTES and peek_half(api + 32) == MAJOR
+        minor = peek_half(api + 36)
+    poke(metadata + 8, 24)  # the size of what follows
+    poke(metadata + 16, 0)
+    _poke_half(metadata + 24, MAJOR if fits else -1)
+    _poke_half(metadata + 28, min(MINOR, minor))
+    _poke_half(metadata + 32, 0)
+    if peek(metadata) > 40:
+        poke(metadata + 40, 0)
+    return 0
+
+
+@primitive
+def api_of(frame: int) -> int:
+    """Return the address of XLA's table of functions."""
+    api: int = peek(frame + _API)
+    return api
+
+
+@primitive
+def fits(frame: int) -> bool:
+    """Tell whether a call has the layout that is read here."""
+    good: bool = (
+        peek(frame) >= _FRAME_BYTES
+        and peek(api_of(frame)) >= _API_BYTES
+        and peek(frame + _ARGUMENTS) >= _LISTS_BYTES
+        and peek(frame + _RESULTS) >= _LISTS_BYTES
+        and peek(frame + _ARGUMENTS + _SIZE) >= 1
+        and peek(frame + _RESULTS + _SIZE) >= 1
+        and peek(frame + _ATTRIBUTES + _SIZE) == 1
+        and peek(argument(frame, 0)) >= _BUFFER_BYTES
+        and peek(argument(frame, 0) + _DATA) != 0
+    )
+    return good
+
+
+@primitive
+def argument(frame: int, index: int) -> int:
+    """Return the address of the buffer of an argument."""
+    buffer: int = peek(peek(frame + _ARGUMENTS + _LIST) + 8 * index)
+    return buffer
+
+
+@primitive
+def result(frame: int, index: int) -> int:
+    """Return the address of the buffer of a result."""
+    buffer: int = peek(peek(frame + _RESULTS + _LIST) + 8 * index)
+    return buffer
+
+
+@primitive
+def fact(frame: int, index: int) -> int:
+    """Return one of the integers of the one attribute."""
+    array = peek(peek(frame + _ATTRIBUTES + _NAMED_LIST))
+    value: int = peek(peek(array + 16) + 8 * index)
+    return value
+
+
+@primitive
+def data_of(buffer: int) -> int:
+    """Return the address of the numbers of a buffer."""
+    address: int = peek(buffer + _DATA)
+    return address
+
+
+@primitive
+def dtype_of(buffer: int) -> int:
+    """Return the number that XLA has for the dtype of a buffer."""
+    dtype: int = peek_half(buffer + _DTYPE)
+    return dtype
+
+
+@primitive
+def length_of(buffer: int, first: int, last: int) -> int:
+    """Return the product of the lengths of some axes."""
+    lengths, product = peek(buffer + _LENGTHS), 1
+    for axis in range(first, last):
+        product *= peek(lengths + 8 * axis)
+    return product
+
+
+@primitive
+def size_of(buffer: int) -> int:
+    """Return how many numbers a buffer has."""
+    size: int = length_of(buffer, 0, peek(buffer + _RANK))
+    return size
+
+
+@primitive
+def bytes_of(buffer: int) -> int:
+    """Return the bytes of one number of a buffer."""
+    size: int = _BYTES[dtype_of(buffer)]
+    return size
+
+
+@intrinsic
+def lent(_context: Any, address: Any, ndim: Any, lengths: Any, strides: Any) -> Any:
+    """Return an array as kernels take them."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        made = cgutils.create_struct_proxy(_ARRAY)(context, builder)
+        for name, value in zip(("address", "ndim", "lengths", "strides"), operands, strict=True):
+            setattr(made, name, value)
+        return made._getvalue()
+
+    return _ARRAY(*[types.int64] * 4), emit
+
+
+@primitive
+def absent() -> Any:
+    """Return what stands for no array."""
+    return lent(0, 0, 0, 0)
+
+
+@primitive
+def entries_of(buffer: int, axis: int, room: int) -> Any:
+    """Return a buffer of the shape of the logits as (outer, n, inner); XLA was asked for C order."""
+    size = bytes_of(buffer)
+    outer, n = length_of(buffer, 0, axis), length_of(buffer, axis, axis + 1)
+    inner = length_of(buffer, axis + 1, peek(buffer + _RANK))
+    poke(room, outer)
+    poke(room + 8, n)
+    poke(room + 16, inner)
+    poke(room + 24, n * inner * size)
+    poke(room + 32, inner * size)
+    poke(room + 40, size)
+    return lent(data_of(buffer), 3, room, room + 24)
+
+
+@primitive
+def numbers_at(address: int, count: int, size: int, room: int) -> Any:
+    """Return contiguous numbers of so many bytes as kernels take them."""
+    poke(room, count)
+    poke(room + 24, size)
+    return lent(address, 1, room, room + 24)
+
+
+@primitive
+def numbers_of(buffer: int, room: int) -> Any:
+    """Return a buffer of one number a row or a class."""
+    return numbers_at(data_of(buffer), size_of(buffer), bytes_of(buffer), room)
+
+
+@intrinsic
+def real_at(_context: Any, buffer_dtype: Any, address: Any) -> Any:
+    """Return a number of float32 or float64."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        single = builder.icmp_unsigned("==", operands[0], _I64(FLOAT32))
+        with builder.if_else(single) as (then, otherwise):
+            with then:
+                low = builder.load(builder.inttoptr(operands[1], _FLOAT.as_pointer()), align=4, typ=_FLOAT)
+                low, one = builder.fpext(low, _DOUBLE), builder.block
+            with otherwise:
+                high, two = (
+                    builder.load(builder.inttoptr(operands[1], _DOUBLE.as_pointer()), typ=_DOUBLE),
+                    builder.block,
+                )
+        value = builder.phi(_DOUBLE)
+        value.add_incoming(low, one)
+        value.add_incoming(high, two)
+        return value
+
+    return types.float64(types.int64, types.int64), emit
+
+
+@intrinsic
+def call_kernel(_context: Any, kernel: Any, arguments: Any) -> Any:
+    """Call a kernel at an address; None stands for what it was compiled with or without."""
+    kinds = [types.unliteral(kind) for kind in arguments.types]
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        function = context.call_conv.get_function_type(types.int64, kinds)
+        callee = builder.inttoptr(operands[0], function.as_pointer())
+        values = cgutils.unpack_tuple(builder, operands[1])
+        _, code = context.call_conv.call_function(builder, callee, types.int64, kinds, values)
+        return code
+
+    return types.int64(types.int64, arguments), emit
+
+
+@primitive
+def _error(frame: int, room: int, message: int, code: int) -> int:
+    poke(room, 28)
+    poke(room + 8, 0)
+    poke(room + 16, message)
+    _poke_half(room + 24, code)
+    made: int = call_one(peek(api_of(frame) + _ERROR_CREATE), room)
+    return made
+
+
+@primitive
+def unfit(frame: int, room: int) -> Any:
+    """Return the error for a frame that is not what was agreed on."""
+    return _error(frame, room, _UNFIT(), _INVALID)
+
+
+@primitive
+def no_memory(frame: int, room: int) -> Any:
+    """Return the error for a kernel that had no memory."""
+    return _error(frame, room, _NO_MEMORY(), _EXHAUSTED)
