@@ -361,7 +361,7 @@ def test_what_a_handler_says_of_its_version(table: Any, answer: tuple[int, int])
 def _cells() -> list[Any]:
     from logitx.testing import OPS, TARGETS
     from logitx.testing.suite import Cell
-    from logitx.testing.targets_jax import transformed
+    from logitx.testing.targets.jax import transformed
 
     eager = next(target for target in TARGETS if target.name == "jax-eager")
     ops = [op for op in OPS if not op.name.startswith("linear")]

@@ -114,7 +114,7 @@ for name, (function, kinds) in LOCAL.items():
 )
 CONFORM = """
 from logitx.testing import OPS, TARGETS, cells, check
-from logitx.testing.targets_jax import transformed
+from logitx.testing.targets.jax import transformed
 eager = next(target for target in TARGETS if target.name == "jax-eager")
 chosen = [target for target in transformed(eager) if target.name == "jax-sharded"]
 chosen = [cell for cell in cells(chosen) if cell.op.name == {op!r} and cell.dtype in {dtypes}]

@@ -148,12 +148,12 @@ def _same_as_in_numpy(arrays: tuple[Any, ...], ids: Any, ran: list[str], **optio
 
 
 def test_skips_blocks_of_rows_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    from logitx.backends.jax import _gradients, linear
+    from logitx.backends.jax.linear import gradients, loss
 
     if jax.device_count() > 1:
         pytest.skip("each of several devices has its own rows")
     ran: list[str] = []
-    for module in (_gradients, linear):
+    for module in (gradients, loss):
         _counting(monkeypatch, module, "from_logits", ran)
     labels = np.array([-100, 3, -100, -100, 0, -100, 10, -100, -100, 1, -100])  # 11 rows in 4 blocks: 3, 3, 3 and 2
     made = np.random.default_rng(7).standard_normal
@@ -168,13 +168,13 @@ def test_skips_blocks_of_rows_that_do_not_count(monkeypatch: pytest.MonkeyPatch)
 )
 def test_losses_in_tiles_skip_rows_that_do_not_count(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 11 rows, 4 are taken at a time, by some 2 of 9 classes: a block of all classes would have 2 rows."""
-    from logitx.backends.jax import _tiles
+    from logitx.backends.jax.linear import class_tiles
 
     if jax.device_count() > 1:
         pytest.skip("each of several devices has its own rows")
     ran: list[str] = []
-    monkeypatch.setattr(_tiles, "ENOUGH", 4)
-    _counting(monkeypatch, _tiles, "_block", ran)
+    monkeypatch.setattr(class_tiles, "ENOUGH", 4)
+    _counting(monkeypatch, class_tiles, "_block", ran)
     made = np.random.default_rng(9)
     given = made.standard_normal((11, 3), np.float32), made.standard_normal((9, 3), np.float32)
     labels, weight = made.integers(0, 9, 11), made.random(9, np.float32)
@@ -198,13 +198,13 @@ def test_losses_in_tiles_skip_rows_that_do_not_count(options: dict[str, Any], mo
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "softcap": 2.0, "reduction": "sum"}], ids=str)
 def test_logits_wait_where_their_gradient_will_be(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 13 rows by 7 features 7 wait, where at least 5 count; the others are in blocks of 2. Pieces have 1 class."""
-    from logitx.backends.jax import _gradients
+    from logitx.backends.jax.linear import gradients
 
     if jax.device_count() > 1:
         pytest.skip("each of several devices has its own rows")
     ran: list[str] = []
     for name in ("_descend", "_add"):
-        _counting(monkeypatch, _gradients, name, ran)
+        _counting(monkeypatch, gradients, name, ran)
     made = np.random.default_rng(8)
     arrays = made.standard_normal((13, 7), np.float32), made.standard_normal((11, 7), np.float32)
     labels, bias = made.integers(0, 11, 13), made.standard_normal(11, np.float32)

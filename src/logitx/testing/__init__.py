@@ -33,8 +33,8 @@ from logitx.testing.cases import Case, Data
 from logitx.testing.compare import Mismatch, assert_matches
 from logitx.testing.ops import OPS, Op
 from logitx.testing.suite import Cell, Failure, Report, cells, check, check_case
-from logitx.testing.target import Target
-from logitx.testing.targets import TARGETS
+from logitx.testing.targets.table import TARGETS
+from logitx.testing.targets.target import Target
 
 __all__ = [
     "OPS",

@@ -14,8 +14,8 @@ from logitx.testing.cases import FLOATS, Case, Data, NDArray, row_shape, to_rows
 from logitx.testing.compare import Mismatch, assert_matches, wider
 from logitx.testing.expect import Expected
 from logitx.testing.ops import OPS, Op, expected
-from logitx.testing.target import Target
-from logitx.testing.targets import TARGETS
+from logitx.testing.targets.table import TARGETS
+from logitx.testing.targets.target import Target
 
 
 class Cell(NamedTuple):

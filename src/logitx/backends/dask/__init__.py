@@ -1,7 +1,7 @@
 """Lazy arrays of Dask: every block by the backend of its kind, rows that are cut merged as pairs (max, sum).
 
-To read: `_lines` (how operands lie beside the chunks), `_calls` (blocks of whole rows), `_pairs`, `_merged` and `_maps`
-(rows whose classes are in several chunks: reduce, merge, and back to the entries). The logits are never cut anew.
+To read: `chunks` (how operands lie beside the chunks), `whole_rows` (blocks of whole rows), `cut_rows` (rows whose
+classes are in several chunks: reduce, merge, and finish). The logits are never cut anew.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import dask.array as da
 
 from logitx._arrays.families import family_of
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.dask import _calls, _linear, _losses, _maps, _merged, _pairs
-from logitx.backends.dask._lines import Lines, Operand, added, pick
+from logitx.backends.dask import linear, totals, whole_rows
+from logitx.backends.dask.chunks import Lines, Operand, added, pick
+from logitx.backends.dask.cut_rows import finish, merge, reduce
 
 __all__ = [
     "accepts",
@@ -56,23 +57,23 @@ def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
 def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
     lines = Lines(plan, x, "x", where=where, temperature=temperature, softcap=softcap)
     if lines.whole:
-        return lines.map(_calls.normalized, lines.entries, plan.result)
-    pairs = lines.merged(lines.parts(_pairs.reduced), _losses.merge_of(lines))
-    return lines.map(_maps.normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
+        return lines.map(whole_rows.normalized, lines.entries, plan.result)
+    pairs = lines.merged(lines.parts(reduce.reduced), totals.merge_of(lines))
+    return lines.map(finish.normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
 
 
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     lines = Lines(plan, x, "x", b=b, where=where)
     if lines.whole:
-        found = lines.map(_calls.normalizer, lines.rows, plan.result)
+        found = lines.map(whole_rows.normalizer, lines.rows, plan.result)
     else:
-        reduce, merge, finish = (
-            (_pairs.reduced, _losses.merge_of(lines), _merged.normalizer)
+        of_parts, of_pairs, of_rows = (
+            (reduce.reduced, totals.merge_of(lines), merge.normalizer)
             if b is None
-            else (_maps.signed, _maps.signed_merged, _maps.signed_normalizer)
+            else (finish.signed, finish.signed_merged, finish.signed_normalizer)
         )
-        found = lines.merged(lines.parts(reduce), merge, functools.partial(finish, plan), plan.result)
+        found = lines.merged(lines.parts(of_parts), of_pairs, functools.partial(of_rows, plan), plan.result)
     if not plan.return_sign:
         return lines.kept(found) if plan.keepdims else found, None
     value, sign = (pick(found, i, lines.rows, lines.rows, plan.result) for i in range(2))
@@ -95,14 +96,14 @@ def cross_entropy(
     where: Array,
 ) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    lines = _losses.lines_of(
+    lines = totals.lines_of(
         plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
     )
     if lines.whole:
-        return _losses.reduced(
-            lines, lines.map(_calls.losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
+        return totals.reduced(
+            lines, lines.map(whole_rows.losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
         )
-    return _losses.of_parts(lines, _losses.parts_of(lines))
+    return totals.of_parts(lines, totals.parts_of(lines))
 
 
 def cross_entropy_value_and_grad(
@@ -118,19 +119,19 @@ def cross_entropy_value_and_grad(
     where: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    lines = _losses.lines_of(
+    lines = totals.lines_of(
         plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
     )
     every = lines.entries
     whole = [lines.share()] if plan.reduction == "mean" else []
     if lines.whole:
-        both = lines.map(_calls.losses_and_gradient, every, "float64", [*lines.where_rows_begin(), *whole])
-        loss, z_part, log_normalizer = _losses.reduced(lines, both, every)
+        both = lines.map(whole_rows.losses_and_gradient, every, "float64", [*lines.where_rows_begin(), *whole])
+        loss, z_part, log_normalizer = totals.reduced(lines, both, every)
         return loss, pick(both, 4, every, every, plan.result), z_part, log_normalizer
-    pairs = _losses.pairs_of(lines)
-    loss, z_part, log_normalizer = _losses.reduced(lines, _losses.of_pairs(lines, pairs), lines.rows)
+    pairs = totals.pairs_of(lines)
+    loss, z_part, log_normalizer = totals.reduced(lines, totals.of_pairs(lines, pairs), lines.rows)
     more = [pairs, *lines.where_classes_begin(), *whole]
-    return loss, lines.map(_maps.gradient, every, plan.result, more), z_part, log_normalizer
+    return loss, lines.map(finish.gradient, every, plan.result, more), z_part, log_normalizer
 
 
 def cross_entropy_grad_hess(
@@ -142,10 +143,10 @@ def cross_entropy_grad_hess(
     )  # fmt: skip
     every = lines.entries
     if lines.whole:
-        both = lines.map(_calls.gradient_and_hessian, every, plan.result, lines.where_rows_begin())
+        both = lines.map(whole_rows.gradient_and_hessian, every, plan.result, lines.where_rows_begin())
     else:
-        more = [_losses.pairs_of(lines), *lines.where_classes_begin()]
-        both = lines.map(_maps.gradient_and_hessian, every, plan.result, more)
+        more = [totals.pairs_of(lines), *lines.where_classes_begin()]
+        both = lines.map(finish.gradient_and_hessian, every, plan.result, more)
     return pick(both, 0, every, every, plan.result), pick(both, 1, every, every, plan.result)
 
 
@@ -163,7 +164,7 @@ def linear_cross_entropy(
     temperature: Scalar,
 ) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
-    return _linear.value(
+    return linear.value(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
 
@@ -182,7 +183,7 @@ def linear_cross_entropy_value_and_grad(
     temperature: Scalar,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
-    return _linear.value_and_gradients(
+    return linear.value_and_gradients(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
 
@@ -203,13 +204,13 @@ def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
 def _pulled_back(plan: Plan, name: str, value: Array, cotangent: Array) -> Array:
     lines = Lines(plan, value, name, cotangent=cotangent)
     if lines.whole:
-        return lines.map(_calls.pulled_back, lines.entries, plan.result)
-    total = lines.merged(lines.parts(_maps.products), added)
-    return lines.map(_maps.pulled_back, lines.entries, plan.result, [Operand("pair", total, lines.rows)])
+        return lines.map(whole_rows.pulled_back, lines.entries, plan.result)
+    total = lines.merged(lines.parts(finish.products), added)
+    return lines.map(finish.pulled_back, lines.entries, plan.result, [Operand("pair", total, lines.rows)])
 
 
 def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
     """max + log1p(exp(-|a - b|))."""
     a, b = (one if isinstance(one, da.Array) else da.asarray(one) for one in (a, b))
     lines = Lines(plan, a, "a", cotangent=b)
-    return lines.map(_calls.merged, lines.entries, plan.result)
+    return lines.map(whole_rows.merged, lines.entries, plan.result)

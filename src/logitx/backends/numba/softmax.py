@@ -34,6 +34,7 @@ from logitx.backends.protocol import Prepared
 def prepare_normalizing(
     plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, given: Array
 ) -> Prepared | None:
+    """Return softmax or log_softmax with all arguments of its kernel but the arrays."""
     if where is not None or (given is not None and not given.dtype.isnative):
         return None
     kernel, arguments = _normalizing(plan, False, temperature, softcap)
@@ -52,6 +53,7 @@ def prepare_normalizing(
 
 
 def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array, _out: None) -> Prepared | None:
+    """Return logsumexp with all arguments of its kernel but the arrays."""
     if b is not None or where is not None or plan.return_sign:
         return None
     across, shape = is_across(plan), plan.layout.kept if plan.keepdims else plan.layout.rows
@@ -70,6 +72,7 @@ def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array, _out: None) -
 
 
 def prepare_pulling_back(plan: Plan, value: Array, cotangent: Array) -> Prepared | None:
+    """Return softmax_vjp or log_softmax_vjp with all arguments of its kernel but the arrays."""
     given = dtype_name(cotangent.dtype)
     if given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None

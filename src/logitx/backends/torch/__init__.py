@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.torch import _linear, _loss, _softmax
-from logitx.backends.torch._choice import apply, differentiated, plain, replaceable, tracing, transformed
-from logitx.backends.torch._operators import OPERATORS
-from logitx.backends.torch._settled import prepare
+from logitx.backends.torch import cross_entropy as _loss
+from logitx.backends.torch import linear
+from logitx.backends.torch import softmax as _softmax
+from logitx.backends.torch.autograd import apply
+from logitx.backends.torch.operators import OPERATORS
+from logitx.backends.torch.prepared import prepare
+from logitx.backends.torch.state import differentiated, plain, replaceable, tracing, transformed
 
 __all__ = ["prepare"]
 
@@ -33,8 +36,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "a tensor is of a class of its own: the formulas run on any"
     if torch.jit.is_tracing():
         return "torch.jit records PyTorch's own operations"
-    if plan.op in (_linear.LOSS, _linear.VALUE_AND_GRAD):
-        return _linear.declined(plan, operands)
+    if plan.op in (linear.LOSS, linear.VALUE_AND_GRAD):
+        return linear.declined(plan, operands)
     if plan.layout.n == 0:
         return "there are no classes"
     if plan.op == "logsumexp" and operands[1] is not None:
@@ -165,11 +168,11 @@ def linear_cross_entropy(
         hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )  # fmt: skip
     if not _in_graph(given):
-        return apply(_linear.LinearLoss, plan, *given)
+        return apply(linear.LinearLoss, plan, *given)
     trained = any(map(differentiated, (hidden, weight, bias)))
     if trained and plan.reduction != "none" and not torch.compiler.is_exporting():
-        return OPERATORS[_linear.VALUE_AND_GRAD](_linear.unscaled(plan), *given)[0]
-    return OPERATORS[_linear.LOSS](plan, *given)
+        return OPERATORS[linear.VALUE_AND_GRAD](linear.unscaled(plan), *given)[0]
+    return OPERATORS[linear.LOSS](plan, *given)
 
 
 def linear_cross_entropy_value_and_grad(
@@ -186,7 +189,7 @@ def linear_cross_entropy_value_and_grad(
     temperature: Scalar,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden, the sum of g; only in a graph."""
-    loss, one, two, three = OPERATORS[_linear.VALUE_AND_GRAD](
+    loss, one, two, three = OPERATORS[linear.VALUE_AND_GRAD](
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
     return loss, one, two, None if bias is None else three

@@ -1,0 +1,247 @@
+"""The last step for rows whose classes are in several blocks: from their reduction back to every entry of a block."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+from logitx._arrays.family import namespace_dtype
+from logitx._arrays.folding import unfold
+from logitx._plan import Array, Plan
+from logitx.backends.dask.chunks import Work
+from logitx.backends.dask.cut_rows.merge import Pair, Wanted, shares_of, wanted
+from logitx.backends.dask.cut_rows.reduce import Block, beside, block_of, local_ids, per_row
+from logitx.backends.dask.whole_rows import share_of, solid, space
+from logitx.backends.formulas.class_ids import in_place
+from logitx.backends.formulas.exact_sums import HALF_OF_THE_BITS, add, in_two_parts
+from logitx.backends.formulas.numbers import quiet
+
+
+def _real(plan: Plan, xp: Any, value: Any) -> Any:
+    return value if isinstance(value, float) else xp.astype(value, namespace_dtype(xp, plan.compute), copy=False)
+
+
+def _finish(plan: Plan, block: Block, x: Array, masked: float) -> Array:
+    xp = block.xp
+    if block.valid is not None:
+        x = xp.where(block.valid, x, masked)
+    return solid(xp, x, plan.result)
+
+
+def _unfolded(plan: Plan, block: Block, x: Array) -> Array:
+    return solid(block.xp, unfold(block.family, x, block.lay), plan.result)
+
+
+@quiet
+def normalized(work: Work, *blocks: Any) -> Any:
+    """Compute softmax or log_softmax of a block."""
+    given, plan = work.given(blocks), work.plan
+    block, pair = block_of(work, given), given["pair"]
+    if block.lay.n == 0:
+        return solid(block.xp, block.x, plan.result)
+    return _unfolded(plan, block, block.by("normalize_rows", block.plan, pair.top, pair.rest))
+
+
+class _Entries:
+    """A block on the way to its gradient: factors of rows broadcast against it."""
+
+    def __init__(self, work: Work, given: dict[str, Any], block: Block) -> None:
+        self.given, self.plan, self.block, self.xp = given, work.plan, block, block.xp
+        self.pair: Pair = given["pair"]
+        self.row: Wanted = wanted(self.plan, self.xp, self.pair)
+        asked = dataclasses.replace(block.plan, op="softmax", result=self.plan.compute, empty="zero")
+        p = block.by("normalize_rows", asked, self.pair.top, self.pair.rest)
+        self.p = unfold(block.family, p, block.lay)
+        # at the maximum 1 - p would cancel, and nothing else has more than a half
+        beside_top = self.of_rows(self.pair.rest / (1.0 + self.pair.rest))
+        self.complement = self.xp.where(self.p > 0.5, beside_top, 1.0 - self.p)
+
+    def of_rows(self, value: Array) -> Array:
+        """Return one number a row, in the dtype computed in, to go with all entries."""
+        return _real(self.plan, self.xp, beside(self.block, value))
+
+    def weights(self) -> Array:
+        """Return class_weight q of every entry."""
+        given, xp, block, row = self.given, self.xp, self.block, self.row
+        if self.plan.hard:
+            local = local_ids(self.plan, block, given)
+            q = xp.where(self._hot(local), self.of_rows(row.own), 0.0)
+        else:
+            q = self.of_rows(xp.full_like(row.even, row.keep)) * _real(self.plan, xp, given["targets"])
+        even = self.of_rows(row.even)
+        even = even if block.valid is None else xp.where(block.valid, even, 0.0)
+        if given["class_weight"] is None:
+            return q + even
+        weight = in_place(xp, given["class_weight"], block.x.shape, block.lay.axes)
+        places = tuple(k if axis in block.lay.axes else 1 for axis, k in enumerate(block.x.shape))
+        weight = _real(self.plan, xp, xp.reshape(weight, places))
+        return q + weight * even if self.plan.hard else xp.where(q + even == 0.0, 0.0, weight * (q + even))
+
+    def _hot(self, local: Array) -> Array:
+        """Tell where labels are."""
+        xp, block = self.xp, self.block
+        ids = xp.reshape(xp.arange(block.lay.n), tuple(block.x.shape[axis] for axis in block.lay.axes))
+        order = sorted(range(len(block.lay.axes)), key=lambda i: block.lay.axes[i])
+        ids = xp.permute_dims(ids, tuple(order)) if len(order) > 1 else ids
+        places = tuple(k if axis in block.lay.axes else 1 for axis, k in enumerate(block.x.shape))
+        return xp.reshape(ids, places) == xp.reshape(local, block.lay.kept)
+
+    def settled(self, g: Array) -> Array:
+        """Put in place what special rows and entries have, and round once."""
+        xp, row = self.xp, self.row
+        g = xp.where(beside(self.block, row.poison), xp.nan, g)
+        g = xp.where(beside(self.block, row.nothing | (row.factor == 0.0)), 0.0, g)
+        return _finish(self.plan, self.block, xp.where(self.block.x == -xp.inf, 0.0, g), 0.0)
+
+    def slope(self, g: Array) -> Array:
+        """Multiply by the derivative of the softcap: 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not."""
+        xp, block = self.xp, self.block
+        if block.folded[3] is None:
+            return g
+        limit = self.of_rows(xp.zeros_like(self.pair.top) + per_row(block, block.folded[3]))
+        e = xp.exp(-2.0 * xp.abs(_real(self.plan, xp, block.x) / limit))
+        return g * (4.0 * e / (1.0 + e) ** 2)
+
+
+@quiet
+def gradient(work: Work, *blocks: Any) -> Any:
+    """Compute s [p (A - wq) - wq (1 - p) + 2 z c logZ p] du/dx, divided by the denominator of the mean."""
+    given, plan = work.given(blocks), work.plan
+    block = block_of(work, given)
+    if block.lay.n == 0:
+        return solid(block.xp, block.x, plan.result)
+    if plan.hard and given["label_smoothing"] is None:
+        return _of_labels(work, given, block)
+    entries = _Entries(work, given, block)
+    row, wq = entries.row, entries.weights()
+    g = entries.p * (entries.of_rows(row.total) - wq) - wq * entries.complement
+    if entries.pair.z_loss is not None:
+        pull = 2.0 * entries.pair.z_loss * row.classes * row.log_normalizer
+        g = g + entries.of_rows(pull) * entries.p
+    factor = row.sample * share_of(given)
+    return entries.settled(entries.slope(g * entries.of_rows(factor / entries.pair.heat)))
+
+
+def _of_labels(work: Work, given: dict[str, Any], block: Block) -> Any:
+    """Compute the gradient where no class but the label has a weight."""
+    plan, pair = work.plan, given["pair"]
+    share = shares_of(pair) * share_of(given)
+    ids = local_ids(plan, block, given)
+    found = block.by("differentiate_rows", block.plan, pair.z_loss or 0.0, ids, pair.top, pair.rest, pair.logit, share)
+    return _unfolded(plan, block, found)
+
+
+@quiet
+def gradient_and_hessian(work: Work, *blocks: Any) -> tuple[Any, Any]:
+    """Compute s [p (A - wt) - wt (1 - p)] and s A p (1 - p)."""
+    given = work.given(blocks)
+    block = block_of(work, given)
+    if block.lay.n == 0:
+        return (solid(block.xp, block.x, work.plan.result),) * 2
+    entries = _Entries(work, given, block)
+    row, wq = entries.row, entries.weights()
+    total, sample = entries.of_rows(row.total), entries.of_rows(row.sample)
+    g = sample * (entries.p * (total - wq) - wq * entries.complement)
+    return entries.settled(g), entries.settled(sample * total * entries.p * entries.complement)
+
+
+# -- gradients of probabilities ---------------------------------------------------------------------------------------
+
+
+@quiet
+def products(work: Work, *blocks: Any) -> Any:
+    """Sum what the gradient by a row of probabilities, or of their logarithms, subtracts."""
+    given, plan = work.given(blocks), work.plan
+    value, cotangent = (space(one).astype(one, space(one).float64) for one in (given["x"], given["cotangent"]))
+    xp = space(value)
+    if plan.op == "softmax_vjp":
+        terms = xp.where(value == 0.0, 0.0, value * cotangent)
+    else:
+        terms = xp.where(value == -xp.inf, 0.0, cotangent)
+    return xp.sum(terms, axis=plan.layout.axes)
+
+
+@quiet
+def pulled_back(work: Work, *blocks: Any) -> Any:
+    """Compute p (dp - sum), or dlog_p - p sum."""
+    given, plan = work.given(blocks), work.plan
+    block = block_of(work, given)
+    xp, compute = block.xp, plan.compute
+    value, cotangent = (_real(plan, xp, one) for one in (block.x, given["cotangent"]))
+    total = beside(block, given["pair"])
+    if plan.op == "softmax_vjp":
+        y = xp.where(value == 0.0, 0.0, value * _narrow(xp, cotangent - total, compute))
+    else:
+        y = xp.where(value == -xp.inf, 0.0, cotangent - xp.exp(value) * _narrow(xp, total, compute))
+    return solid(xp, y, plan.result)
+
+
+def _narrow(xp: Any, value: Array, compute: str) -> Array:
+    return xp.astype(value, namespace_dtype(xp, compute), copy=False)
+
+
+# -- sums with signs --------------------------------------------------------------------------------------------------
+
+
+@quiet
+def signed(work: Work, *blocks: Any) -> tuple[Any, ...]:
+    """Reduce b exp(x): return (max, sum of b exp(x - max), what that lacks, whether there is +inf up, down, or NaN)."""
+    given = work.given(blocks)
+    block = block_of(work, given)
+    xp, axes = block.xp, block.lay.axes
+    x, b = (xp.astype(one, xp.float64) for one in (block.x, xp.broadcast_to(given["b"], block.x.shape)))
+    used = (b != 0.0) if block.valid is None else (b != 0.0) & block.valid
+    live = used & (x != -xp.inf)
+    finite = live & xp.isfinite(x)
+    top = xp.max(xp.where(finite, x, -xp.inf), axis=axes, initial=-xp.inf)
+    shift = beside(block, xp.where(top == -xp.inf, 0.0, top))
+    b_finite, e = xp.where(finite, b, 0.0), xp.where(finite, xp.exp(xp.where(finite, x - shift, 0.0)), 0.0)
+    total, lost = _cancelling(xp, block, b_finite, e)
+    up, down = (xp.any(live & (x == xp.inf) & sign, axis=axes) for sign in (b > 0.0, b < 0.0))
+    return top, total, lost, up, down, xp.any(live & (xp.isnan(x) | xp.isnan(b)), axis=axes)
+
+
+def _cancelling(xp: Any, block: Block, factors: Array, terms: Array) -> tuple[Array, Array]:
+    """Return the sum of products of each row, and what it lacks."""
+    plain = xp.sum(factors * terms, axis=block.lay.axes)
+    if not math.prod(factors.shape):
+        return plain, plain
+    order = (*(axis for axis in range(factors.ndim) if axis not in block.lay.axes), *block.lay.axes)
+    factors, terms = (xp.reshape(xp.permute_dims(one, order), (*plain.shape, -1)) for one in (factors, terms))
+    high, low = in_two_parts(plain.ndim, factors.shape[-1], factors, terms, HALF_OF_THE_BITS["float64"])
+    total, lost = (xp.squeeze(one, axis=plain.ndim) for one in (high, low))
+    kept = xp.isfinite(total + lost)
+    return xp.where(kept, total, plain), xp.where(kept, lost, 0.0)
+
+
+@quiet
+def signed_merged(blocks: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return the reduction over all."""
+    return functools.reduce(_signed_merged, blocks)
+
+
+def _signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]:
+    xp = space(one[0])
+    top = xp.maximum(one[0], two[0])
+    fall = [xp.where(part[0] == -xp.inf, 0.0, xp.exp(part[0] - top)) for part in (one, two)]
+    total, lost = add(fall[0] * one[1], fall[1] * two[1])
+    lost = fall[0] * one[2] + fall[1] * two[2] + xp.where(xp.isfinite(total), lost, 0.0)
+    return (top, total, lost, *(a | b for a, b in zip(one[3:], two[3:], strict=True)))
+
+
+@quiet
+def signed_normalizer(plan: Plan, reduction: tuple[Any, ...]) -> Any:
+    """Return log |sum| and the sign, if that is asked for."""
+    top, total, lost, up, down, nan = reduction
+    xp = space(top)
+    total = total + lost
+    nan = nan | (up & down)
+    value = xp.where(total == 0.0, -xp.inf, top + xp.log(xp.abs(total)))
+    value = xp.where(up | down, xp.inf, value)
+    sign = xp.where(up, 1.0, xp.where(down, -1.0, xp.sign(total)))
+    value, sign = (xp.where(nan, xp.nan, one) for one in (value, sign))
+    if not plan.return_sign:
+        return solid(xp, xp.where(sign < 0.0, xp.nan, value), plan.result)
+    return solid(xp, value, plan.result), solid(xp, sign, plan.result)

@@ -1,0 +1,250 @@
+"""Rows whose classes are in several blocks: what a block of them comes down to.
+
+That is the maximum of a row and the sum of exponentials beside it, by the backend of the block; such pairs merge
+exactly. With them goes the logit of a label. What probabilities or label smoothing ask for goes as a sum of losses
+under the block's own normalizer and the weight of that sum: when the normalizer grows by d, a sum of losses of weight m
+grows by m d.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import logitx
+from logitx import _dispatch
+from logitx._arguments import operands
+from logitx._arrays.families import FAMILIES, family_of
+from logitx._arrays.family import dtype_name
+from logitx._arrays.folding import fold, unfold
+from logitx._plan import Array, Layout, Plan, layout
+from logitx.backends.dask.chunks import Work, first_of
+from logitx.backends.dask.cut_rows.merge import Pair, as_memory
+from logitx.backends.dask.whole_rows import checked, flat, solid, space
+from logitx.backends.formulas.class_ids import refuse, sort_out
+from logitx.backends.formulas.numbers import quiet
+
+
+class Block(NamedTuple):
+    """A block of logits with what is known of its rows and classes."""
+
+    plan: Plan
+    x: Array
+    folded: tuple[Array, Array, Any, Any]  # logits, mask, temperature and softcap, as backends take them
+    valid: Array  # the mask in the shape of x, or None
+    temperature: Any  # as given
+    softcap: Any
+
+    @property
+    def lay(self) -> Layout:
+        """Return how the block is seen with one class axis."""
+        return self.plan.layout
+
+    @property
+    def xp(self) -> Any:
+        """Return the namespace of the block."""
+        return space(self.x)
+
+    @property
+    def family(self) -> Any:
+        """Return the family of the block."""
+        return FAMILIES[self.plan.family]
+
+    def by(self, operation: str, plan: Plan, *others: Any) -> Any:
+        """Run one of the operations of `Merges` on the backend of the block."""
+        arguments = (*self.folded, *as_memory(others))
+        return getattr(_dispatch.merging(plan, arguments), operation)(plan, *arguments)
+
+
+def block_of(work: Work, given: dict[str, Any]) -> Block:
+    """Look at a block of logits, and check operands that are known only now."""
+    x, where, family = given["x"], given["where"], family_of(given["x"])
+    xp = space(x)
+    lay = layout(tuple(x.shape), work.plan.layout.axes)
+    plan = dataclasses.replace(work.plan, family=family.name, layout=lay, dtype=dtype_name(x.dtype))  # type: ignore[union-attr]
+    temperature, softcap = (
+        None if given[name] is None else operands.scalar(name, given[name], neutral, family, x, lay)  # type: ignore[arg-type]
+        for name, neutral in (("temperature", 1.0), ("softcap", None))
+    )
+    valid = None if where is None else xp.broadcast_to(where, x.shape)
+    mask = None if where is None else fold(family, valid, lay)  # type: ignore[arg-type]
+    folded = (fold(family, x, lay), mask, temperature, softcap)  # type: ignore[arg-type]
+    return Block(plan, x, folded, valid, given["temperature"], given["softcap"])
+
+
+def per_row(block: Block, value: Any) -> Any:
+    """Return a temperature or a softcap of a block as one number a row in float64."""
+    if isinstance(value, float):
+        return value
+    value = block.xp.astype(block.xp.asarray(value), block.xp.float64)
+    return value if value.ndim == 0 else block.xp.reshape(value, block.lay.rows)
+
+
+def beside(block: Block, value: Any) -> Any:
+    """Return numbers of rows with the class axes at length 1."""
+    return value if isinstance(value, float) or value.ndim == 0 else block.xp.reshape(value, block.lay.kept)
+
+
+# -- one block --------------------------------------------------------------------------------------------------------
+
+
+@quiet
+def reduced(work: Work, *blocks: Any) -> Pair:
+    """Reduce the rows of a block over its classes."""
+    given, plan = work.given(blocks), work.plan
+    block = block_of(work, given)
+    xp, lay, targets = block.xp, block.lay, given["targets"]
+    local = None
+    if targets is not None and plan.hard:
+        check_labels(plan, xp, given, lay.n)
+        local = local_ids(plan, block, given)
+    smoothed = given["label_smoothing"] is not None
+    plain = targets is None or (plan.hard and not smoothed)  # else sums of losses go with the pair, in float64
+    if lay.n == 0:
+        top = xp.zeros(lay.rows, dtype=xp.float64)
+        rest, logit = top - 1.0, None if local is None else top
+    else:
+        exact = block.plan if plain else dataclasses.replace(block.plan, compute="float64")
+        top, rest, logit = block.by("reduce_rows", exact, local)
+    heat = 1.0 if block.folded[2] is None else per_row(block, block.folded[2])
+    count = None if block.valid is None else xp.sum(block.valid, axis=lay.axes, dtype=xp.float64)
+    pair = Pair(top, rest, heat, count, logit, **_of_rows(plan, given, top, lay.n))
+    weights = flat(given["class_weight"])
+    weights = None if weights is None else xp.astype(weights, xp.float64)
+    if local is not None and weights is not None:
+        pair = pair._replace(weight=_of_labels(xp, weights, local))
+    if plain:
+        return pair
+    pair = pair if plan.hard else _shared(block, given, pair, weights)
+    return _spread(block, pair, weights) if smoothed else pair
+
+
+def number(given: dict[str, Any], name: str) -> float | None:
+    """Return label smoothing or the factor of the z-loss; None where absent."""
+    return None if given[name] is None else operands.number(name, given[name])
+
+
+def _is_first(given: dict[str, Any], n: int) -> bool:
+    """Tell whether a block has the first classes of its rows."""
+    return n > 0 and not any(first_of(given[name]) for name in given if name.startswith("class "))
+
+
+def _of_rows(plan: Plan, given: dict[str, Any], top: Array, n: int) -> dict[str, Any]:
+    """Return what goes with a pair whatever its classes are."""
+    if given["targets"] is None:
+        return {}
+    numbers = {
+        "weighted": given["class_weight"] is not None,
+        "smoothing": number(given, "label_smoothing") or 0.0,
+        "z_loss": number(given, "z_loss"),
+    }
+    if not _is_first(given, n):
+        return numbers
+    xp, sample = space(top), given["sample_weight"]
+    sample = xp.ones_like(top) if sample is None else xp.broadcast_to(sample, top.shape)
+    if plan.hard:
+        ids = xp.astype(given["targets"], xp.int64, copy=False)
+        sample = xp.where(sort_out(plan, xp, ids)[0], 0.0, sample)
+    return numbers | {"sample": sample}
+
+
+def _of_labels(xp: Any, weights: Array, local: Array) -> Array:
+    if weights.shape[0] == 0:
+        return xp.zeros(local.shape, dtype=xp.float64)
+    here = (local >= 0) & (local < weights.shape[0])
+    return xp.where(here, weights[xp.where(here, local, 0)], 0.0)
+
+
+def _under(block: Block, targets: Array, **options: Any) -> Array:
+    """Return losses under the normalizer of the block."""
+    given = {"where": block.valid, "temperature": block.temperature, "softcap": block.softcap}
+    options |= {name: value for name, value in given.items() if value is not None}
+    found = logitx.cross_entropy(
+        block.x, targets, axis=block.lay.axes, reduction="none", empty="zero", dtype="float64", **options
+    )
+    return solid(block.xp, found, "float64")
+
+
+def _shared(block: Block, given: dict[str, Any], pair: Pair, weights: Array) -> Pair:
+    """Add what probabilities ask for."""
+    xp, lay, t = block.xp, block.lay, given["targets"]
+    if lay.n == 0:
+        return pair._replace(loss=xp.zeros_like(pair.top), mass=xp.zeros_like(pair.top))
+    loss = _under(block, t, class_weight=weights, ignore_index=None)
+    t = xp.astype(t, xp.float64)
+    wanted = t if weights is None else xp.where(t == 0.0, 0.0, t * _per_class(block, weights))
+    mass = xp.sum(wanted, axis=lay.axes)
+    loss = xp.where((mass > 0.0) & (pair.rest == -1.0), xp.inf, loss)  # of other blocks something may count
+    return pair._replace(loss=loss, mass=mass)
+
+
+def _per_class(block: Block, weights: Array) -> Array:
+    """Return numbers of classes in the places that the classes have in a block."""
+    xp, lay = block.xp, block.lay
+    shape = tuple(lay.n if axis == lay.axis else 1 for axis in range(len(lay.shape)))
+    spread = xp.broadcast_to(xp.reshape(weights, shape), lay.shape)
+    return unfold(block.family, spread, lay)
+
+
+def _spread(block: Block, pair: Pair, weights: Array) -> Pair:
+    """Add what label smoothing asks for: every unmasked class, by its weight."""
+    xp, lay = block.xp, block.lay
+    if lay.n == 0:
+        return pair._replace(even_loss=xp.zeros_like(pair.top), even_mass=xp.zeros_like(pair.top))
+    count = xp.zeros_like(pair.top) + lay.n if pair.count is None else pair.count
+    heaviest = _best(block) if weights is None else xp.zeros(lay.rows, dtype=xp.int64) + xp.argmax(weights)
+    # a label whose row has a weight: of the label itself nothing is asked
+    mean = _under(block, heaviest, class_weight=weights, label_smoothing=1.0, ignore_index=None)
+    if weights is None:
+        mass = count
+    elif block.valid is None:
+        mass = xp.zeros_like(count) + xp.sum(weights)
+    else:
+        mass = xp.sum(xp.where(block.valid, _per_class(block, weights), 0.0), axis=lay.axes)
+    loss = xp.where(mass == 0.0, 0.0, mean * count)
+    loss = xp.where((pair.rest == -1.0) & (mass > 0.0), xp.inf, loss)
+    return pair._replace(even_loss=loss, even_mass=mass)
+
+
+def _best(block: Block) -> Array:
+    """Return the number of the class with the largest logit of each row."""
+    xp, (x, mask, *_) = block.xp, block.folded
+    if dtype_name(x.dtype) not in ("float16", "float32", "float64"):
+        x = xp.astype(x, xp.float64)
+    return xp.argmax(x if mask is None else xp.where(mask, x, -xp.inf), axis=block.lay.axis)
+
+
+# -- class ids --------------------------------------------------------------------------------------------------------
+
+
+def check_labels(plan: Plan, xp: Any, given: dict[str, Any], n: int) -> None:
+    """Raise for a class id out of range, in the block that has the first classes."""
+    if not _is_first(given, n):
+        return
+    work = Work(plan, (), ())
+    checked(work, given, _check, plan, xp, given["targets"])
+
+
+def _check(plan: Plan, xp: Any, ids: Array) -> None:
+    _, bad = sort_out(plan, xp, xp.astype(ids, xp.int64, copy=False))
+    if bool(xp.any(bad)):
+        rows = tuple(ids.shape)
+        refuse(dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, rows=rows)), xp, ids, bad)
+
+
+def local_ids(plan: Plan, block: Block, given: dict[str, Any]) -> Array:
+    """Return class ids counted from the first class of a block; below 0, or too large, where they are in another."""
+    xp, axes = block.xp, block.lay.axes
+    ids = xp.astype(given["targets"], xp.int64, copy=False)
+    if len(axes) == 1:
+        return ids - first_of(given[f"class {axes[0]}"])
+    inside = (ids >= 0) & (ids < plan.layout.n)
+    ids = xp.where(inside, ids, 0)
+    local, step = xp.zeros_like(ids), 1
+    for axis in reversed(axes):  # ids are in C order over the axes as given
+        ids, place = ids // plan.layout.given[axis], ids % plan.layout.given[axis]
+        place = place - first_of(given[f"class {axis}"])
+        length = block.x.shape[axis]
+        inside = inside & (place >= 0) & (place < length)
+        local, step = local + step * place, step * length
+    return xp.where(inside, local, -1)

@@ -1,0 +1,239 @@
+"""Cross-entropy of a linear layer: the logits of some rows and some classes are made where they are needed, twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.array.utils import meta_from_array
+
+import logitx
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, Plan, Scalar
+from logitx.backends.dask import totals, whole_rows
+from logitx.backends.dask.chunks import Index, Lines, Operand, Work, added, first_of, mapped, pick, tree
+from logitx.backends.dask.cut_rows import finish, reduce
+from logitx.backends.dask.whole_rows import Part, solid, space
+from logitx.backends.formulas.class_ids import shares
+from logitx.backends.formulas.linear_blocks import block_rows, pieces
+from logitx.backends.formulas.numbers import quiet
+
+
+class Layer:
+    """A linear layer in lines with its logits, which are nowhere."""
+
+    def __init__(
+        self, plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, *operands: Any
+    ) -> None:  # fmt: skip
+        """Cut everything by the rows of `hidden` and the classes of `weight`; features are never cut."""
+        hidden, weight = hidden.rechunk({hidden.ndim - 1: -1}), weight.rechunk({1: -1})
+        chunks = (*hidden.chunks[:-1], weight.chunks[0])
+        logits = da.Array({}, "logits", chunks, meta=meta_from_array(hidden._meta, dtype=plan.compute))
+        self.lines = Lines(plan, logits, "hidden", **dict(zip(_NAMES, (targets, *operands), strict=True)))
+        rows = self.lines.rows
+        self.classes: Index = self.lines.axes
+        self.features: Index = (len(rows) + 1,)
+        self.factors = [
+            Operand("hidden", hidden, rows + self.features),
+            Operand("weight", weight, self.classes + self.features),
+        ]
+        if bias is not None:
+            self.factors.append(Operand("bias", bias.rechunk((weight.chunks[0],)), self.classes))
+
+    def map(self, function: Callable[..., Any], out: Index, more: list[Operand]) -> Array:
+        """Call a function of (work, *blocks) on all blocks of logits."""
+        used = [*self.factors, *self.lines.operands, *more]
+        work = Work(self.lines.plan, tuple(one.name for one in used), self.lines.numbers)
+        return mapped(function, work, used, out, self.lines.x, "float64")
+
+    def summed(self, blocks: Array, which: int, over: Index, out: Index, dtype: str, length: int) -> Array:
+        """Add up one of several results over some axes; features become the last axis where `out` has them."""
+        entries = self.lines.entries
+        parts = pick(blocks, which, entries, entries, "float64")
+        rest = tuple(axis for axis in entries if axis not in over)
+        total = tree(parts, over, added)
+        meta = meta_from_array(self.lines.x._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
+        more = {axis: length for axis in out if axis not in rest}
+        return da.blockwise(
+            functools.partial(_rounded, dtype), out, total, rest, new_axes=more, align_arrays=False, meta=meta
+        )
+
+
+_NAMES = (
+    "targets", "class_weight", "sample_weight", "label_smoothing", "z_loss", "softcap", "temperature"
+)  # fmt: skip
+
+
+def _rounded(dtype: str, block: Any) -> Any:
+    return solid(space(block), block, dtype)
+
+
+def _widened(plan: Plan, given: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Return the factors in the dtype computed in: what is added up over blocks is rounded once, at the end."""
+    one, two, three = (
+        None if given.get(name) is None else solid(space(given[name]), given[name], plan.compute)
+        for name in ("hidden", "weight", "bias")
+    )
+    return one, two, three
+
+
+# -- all classes in a block -------------------------------------------------------------------------------------------
+
+
+def _call(function: Any, work: Work, given: dict[str, Any], sample_weight: Any) -> Any:
+    plan = work.plan
+    hidden, weight, bias = _widened(plan, given)
+    options = {name: given[name] for name in _NAMES[3:] if given[name] is not None}
+    return whole_rows.checked(
+        work, given, function, hidden, weight, given["targets"], bias, class_weight=given["class_weight"],
+        sample_weight=sample_weight, ignore_index=plan.ignore_index, reduction="none", empty=plan.empty,
+        block_bytes=plan.block_bytes, **options,
+    )  # fmt: skip
+
+
+def _part(work: Work, given: dict[str, Any], loss: Any, sample_weight: Any) -> Part:
+    plan, share = work.plan, None
+    xp = space(given["hidden"])
+    if plan.reduction == "mean":
+        share = shares(plan, xp, given["targets"], given["class_weight"], sample_weight, None, plan.layout.axes)
+    return Part(solid(xp, loss, plan.loss), None, None, share)
+
+
+def _whole_losses(work: Work, *blocks: Any) -> Part:
+    given = work.given(blocks)
+    loss = _call(logitx.linear_cross_entropy, work, given, given["sample_weight"])
+    return _part(work, given, loss, given["sample_weight"])
+
+
+def _whole_gradients(work: Work, *blocks: Any) -> tuple[Any, ...]:
+    given = work.given(blocks)
+    sample_weight = whole_rows.divided(work, given | {"x": given["hidden"]})
+    loss, gradients = _call(logitx.linear_cross_entropy_value_and_grad, work, given, sample_weight)
+    return (*_part(work, given, loss, sample_weight), *gradients)
+
+
+# -- some classes in a block ------------------------------------------------------------------------------------------
+
+
+def _logits(work: Work, blocks: tuple[Any, ...]) -> Iterator[tuple[Work, tuple[Any, ...], Any, Any]]:
+    """Yield logits of some rows at a time with what belongs to them, as arguments of a function of blocks of logits."""
+    given = work.given(blocks)
+    hidden, weight, bias = _widened(work.plan, given)
+    xp, ndim = space(hidden), hidden.ndim
+    names = tuple(name for name in work.names if name not in ("hidden", "weight", "bias"))
+    inner = Work(work.plan, ("x", *names), work.numbers)
+    height = hidden.shape[0] if ndim > 1 else 1
+    per_row = max(1, hidden[..., 0].size // max(1, height)) if hidden.shape[-1] else 1
+    most = block_rows(_narrowed(work.plan, weight.shape[0]), height * per_row)
+    for piece in (*pieces(height, max(1, most // per_row)), *([slice(0, 0)] * (height == 0))):
+        part = hidden[piece] if ndim > 1 else hidden
+        x = part @ xp.matrix_transpose(weight)
+        x = x if bias is None else x + bias
+        yield inner, (x, *(_sliced(name, given[name], piece, height, ndim) for name in names)), part, weight
+
+
+def _narrowed(plan: Plan, classes: int) -> Plan:
+    return dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, n=max(1, classes)))
+
+
+def _sliced(name: str, value: Any, piece: slice, height: int, ndim: int) -> Any:
+    """Return what belongs to some rows of what belongs to all of a block."""
+    if name == "pair":
+        return type(value)(*(one[piece] if ndim > 1 and hasattr(one, "ndim") and one.ndim else one for one in value))
+    if name == "row 0":
+        return (slice(first_of(value) + piece.start, None),)
+    per_row = name in ("targets", "sample_weight", "softcap", "temperature")
+    if not per_row or ndim == 1 or value.ndim < ndim - 1 or value.shape[0] != height:
+        return value
+    if name in ("softcap", "temperature") and value.ndim < ndim:
+        return value
+    return value[piece]
+
+
+@quiet
+def _reduced(work: Work, *blocks: Any) -> Any:
+    found = [reduce.reduced(inner, *arguments) for inner, arguments, _, _ in _logits(work, blocks)]
+    if len(found) == 1:
+        return found[0]
+    xp = space(found[0].top)
+    return type(found[0])(*(_joined(xp, field) for field in zip(*found, strict=True)))
+
+
+def _joined(xp: Any, parts: tuple[Any, ...]) -> Any:
+    """Return numbers of all rows; what is no array is the same for all of them."""
+    return xp.concat(parts) if hasattr(parts[0], "ndim") and parts[0].ndim else parts[0]
+
+
+@quiet
+def _gradients(work: Work, *blocks: Any) -> tuple[Any, Any, Any]:
+    """Compute the gradient by the logits of a block, and what it adds to those by the factors."""
+    by_hidden, by_weight, by_bias = [], 0.0, 0.0
+    exact = work._replace(plan=dataclasses.replace(work.plan, result=work.plan.compute))
+    for inner, arguments, hidden, weight in _logits(exact, blocks):
+        g = finish.gradient(inner, *arguments)
+        xp = space(g)
+        by_hidden.append(g @ weight)
+        flat = xp.reshape(g, (-1, g.shape[-1]))
+        by_weight = by_weight + xp.matrix_transpose(flat) @ _counted(xp, flat, hidden)
+        by_bias = by_bias + xp.sum(flat, axis=0)
+    return xp.concat(by_hidden) if len(by_hidden) > 1 else by_hidden[0], by_weight, by_bias
+
+
+def _counted(xp: Any, g: Any, hidden: Any) -> Any:
+    """Return features of rows; 0 where a row has no gradient: 0 times a NaN would leak into that by the weights."""
+    flat = xp.reshape(hidden, (len(g), hidden.shape[-1]))
+    return xp.where(xp.any(g != 0.0, axis=1, keepdims=True), flat, 0.0)
+
+
+# -- calls ------------------------------------------------------------------------------------------------------------
+
+
+def _parts_of(layer: Layer) -> Array:
+    lines = layer.lines
+    beginnings = [*lines.where_rows_begin(), *lines.where_classes_begin()]
+    return layer.map(_reduced, lines.entries, beginnings)
+
+
+def value(
+    plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, class_weight: Array, sample_weight: Array,
+    label_smoothing: Scalar, z_loss: Scalar, softcap: Scalar, temperature: Scalar,
+) -> Array:  # fmt: skip
+    """Return the loss."""
+    layer = Layer(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+    lines = layer.lines
+    if lines.whole:
+        parts = layer.map(_whole_losses, lines.rows, lines.where_rows_begin())
+    else:
+        return totals.of_parts(lines, _parts_of(layer))[0]
+    return totals.reduced(lines, parts, lines.rows)[0]
+
+
+def value_and_gradients(
+    plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, class_weight: Array, sample_weight: Array,
+    label_smoothing: Scalar, z_loss: Scalar, softcap: Scalar, temperature: Scalar,
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    """Return the loss and the gradients by hidden features, weights and bias."""
+    layer = Layer(
+        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
+    )
+    lines, features = layer.lines, hidden.shape[-1]
+    whole = [lines.share()] if plan.reduction == "mean" else []
+    if lines.whole:
+        blocks = layer.map(_whole_gradients, lines.entries, [*lines.where_rows_begin(), *whole])
+        loss, first = totals.reduced(lines, blocks, lines.entries)[0], 4
+    else:
+        pairs = Operand("pair", lines.merged(_parts_of(layer), totals.merge_of(lines)), lines.rows)
+        loss, first = totals.reduced(lines, totals.of_pairs(lines, pairs), lines.rows)[0], 0
+        blocks = layer.map(_gradients, lines.entries, [pairs, *lines.where_classes_begin(), *whole])
+    by_class = layer.classes + layer.features
+    dhidden = layer.summed(blocks, first, lines.axes, lines.rows + layer.features, plan.gradients[0], features)
+    dweight = layer.summed(blocks, first + 1, lines.rows, by_class, plan.gradients[1], features)
+    if bias is None:
+        return loss, dhidden, dweight, None
+    return loss, dhidden, dweight, layer.summed(blocks, first + 2, lines.rows, layer.classes, plan.gradients[2], 0)

@@ -1,0 +1,200 @@
+"""Blocks that hold whole rows: each is a call of its own, by the public functions, on the backend of its kind."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import logitx
+from logitx._arrays.families import FAMILIES, family_of
+from logitx._arrays.family import namespace_dtype
+from logitx._plan import Array, LabelError, Plan
+from logitx.backends.dask.chunks import Work, first_of
+from logitx.backends.formulas.class_ids import shares
+
+_SCALED = ("where", "temperature", "softcap")
+
+
+class Part(NamedTuple):
+    """What a block of rows comes down to: one number a row each."""
+
+    loss: Array
+    z_loss: Array
+    log_normalizer: Array
+    share: Array  # s c where the row counts, else 0
+
+
+class Totals(NamedTuple):
+    """Sums over rows, in float64."""
+
+    loss: Array
+    z_loss: Array
+    share: Array
+
+
+def space(block: Any) -> Any:
+    """Return the namespace of a block."""
+    family = family_of(block)
+    if family is None:
+        raise TypeError(f"a block of {type(block).__name__} is not an array type that logitx knows")
+    return FAMILIES[family.name].namespace(block)
+
+
+def solid(xp: Any, result: Any, dtype: str) -> Any:
+    """Return a result as an array, not a scalar, of a dtype."""
+    if isinstance(result, np.generic):
+        result = np.asarray(result)
+    return xp.astype(result, namespace_dtype(xp, dtype), copy=False)
+
+
+def normalized(work: Work, *blocks: Any) -> Any:
+    """Compute softmax or log_softmax."""
+    given, plan = work.given(blocks), work.plan
+    options = {name: given[name] for name in _SCALED if given[name] is not None}
+    return getattr(logitx, plan.op)(
+        given["x"], axis=plan.layout.axes, empty=plan.empty, dtype=plan.result, **options
+    )  # fmt: skip
+
+
+def normalizer(work: Work, *blocks: Any) -> Any:
+    """Compute logsumexp, and its sign if that is asked for."""
+    given, plan = work.given(blocks), work.plan
+    x, options = given["x"], {name: given[name] for name in ("b", "where")}
+    found = logitx.logsumexp(
+        x, axis=plan.layout.axes, return_sign=plan.return_sign, dtype=plan.result, **options
+    )  # fmt: skip
+    xp = space(x)
+    return tuple(solid(xp, one, plan.result) for one in found) if plan.return_sign else solid(xp, found, plan.result)
+
+
+def pulled_back(work: Work, *blocks: Any) -> Any:
+    """Compute a gradient of probabilities."""
+    given, plan = work.given(blocks), work.plan
+    return getattr(logitx, plan.op)(given["x"], given["cotangent"], axis=plan.layout.axes)
+
+
+def merged(work: Work, *blocks: Any) -> Any:
+    """Merge two blocks of normalizers."""
+    given = work.given(blocks)
+    a, b = given["x"], given["cotangent"]
+    return solid(space(a), logitx.merge_logsumexp(a, b), work.plan.result)
+
+
+def losses(work: Work, *blocks: Any) -> Part:
+    """Compute the loss of every row."""
+    given = work.given(blocks)
+    found = _loss(work, given, given["sample_weight"], logitx.cross_entropy)
+    return _part(work, given, found, given["sample_weight"])
+
+
+def losses_and_gradient(work: Work, *blocks: Any) -> tuple[Any, ...]:
+    """Compute the loss of every row and, last, the gradient, both divided by the mean's denominator if there is one."""
+    given = work.given(blocks)
+    weight = divided(work, given)
+    loss, gradient, *more = _loss(work, given, weight, logitx.cross_entropy_value_and_grad)
+    found = (loss, *more) if more else loss
+    return (*_part(work, given, found, weight), gradient)
+
+
+def gradient_and_hessian(work: Work, *blocks: Any) -> Any:
+    """Compute the gradient and the diagonal of the Hessian."""
+    given = work.given(blocks)
+    return checked(
+        work, given, logitx.cross_entropy_grad_hess, given["x"], given["targets"], axis=work.plan.layout.axes,
+        class_weight=flat(given["class_weight"]), sample_weight=given["sample_weight"],
+    )  # fmt: skip
+
+
+def share_of(given: dict[str, Any]) -> float:
+    """Return 1 over the denominator of the mean, 1 without one; 0 where that is 0."""
+    whole = given.get("whole")
+    if whole is None:
+        return 1.0
+    whole = float(whole)
+    return 0.0 if whole == 0.0 else 1.0 / whole
+
+
+def divided(work: Work, given: dict[str, Any]) -> Any:
+    """Return sample weights divided by the denominator of the mean; 0 where that is 0."""
+    weight = given["sample_weight"]
+    if given.get("whole") is None:
+        return weight
+    factor, xp = share_of(given), space(given["x"])
+    if weight is None:
+        return xp.full((1,) * len(work.plan.layout.rows), factor, dtype=xp.float64)
+    return xp.where(weight == 0, 0.0, xp.astype(weight, xp.float64) * factor)
+
+
+def _loss(work: Work, given: dict[str, Any], sample_weight: Any, function: Any) -> Any:
+    plan, targets = work.plan, given["targets"]
+    options: dict[str, Any] = {name: given[name] for name in _SCALED if given[name] is not None}
+    options |= {name: given[name] for name in ("label_smoothing", "z_loss") if given[name] is not None}
+    return checked(
+        work, given, function, given["x"], targets, axis=plan.layout.axes, class_weight=flat(given["class_weight"]),
+        sample_weight=sample_weight, ignore_index=plan.ignore_index, reduction="none", empty=plan.empty,
+        dtype=plan.loss, return_parts=plan.return_parts, **options,
+    )  # fmt: skip
+
+
+def flat(class_weight: Any) -> Any:
+    """Return weights of classes along one axis."""
+    return None if class_weight is None else class_weight.reshape(-1)
+
+
+def checked(work: Work, given: dict[str, Any], function: Any, *arguments: Any, **options: Any) -> Any:
+    """Call a function; say of a label out of range where it is in the whole array."""
+    try:
+        return function(*arguments, **options)
+    except LabelError as error:
+        raise _placed(work, given, error) from None
+
+
+def _placed(work: Work, given: dict[str, Any], error: LabelError) -> LabelError:
+    rows = work.plan.layout.rows
+    first = [given[name] for name in given if name.startswith("row ")]
+    if len(first) != len(rows):
+        return error  # of chunks whose sizes are not known
+    return error.within(work.plan, tuple(map(first_of, first)))
+
+
+def _part(work: Work, given: dict[str, Any], found: Any, sample_weight: Any) -> Part:
+    plan, x = work.plan, given["x"]
+    xp = space(x)
+    loss, parts = found if plan.return_parts else (found, None)
+    loss = solid(xp, loss, plan.loss)
+    z_loss, log_normalizer = (None, None) if parts is None else (solid(xp, one, plan.loss) for one in parts)
+    if plan.reduction == "mean":
+        where = None if given["where"] is None else xp.broadcast_to(given["where"], x.shape)
+        counted = shares(
+            plan, xp, given["targets"], given["class_weight"], sample_weight, where, plan.layout.axes
+        )  # fmt: skip
+    else:
+        counted = None
+    return Part(loss, z_loss, log_normalizer, counted)
+
+
+# -- sums over rows ---------------------------------------------------------------------------------------------------
+
+
+def totals(block: Any) -> Totals:
+    """Add up the rows of a block in float64."""
+    loss, z_loss, _, share = block[:4]
+    xp = space(loss)
+    share = None if share is None else xp.broadcast_to(share, loss.shape)
+    return Totals(*(0.0 if one is None else xp.sum(one, dtype=xp.float64) for one in (loss, z_loss, share)))
+
+
+def added(blocks: list[Totals]) -> Totals:
+    """Add totals."""
+    return Totals(*map(sum, zip(*blocks, strict=True)))
+
+
+def finished(plan: Plan, value: Array, share: Array) -> Any:
+    """Return the sum or the mean of a loss."""
+    xp = np if isinstance(value, float | np.generic) else space(value)
+    if plan.reduction == "mean":
+        undefined = np.nan if plan.empty == "nan" else 0.0
+        with np.errstate(all="ignore"):
+            value = value / share if float(share) != 0.0 else undefined
+    return solid(xp, xp.asarray(value), plan.loss)

@@ -1,0 +1,30 @@
+"""Which calls this backend takes: all on JAX arrays; and what runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from logitx._arrays.families import FAMILIES
+from logitx._plan import Plan
+from logitx.backends.jax.kernel_calls import KINDS
+from logitx.backends.jax.primitive import refusal
+from logitx.backends.jax.registration import missing
+
+
+def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Accept every JAX array and tracer."""
+    return None
+
+
+def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
+    """Say whether XLA calls the kernels, and if not why."""
+    if plan.op.startswith("linear"):
+        return "jitted JAX, block by block: products by XLA, what is between them as in cross_entropy"
+    if plan.op not in KINDS:
+        return "jitted JAX: there are no kernels for this function"
+    if not isinstance(operands[0], jax.core.Tracer) and not FAMILIES[plan.family].readable(operands[0]):
+        return "jitted JAX with custom derivatives: the array is not on the CPU"
+    reason = missing() or refusal(plan, operands)
+    return f"jitted JAX with custom derivatives: {reason}" if reason else "jitted JAX, on CPUs around the Numba kernels"

@@ -1,0 +1,196 @@
+"""What each operation asks of XLA: which handler, with which operands and facts, for which results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from logitx._arrays.family import FLOATS, dtype_name
+from logitx._plan import Array, Plan
+from logitx.backends.jax.registration import registered
+
+# Of an operation's operands: of the shape of the logits, one number a row, that or a single one, one a class, one
+ENTRIES, ROWS, ROWS_OR_ONE, CLASSES, ONE = range(5)
+_LOSS = (ENTRIES, ROWS, CLASSES, ROWS, ONE, ONE, ROWS_OR_ONE, ROWS_OR_ONE, ENTRIES)
+KINDS = {
+    "softmax": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
+    "log_softmax": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
+    "logsumexp": (ENTRIES, ENTRIES),
+    "cross_entropy": _LOSS,
+    "cross_entropy_value_and_grad": _LOSS,
+    "softmax_vjp": (ENTRIES, ENTRIES),
+    "log_softmax_vjp": (ENTRIES, ENTRIES),
+    "reduce_rows": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE, ROWS),
+}
+
+
+def kinds(plan: Plan) -> tuple[int, ...]:
+    """Return what each operand is one of."""
+    given = KINDS[plan.op]
+    if given is _LOSS and not plan.hard:
+        return (ENTRIES, ENTRIES, *given[2:])
+    return given
+
+
+def results(plan: Plan) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Return the shapes and dtypes of the results, without what nobody asked for."""
+    lay = plan.layout
+    full, loss = jax.ShapeDtypeStruct(lay.shape, plan.result), lay.rows if plan.reduction == "none" else ()
+    if plan.op == "logsumexp":
+        return (jax.ShapeDtypeStruct(lay.rows, plan.result),)
+    if plan.op == "reduce_rows":
+        return (jax.ShapeDtypeStruct(lay.rows, plan.compute),) * 3
+    if not plan.op.startswith("cross_entropy"):
+        return (full,)
+    value = jax.ShapeDtypeStruct(loss, plan.loss)
+    parts = (value, jax.ShapeDtypeStruct(lay.rows, plan.loss)) if plan.return_parts else ()
+    return (value, *parts) if plan.op == "cross_entropy" else (value, full, *parts)
+
+
+class Call(NamedTuple):
+    """A call of a handler."""
+
+    handler: Any
+    operands: tuple[Array, ...]
+    facts: tuple[int, ...]
+
+
+def _known(wanted: bool) -> bool | None:
+    return True if wanted else None
+
+
+def held(dtype: str, compute: str) -> str:
+    """Return the dtype in which kernels read an array of `dtype`."""
+    return dtype if dtype in FLOATS else compute
+
+
+def _packed(operands: tuple[tuple[Array, str | None], ...], first: int) -> tuple[list[Array], list[int]]:
+    """Return what is given, in the dtypes that kernels take, and at which index each is, 0 for none."""
+    arrays: list[Array] = []
+    places = []
+    for operand, dtype in operands:
+        places.append(0 if operand is None else first + len(arrays))
+        if operand is not None:
+            arrays.append(jnp.asarray(operand, dtype))
+    return arrays, places
+
+
+def _normalize(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> Call:
+    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.xla.handlers import Handler
+
+    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), (temperature, compute), (softcap, compute)), 1)
+    log = _known(plan.op == "log_softmax")
+    facts = (plan.layout.axis, int(plan.empty == "nan"), 0, at_where, at_heat, at_cap)
+    if is_long(plan) and not others:
+        keeping = _known(log is None and plan.result == compute)
+        handler = Handler("normalize_long", (log, keeping), (store, compute, plan.result))
+    else:
+        ways = is_across(plan), log, _known(bool(others))
+        handler = Handler("normalize", ways, (store, compute, plan.result))
+    return Call(handler, (x.astype(store), *others), facts)
+
+
+def _reduce(plan: Plan, x: Array, where: Array) -> Call:
+    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.xla.handlers import Handler
+
+    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    others, (at_where,) = _packed(((where, "bool"),), 1)
+    facts = (plan.layout.axis, 1, 0, at_where, 0, 0)
+    if is_long(plan) and not others:
+        handler = Handler("reduce_long", (), (store, compute, plan.result))
+    else:
+        ways = is_across(plan), _known(bool(others))
+        handler = Handler("reduce", ways, (store, compute, plan.result))
+    return Call(handler, (x.astype(store), *others), facts)
+
+
+def _pull_back(plan: Plan, value: Array, cotangent: Array) -> Call:
+    from logitx.backends.numba.passes.blocks import is_across
+    from logitx.backends.xla.handlers import Handler
+
+    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    other = held(dtype_name(cotangent.dtype), compute)
+    handler = Handler("pull_back", (is_across(plan),), (store, other, compute, plan.result))
+    facts = (plan.layout.axis, 1, int(plan.op == "log_softmax_vjp"), 0, 0, 0)
+    return Call(handler, (value.astype(store), cotangent.astype(other)), facts)
+
+
+_REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
+_SMALL_IDS = ("int8", "int16", "int32", "uint8", "uint16")
+
+
+def _ids(targets: Array) -> Array:
+    """Return class ids as int32 or int64."""
+    return targets.astype("int32") if dtype_name(targets.dtype) in _SMALL_IDS else targets
+
+
+def _loss(
+    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array, label_smoothing: Array,
+    z_loss: Array, softcap: Array, temperature: Array, where: Array,
+) -> Call:  # fmt: skip
+    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.xla.handlers import Handler
+
+    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    shares = store if plan.hard else held(dtype_name(targets.dtype), compute)
+    targets = _ids(targets) if plan.hard else targets.astype(shares)
+    named = (
+        (where, "bool"), (temperature, compute), (softcap, compute), (class_weight, compute), (sample_weight, compute),
+        (label_smoothing, compute), (z_loss, compute),
+    )  # fmt: skip
+    others, (at_where, at_heat, at_cap, at_classes, at_samples, at_smoothing, at_z) = _packed(named, 2)
+    backward = plan.op == "cross_entropy_value_and_grad"
+    after = 2 if backward else 1
+    facts = (
+        plan.layout.axis, int(plan.empty == "nan"), 0, at_where, at_heat, at_cap, _REDUCTIONS[plan.reduction],
+        int(plan.ignore_index is not None), plan.ignore_index or 0, int(plan.hard), at_classes, at_samples,
+        at_smoothing, at_z, int(backward), *((after, after + 1) if plan.return_parts else (0, 0)),
+    )  # fmt: skip
+    ways = is_across(plan), _known(backward), _known(len(others) > (z_loss is not None))
+    if not plan.hard or label_smoothing is not None:
+        handler = Handler("soft", ways[:1], (store, shares, compute, plan.result, plan.loss))
+    elif is_long(plan) and ways[2] is None:
+        keeping = _known(backward and plan.result == compute)
+        handler = Handler("hard_long", (ways[1], keeping), (store, compute, plan.result, plan.loss))
+    else:
+        handler = Handler("hard", ways, (store, compute, plan.result, plan.loss))
+    return Call(handler, (logits.astype(store), targets, *others), facts)
+
+
+def _partial(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array, ids: Array) -> Call:
+    from logitx.backends.numba.passes.blocks import is_across
+    from logitx.backends.xla.handlers import Handler
+
+    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    named = (where, "bool"), (temperature, compute), (softcap, compute), (None if ids is None else _ids(ids), None)
+    others, (at_where, at_heat, at_cap, at_ids) = _packed(named, 1)
+    options = _known(len(others) > (ids is not None))
+    facts = (plan.layout.axis, 1, 0, at_where, at_heat, at_cap, at_ids)
+    return Call(Handler("partial", (is_across(plan), options), (store, compute)), (x.astype(store), *others), facts)
+
+
+_CALLS: dict[str, Callable[..., Call]] = {
+    "softmax": _normalize,
+    "log_softmax": _normalize,
+    "logsumexp": _reduce,
+    "cross_entropy": _loss,
+    "cross_entropy_value_and_grad": _loss,
+    "softmax_vjp": _pull_back,
+    "log_softmax_vjp": _pull_back,
+    "reduce_rows": _partial,
+}
+
+
+def kernel(plan: Plan, *operands: Array) -> tuple[Array, ...]:
+    """Call the handler for an operation."""
+    call = _CALLS[plan.op](plan, *operands)
+    function = jax.ffi.ffi_call(registered(call.handler), results(plan))
+    found: tuple[Array, ...] = function(*call.operands, facts=np.asarray(call.facts, np.int64))
+    return found

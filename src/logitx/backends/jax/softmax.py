@@ -1,0 +1,119 @@
+"""softmax, log_softmax, logsumexp and their gradients: derivatives around the primitive."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from logitx._plan import Array, Plan, Scalar
+from logitx.backends import generic
+from logitx.backends.jax.cut_rows import merged_along
+from logitx.backends.jax.jacobians import product
+from logitx.backends.jax.primitive import custom_jvp, jitted, run
+
+
+def _direction(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Array:
+    """Return the tangent of (u - max u) / temperature; 0 where a logit is masked or -inf."""
+    x, where, temperature, softcap = primals
+    live = x != -jnp.inf if where is None else (x != -jnp.inf) & where
+    axis, compute = plan.layout.axis, plan.compute
+
+    def scaled(x: Array, temperature: Scalar, softcap: Scalar) -> Array:
+        u = jnp.where(live, x.astype(compute), 0.0)
+        u = u if softcap is None else softcap * jnp.tanh(u / softcap)
+        # The shift changes no probability; without it a common offset would swamp the derivative by temperature.
+        top = jax.lax.stop_gradient(jnp.max(jnp.where(live, u, -jnp.inf), axis=axis, keepdims=True))
+        u = u - jnp.where(jnp.isfinite(top), top, 0.0)
+        return u if temperature is None else u / temperature
+
+    dx, _, dtemperature, dsoftcap = tangents
+    _, direction = jax.jvp(scaled, (x, temperature, softcap), (dx, dtemperature, dsoftcap))
+    return jnp.where(live, direction, 0.0)
+
+
+@custom_jvp
+def _softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    (p,) = run(plan, x, where, temperature, softcap)
+    return p
+
+
+@_softmax.defjvp
+def _softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    p = _softmax(plan, *primals)
+    return p, product("softmax_vjp", plan, p, _direction(plan, primals, tangents), plan.result)
+
+
+@custom_jvp
+def _log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    (log_p,) = run(plan, x, where, temperature, softcap)
+    return log_p
+
+
+@_log_softmax.defjvp
+def _log_softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    log_p = _log_softmax(plan, *primals)
+    return log_p, product("log_softmax_jvp", plan, log_p, _direction(plan, primals, tangents), plan.result)
+
+
+@custom_jvp
+def _logsumexp(plan: Plan, x: Array, where: Array) -> Array:
+    (value,) = run(plan, x, where)
+    return value
+
+
+@_logsumexp.defjvp
+def _logsumexp_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    value = _logsumexp(plan, *primals)
+    p = _softmax(_with_zeros(plan), *primals, None, None).astype(plan.compute)
+    direction = _direction(plan, (*primals, None, None), (*tangents, None, None))
+    tangent = jnp.sum(p * direction, axis=plan.layout.axis)
+    return value, tangent.astype(value.dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _with_zeros(plan: Plan) -> Plan:
+    return dataclasses.replace(plan, op="softmax", empty="zero")
+
+
+@jitted
+def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """exp(x - max) / sum of exp(x - max)."""
+    return _softmax(plan, x, where, temperature, softcap) if plan.layout.n else x.astype(plan.result)
+
+
+@jitted
+def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+    """(x - max) - log(sum of exp(x - max))."""
+    return _log_softmax(plan, x, where, temperature, softcap) if plan.layout.n else x.astype(plan.result)
+
+
+@jitted
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+    """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    if b is None and plan.layout.n:
+        value = _logsumexp(plan, x, where)
+        known = jax.lax.stop_gradient(value)
+        return value, jnp.where(known == -jnp.inf, 0.0, jnp.where(jnp.isnan(known), known, jnp.ones_like(known)))
+    return generic.logsumexp(plan, x, b, where)
+
+
+@jitted
+def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
+    """p (dp - sum of p dp)."""
+    return product("softmax_vjp", plan, p, dp, plan.result)
+
+
+@jitted
+def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
+    """dlog_p - p sum of dlog_p."""
+    return product("log_softmax_vjp", plan, log_p, dlog_p, plan.result)
+
+
+@jitted
+def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
+    """max + log1p(exp(-|a - b|)); or, along axes of a mesh, max + log1p(sum of exp(a - max), one maximum left out)."""
+    return merged_along(plan, a) if plan.axis_name else generic.merge_logsumexp(plan, a, b)

@@ -1,0 +1,79 @@
+"""Calls that autograd records: what is saved for the backward pass, and derivatives by the formulas."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from logitx._plan import Array
+from logitx.backends.torch.state import transformed, watched
+
+_SAVED = object()  # stands where PyTorch keeps a tensor
+
+
+def apply(function: Any, *arguments: Any) -> Any:
+    """Call a function with derivatives of its own."""
+    if torch._C._are_functorch_transforms_active():
+        return function.apply(*arguments)
+    # PyTorch binds the arguments to the signature on every call, for defaults that there are none of: 20 us.
+    return super(torch.autograd.Function, function).apply(*arguments)
+
+
+def keep(ctx: Any, *values: Any) -> None:
+    """Save tensors and numbers for the backward pass."""
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    ctx.others = [_SAVED if isinstance(value, torch.Tensor) else value for value in values]
+    ctx.save_for_backward(*tensors)
+    if transformed() or any(map(watched, tensors)):
+        ctx.save_for_forward(*tensors)
+
+
+def kept(ctx: Any) -> tuple[Any, ...]:
+    """Return what `keep` saved."""
+    tensors = iter(ctx.saved_tensors)
+    return tuple([next(tensors) if value is _SAVED else value for value in ctx.others])
+
+
+@contextlib.contextmanager
+def pushing(ctx: Any) -> Iterator[tuple[Any, ...]]:
+    """Compute a tangent so that forward-mode differentiation outside of this one sees it; PyTorch lets that be zero."""
+    unpack = torch.autograd.forward_ad.unpack_dual
+    with torch.autograd.forward_ad._set_fwd_grad_enabled(True):
+        yield tuple(unpack(value).primal if isinstance(value, torch.Tensor) else value for value in kept(ctx))
+
+
+def _alias(x: Any, wanted: bool, again: bool) -> Any:
+    """Return an operand as one of its own: a derivative by it is not to run through others that depend on it."""
+    if not isinstance(x, torch.Tensor):
+        return x
+    return x.view_as(x) if again else x.detach().requires_grad_(wanted)
+
+
+def by_formulas(
+    function: Callable[..., tuple[Array, ...]],
+    operands: tuple[Any, ...],
+    wanted: tuple[bool, ...],
+    cotangents: tuple[Array, ...],
+) -> list[Array]:
+    """Differentiate formulas by the operands wanted; differentiable again where the backward pass must be."""
+    again = torch.is_grad_enabled()
+    results: list[Array] = [None] * len(operands)
+    with torch.enable_grad():
+        inputs = tuple(_alias(one, want, again) for one, want in zip(operands, wanted, strict=True))
+        pairs = [
+            (value, cotangent)
+            for value, cotangent in zip(function(*inputs), cotangents, strict=True)
+            if cotangent is not None and value is not None and value.requires_grad
+        ]
+        chosen = [i for i, want in enumerate(wanted) if want]
+        if pairs and chosen:
+            values, given = zip(*pairs, strict=True)
+            found = torch.autograd.grad(
+                values, [inputs[i] for i in chosen], given, create_graph=again, allow_unused=True
+            )
+            for i, gradient in zip(chosen, found, strict=True):
+                results[i] = gradient
+    return results
