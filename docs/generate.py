@@ -25,7 +25,7 @@ FAMILIES = {
     "jax": "JAX arrays",
     "tensorflow": "TensorFlow tensors",
     "dask": "Dask arrays",
-    "array_api": "whatever has `__array_namespace__`",
+    "array_api": "any other array with `__array_namespace__`",
 }
 
 
