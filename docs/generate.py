@@ -100,9 +100,9 @@ def matrix() -> Iterator[str]:
 def speed() -> Iterator[str]:
     """Yield the ratios of the last recorded benchmark, and on what they were measured."""
     recorded = json.loads((ROOT / "benchmarks" / "results" / "results.json").read_text(encoding="utf-8"))
-    yield "The time of the fastest of SciPy, PyTorch, JAX and ONNX Runtime, divided by the time of logitx. Above 1, logitx is"
-    yield "faster. A cell is one function of one shape, in float32, with 100,000 elements or more; *least* is the worst cell."
-    yield f"Measured on {recorded['machine']}, all cores:"
+    yield "The time of the fastest of SciPy, PyTorch, JAX and ONNX Runtime, divided by the time of logitx. Above 1,"
+    yield "logitx is faster. A cell is one function of one shape, float32, 100,000 elements or more; *least* is the"
+    yield f"worst cell. Measured on {recorded['machine']}, all cores:"
     yield ""
     yield from recorded["summary"]
 
