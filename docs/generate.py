@@ -18,13 +18,14 @@ from logitx.backends import BACKENDS
 from logitx.testing import OPS
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTROL = ("backends", "set_num_threads", "use_backend", "warmup", "which")  # README names these in a sentence
 FAMILIES = {
     "numpy": "NumPy arrays, lists, numbers",
     "torch": "PyTorch tensors",
     "jax": "JAX arrays",
     "tensorflow": "TensorFlow tensors",
     "dask": "Dask arrays",
-    "array_api": "whatever has `__array_namespace__`",
+    "array_api": "any other array with `__array_namespace__`",
 }
 
 
@@ -40,11 +41,12 @@ def in_order() -> list[str]:
 
 
 def functions() -> Iterator[str]:
-    """Yield the table of functions, one line each."""
+    """Yield the table of functions that compute something, one line each."""
     yield "| function | what it gives |"
     yield "|---|---|"
     for name in in_order():
-        yield f"| `{name}` | {summary(name)} |"
+        if name not in CONTROL:
+            yield f"| `{name}` | {summary(name)} |"
 
 
 def signatures() -> Iterator[str]:
@@ -98,7 +100,9 @@ def matrix() -> Iterator[str]:
 def speed() -> Iterator[str]:
     """Yield the ratios of the last recorded benchmark, and on what they were measured."""
     recorded = json.loads((ROOT / "benchmarks" / "results" / "results.json").read_text(encoding="utf-8"))
-    yield f"The fastest peer's time over ours, float32, 100,000 elements or more, on {recorded['machine']}, all cores:"
+    yield "The time of the fastest of SciPy, PyTorch, JAX and ONNX Runtime, divided by the time of logitx. Above 1,"
+    yield "logitx is faster. A cell is one function of one shape, float32, 100,000 elements or more; *least* is the"
+    yield f"worst cell. Measured on {recorded['machine']}, all cores:"
     yield ""
     yield from recorded["summary"]
 
