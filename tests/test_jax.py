@@ -112,15 +112,14 @@ def test_exports_are_portable() -> None:
 
 # -- transformations --------------------------------------------------------------------------------------------------
 
-TWICE = {
+HIGHER = {
     "forward": jax.jacfwd,
     "reverse": jax.jacrev,
     "hessian": jax.hessian,
     "reverse of reverse": lambda f: jax.jacrev(jax.jacrev(f)),
     "reverse of forward": lambda f: jax.jacrev(jax.jacfwd(f)),
+    "third": lambda f: jax.jacfwd(jax.hessian(f)),
 }
-
-
 SLOW = pytest.mark.slow
 
 
@@ -134,26 +133,24 @@ def weighed(function: Any, *others: Any) -> Any:
     return total
 
 
-@pytest.mark.parametrize("way", [way if way == "hessian" else pytest.param(way, marks=SLOW) for way in TWICE])
-@pytest.mark.parametrize("use", uses("derivative", all_examples=False), ids=lambda use: use.id)
+# Layers take ten times as long to compile, and have second derivatives in test_linear_jax.py
+OFTEN = [
+    pytest.param(use, way, id=f"{use.id}-{way}", marks=() if way == "hessian" and use.op.fuzz != "layers" else SLOW)
+    for use in uses("derivative", all_examples=False)
+    for way in HIGHER
+]
+
+
+@pytest.mark.parametrize(("use", "way"), OFTEN)
 def test_derivatives(use: Use, way: str) -> None:
     """Against those of the formulas, and of JAX's own functions."""
     function, (x, *others) = use.bound(SMALL, array)
-    found = TWICE[way](weighed(function, *others))(x)
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if way == "third" else {}
+    found = HIGHER[way](weighed(function, *others))(x)
     with lx.use_backend("generic"):
-        close(found, TWICE[way](weighed(function, *others))(x))
+        close(found, HIGHER[way](weighed(function, *others))(x), **tolerance)
     if use.op.name in THEIRS:
-        close(found, TWICE[way](weighed(lambda x: (THEIRS[use.op.name](x),)))(x))
-
-
-@SLOW
-@pytest.mark.parametrize("use", uses("derivative", all_examples=False), ids=lambda use: use.id)
-def test_third_order(use: Use) -> None:
-    function, (x, *others) = use.bound(Inputs.draw(2, 3), array)
-    total = weighed(lambda *given: [one**2 for one in function(*given)], *others)
-    found = jax.jacfwd(jax.hessian(total))(x)
-    with lx.use_backend("generic"):
-        close(found, jax.jacfwd(jax.hessian(total))(x), rtol=1e-3, atol=1e-4)
+        close(found, HIGHER[way](weighed(lambda x: (THEIRS[use.op.name](x),)))(x), **tolerance)
 
 
 @pytest.mark.parametrize(
