@@ -14,6 +14,8 @@ import pytest
 
 import logitx as lx
 from logitx.testing import TARGETS, cells, check
+from logitx.testing.examples import Inputs, flat
+from logitx.testing.ops import uses
 
 da = pytest.importorskip("dask.array", reason="dask is not installed")
 import dask  # noqa: E402
@@ -21,32 +23,7 @@ import dask  # noqa: E402
 RNG = np.random.default_rng(8)
 X = RNG.normal(size=(24, 30)).astype(np.float32)
 IDS = RNG.integers(0, 30, 24)
-WEIGHT = RNG.random(30)
 CHUNKS = [(5, 30), (24, 7), (5, 7), (24, 1)]
-CALLS = {
-    "softmax": lambda x: lx.softmax(x, temperature=0.5),
-    "log_softmax": lx.log_softmax,
-    "logsumexp": lambda x: lx.logsumexp(x, axis=-1, keepdims=True),
-    "cross_entropy": lambda x: lx.cross_entropy(x, IDS, class_weight=WEIGHT, label_smoothing=0.1),
-    "cross_entropy_value_and_grad": lambda x: lx.cross_entropy_value_and_grad(x, IDS, class_weight=WEIGHT),
-    "cross_entropy_grad_hess": lambda x: lx.cross_entropy_grad_hess(x, IDS),
-    "linear_cross_entropy": lambda x: lx.linear_cross_entropy(x[:, :4], x.T[:, :4], IDS),
-    "linear_cross_entropy_value_and_grad": lambda x: flat(
-        lx.linear_cross_entropy_value_and_grad(x[:, :4], x.T[:, :4], IDS)
-    ),
-    "softmax_vjp": lambda x: lx.softmax_vjp(x, X),
-    "log_softmax_vjp": lambda x: lx.log_softmax_vjp(x, X),
-    "merge_logsumexp": lambda x: lx.merge_logsumexp(x, x + 1),
-}
-
-
-def flat(result: Any) -> tuple[Any, ...]:
-    loss, (dhidden, dweight, _) = result
-    return loss, dhidden, dweight
-
-
-def several(result: Any) -> tuple[Any, ...]:
-    return result if isinstance(result, tuple) else (result,)
 
 
 @pytest.fixture(autouse=True)
@@ -55,49 +32,67 @@ def one_thread():
         yield
 
 
-@pytest.mark.parametrize("name", CALLS)
+def lazily(call, cut, make):
+    """Return the arguments of a call, with Dask arrays of `make` in chunks that depend on the length of an axis."""
+
+    def made(one):
+        return make(one, tuple(cut.get(n, n) for n in one.shape)) if isinstance(one, np.ndarray) else one
+
+    return tuple(map(made, call[0])), {name: made(one) for name, one in call[1].items()}
+
+
+def floats(one, chunks):
+    """Leave arrays of other dtypes, as people often do: class ids and masks."""
+    return da.from_array(one, chunks=chunks) if one.dtype.kind == "f" else one
+
+
+def empty(one, chunks):
+    """Make arrays that take no place in a graph."""
+    return da.zeros(one.shape, chunks=chunks, dtype=one.dtype)
+
+
+ROWS, CLASSES = X.shape
+USES = pytest.mark.parametrize("use", uses("lazy"), ids=lambda use: use.id)
+FIRST = pytest.mark.parametrize("use", uses("lazy", all_examples=False), ids=lambda use: use.id)
+
+
+@USES
 @pytest.mark.parametrize("chunks", CHUNKS, ids=str)
-def test_results_are_lazy_and_keep_dtype_and_chunks(name, chunks):
+def test_results_are_lazy_and_keep_dtype_and_chunks(use, chunks):
     def computed_too_early(*_: Any, **__: Any) -> Any:
         raise AssertionError("computed")
 
-    x = da.from_array(X, chunks=chunks)
+    function, call = getattr(lx, use.op.name), use.example.call(narrow(Inputs.draw(ROWS, CLASSES)))
+    args, options = lazily(call, dict(zip((ROWS, CLASSES), chunks, strict=True)), floats)
     with dask.config.set(scheduler=computed_too_early):
-        found = several(CALLS[name](x))
-    for one, right in zip(found, several(CALLS[name](X)), strict=True):
+        found = flat(function(*args, **options))
+    for one, right in zip(found, flat(function(*call[0], **call[1])), strict=True):
         assert isinstance(one, da.Array)
         assert isinstance(one._meta, np.ndarray)
         assert (one.dtype, one.shape) == (right.dtype, right.shape)
-        if one.shape == x.shape:
-            assert one.chunks == x.chunks
+        if one.shape == args[0].shape:
+            assert one.chunks == args[0].chunks
         np.testing.assert_allclose(one.compute(), right, rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", CALLS)
+def narrow(inputs):
+    """Return float32 arrays for those of float64."""
+    return Inputs(*(one.astype(np.float32) if one.dtype.kind == "f" else one for one in inputs))
+
+
+@FIRST
 @pytest.mark.parametrize("way", ["rows", "classes"])
-def test_graphs_grow_linearly_and_hold_no_data(name, way):
+def test_graphs_grow_linearly_and_hold_no_data(use, way):
     """The tasks for twice the chunks are at most twice as many and a few, and small: what is large is not in them."""
-    counts = []
+    counts, (rows, classes) = [], (32, 64)
     for blocks in (16, 32):
-        shape, cut = ((32, 32), (32 // blocks, 32)) if way == "rows" else ((32, 32), (32, 32 // blocks))
-        x = da.zeros(shape, chunks=cut, dtype=np.float32)
-        found = several(_call_lazily(name, x))
+        cut = {rows: rows // blocks, classes: classes} if way == "rows" else {rows: rows, classes: classes // blocks}
+        args, options = lazily(use.example.call(narrow(Inputs.draw(rows, classes))), cut, empty)
+        found = tuple(flat(getattr(lx, use.op.name)(*args, **options)))
         graph = dask.base.collections_to_expr(found).optimize().__dask_graph__()
         counts.append(len(graph))
         assert max(len(pickle.dumps(task)) for task in graph.values()) < 10_000
     assert counts[1] <= 2 * counts[0] + 12
-
-
-def _call_lazily(name: str, x: Any) -> Any:
-    ids = da.zeros(x.shape[0], chunks=(x.chunks[0],), dtype=np.int64)
-    if name.startswith("linear"):
-        weight = da.zeros((x.shape[1], 3), chunks=(x.chunks[1], 3))
-        hidden = da.zeros((x.shape[0], 3), chunks=(x.chunks[0], 3))
-        result = getattr(lx, name)(hidden, weight, ids)
-        return flat(result) if isinstance(result, tuple) else (result,)
-    if name.startswith("cross"):
-        return getattr(lx, name)(x, ids, class_weight=da.ones(x.shape[1], chunks=(x.chunks[1],)))
-    return getattr(lx, name)(x, x) if name.endswith("vjp") or name.startswith("merge") else getattr(lx, name)(x)
 
 
 def test_logits_with_cut_classes_are_never_cut_anew():

@@ -7,7 +7,9 @@ records how many. What it found stands in REGRESSIONS, which every target runs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -94,15 +96,21 @@ def float_of(x: Data) -> str:
     return x.dtype if x.dtype in FLOATS else "float32"
 
 
-def scaled(draw: st.DrawFn, options: dict[str, Any], x: Data, axis: Any) -> None:
-    """Draw a mask, a temperature and a soft cap."""
+def scaled(draw: st.DrawFn, options: dict[str, Any], x: Data, axis: Any, names: Set[str]) -> None:
+    """Draw a mask, a temperature and a soft cap, of those a function takes."""
     kept = row_shape(x.values.shape, axis, keepdims=True)
-    maybe(
-        draw, options, "where", arrays(draw(st.sampled_from([x.values.shape, kept])), st.booleans().map(float), "bool")
-    )
+    if "where" in names:
+        shape = draw(st.sampled_from([x.values.shape, kept]))
+        maybe(draw, options, "where", arrays(shape, st.booleans().map(float), "bool"))
     for name, low, high in (("temperature", 4, 16), ("softcap", 8, 200)):
-        size = st.integers(low, high).map(lambda number: number / 8)
-        maybe(draw, options, name, st.one_of(size, arrays((), size, float_of(x)), arrays(kept, size, float_of(x))))
+        if name in names:
+            size = st.integers(low, high).map(lambda number: number / 8)
+            maybe(draw, options, name, st.one_of(size, arrays((), size, float_of(x)), arrays(kept, size, float_of(x))))
+
+
+def options_of(op: Op) -> Set[str]:
+    """The names of the options of a function."""
+    return inspect.signature(getattr(lx, op.name)).parameters.keys()
 
 
 def base(axis: Any) -> dict[str, Any]:
@@ -111,23 +119,21 @@ def base(axis: Any) -> dict[str, Any]:
 
 
 @st.composite
-def softmax_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
-    """Calls of softmax, log_softmax and logsumexp."""
+def row_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
+    """Calls of functions of logits alone: softmax, logsumexp and what asks of a row."""
     x, axis = draw(logits(shapes, op.dtypes))
-    options, out = base(axis), "none"
-    if op.name == "logsumexp":
-        scaled(draw, ignored := {}, x, axis)
-        options |= {"where": ignored["where"]} if "where" in ignored else {}
+    names, options, out = options_of(op), base(axis), "none"
+    scaled(draw, options, x, axis, names)
+    if "b" in names:
         factor = st.integers(-8, 16).map(lambda number: number / 8)
         maybe(draw, options, "b", arrays(x.values.shape, factor, float_of(x)))
-        maybe(draw, options, "keepdims", st.just(True))
-        maybe(draw, options, "return_sign", st.just(True))
-    else:
-        scaled(draw, options, x, axis)
-        maybe(draw, options, "empty", st.just("zero"))
+    for name, value in (("keepdims", True), ("return_sign", True), ("empty", "zero")):
+        if name in names:
+            maybe(draw, options, name, st.just(value))
+    if "out" in names and "keepdims" not in names:  # of the shape of the logits
         writable = x.dtype in FLOATS and x.memory != "readonly"
         out = draw(st.sampled_from(["none", "new", "self"] if writable else ["none"]))
-    if out == "none":
+    if out == "none" and "dtype" in names:
         maybe(draw, options, "dtype", st.sampled_from(["float16", "float32", "float64"]))
     return Case("fuzz", column_of(x), (x,), options, out=out)
 
@@ -170,10 +176,11 @@ def loss_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
     """Calls of the cross-entropies."""
     x, axis = draw(logits(shapes, op.dtypes, st.one_of(NUMBERS, USUAL)))
     options = base(axis)
-    simple = op.name == "cross_entropy_grad_hess"
+    names = options_of(op)
+    simple = "reduction" not in names
     if not simple:
         maybe(draw, options, "ignore_index", st.sampled_from([-100, -1, 0, None]))
-        scaled(draw, options, x, axis)
+        scaled(draw, options, x, axis, names)
         of_a_loss(draw, options)
         maybe(draw, options, "dtype", st.sampled_from(["float32", "float64"]))
         maybe(draw, options, "return_parts", st.just(True))
@@ -206,25 +213,36 @@ def layer_cases(draw: st.DrawFn, op: Op, layers: Shapes) -> Case:
 
 @st.composite
 def pair_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
-    """Calls of the gradients of the softmaxes, and of merge_logsumexp."""
-    if op.name == "merge_logsumexp":
-        shape, dtype = draw(shapes), draw(st.sampled_from(FLOATS))
-        other = draw(XPS.broadcastable_shapes(shape, max_dims=len(shape), max_side=6))
-        return Case("fuzz", dtype, (draw(arrays(shape, NUMBERS, dtype)), draw(arrays(other, NUMBERS, dtype))))
+    """Calls of functions of two arrays that broadcast: merge_logsumexp."""
+    shape, dtype = draw(shapes), draw(st.sampled_from(FLOATS))
+    other = draw(XPS.broadcastable_shapes(shape, max_dims=len(shape), max_side=6))
+    return Case("fuzz", dtype, (draw(arrays(shape, NUMBERS, dtype)), draw(arrays(other, NUMBERS, dtype))))
+
+
+@st.composite
+def cotangent_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
+    """Calls of the gradients of the softmaxes: probabilities or their logarithms, and a cotangent."""
     share = st.integers(0, 16).map(lambda number: number / 16)
     log_share = st.one_of(st.floats(-100, 0, width=16), st.just(-np.inf))
     x, axis = draw(logits(shapes, FLOATS, log_share if op.name.startswith("log") else share))
     return Case("fuzz", x.dtype, (x, draw(arrays(x.values.shape, USUAL, x.dtype))), base(axis))
 
 
+DRAWN = {  # by `Op.fuzz`
+    "rows": row_cases,
+    "losses": loss_cases,
+    "layers": layer_cases,
+    "cotangents": cotangent_cases,
+    "pairs": pair_cases,
+}
+
+
 def cases(op: Op, few: bool) -> st.SearchStrategy[Case]:
     """Every call of a function; in few shapes, if asked for."""
-    shapes = FEW_SHAPES if few else SHAPES
-    if op.name in ("softmax", "log_softmax", "logsumexp"):
-        return softmax_cases(op, shapes)
-    if op.name.startswith("linear"):
-        return layer_cases(op, FEW_LAYERS if few else LAYERS)
-    return loss_cases(op, shapes) if op.name.startswith("cross_entropy") else pair_cases(op, shapes)
+    if op.fuzz not in DRAWN:
+        raise ValueError(f"OPS: fuzz={op.fuzz!r} of {op.name} is not allowed; allowed are {', '.join(DRAWN)}")
+    shapes = (FEW_LAYERS if few else LAYERS) if op.fuzz == "layers" else (FEW_SHAPES if few else SHAPES)
+    return DRAWN[op.fuzz](op, shapes)
 
 
 # -- tests ------------------------------------------------------------------------------------------------------------
@@ -307,6 +325,11 @@ def noting(name: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("group", [pytest.param(name, marks=MARKS.get(name, ())) for name in GROUPS])
-@pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
+@pytest.mark.parametrize("op", [op for op in OPS if "fuzz" not in op.lacks], ids=lambda op: op.name)
 def test_any_call_gives_what_the_oracle_says(op, group, record_property):
     fuzz(op, group, record_property)
+
+
+def test_a_function_that_is_drawn_in_no_way_is_an_error():
+    with pytest.raises(ValueError, match="^OPS: fuzz='' of softmax is not allowed; allowed are rows, losses, "):
+        cases(dataclasses.replace(OPS[0], fuzz=""), few=False)

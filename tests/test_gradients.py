@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import logitx as lx
 from logitx.testing import TARGETS, Case, Data, assert_matches
 from logitx.testing.cases import NDArray, to_rows
-from logitx.testing.ops import expected, op
+from logitx.testing.examples import Inputs
+from logitx.testing.operation import Use
+from logitx.testing.ops import expected, op, uses
 from logitx.testing.oracle import log_softmax_vjp_row, softmax_vjp_row
 from logitx.testing.special import softmax_rows
 
@@ -127,55 +130,51 @@ def test_gradient_of_logsumexp_is_softmax(axis: Any) -> None:
 # -- by everything that may be differentiated -------------------------------------------------------------------------
 
 RNG = np.random.default_rng(2)
-FINITE = {
-    "x": RNG.standard_normal((3, 4)) * 2,
-    "targets": np.array([3, -100, 0]),
-    "temperature": np.array(0.7),
-    "softcap": np.array(5.0),
-    "label_smoothing": np.array(0.1),
-    "z_loss": np.array(0.05),
-    "class_weight": RNG.random(4) + 0.5,
-    "sample_weight": RNG.random(3) + 0.5,
-}
-SCALARS = ("temperature", "softcap", "label_smoothing", "z_loss")
-DIFFERENTIABLE = ("x", *SCALARS, "class_weight", "sample_weight")
+INPUTS = Inputs.draw(3, 4)
 
 
-def _finite_loss(values: dict[str, Any]) -> Any:
-    options = {name: value for name, value in values.items() if name not in ("x", "targets")}
-    return lx.cross_entropy(values["x"], values["targets"], **options)
+def _weighed(xp: Any, results: tuple[Any, ...]) -> Any:
+    """Add up the entries of all results with weights that differ; entries of -inf have no derivative."""
+    ends = [xp.where(xp.isfinite(one), one, 0.0).reshape(-1) for one in results]
+    return sum((one * xp.linspace(-1.0, 2.0, one.shape[0], dtype=one.dtype)).sum() for one in ends)
 
 
-def _difference(name: str) -> NDArray:
-    """Differentiate numerically, on NumPy arrays."""
-    base, step = np.asarray(FINITE[name], dtype=np.float64), 1e-6
-    result = np.empty(base.size)
-    for i in range(base.size):
-        ends = []
-        for sign in (1, -1):
-            moved = base.copy()
-            moved.reshape(-1)[i] += sign * step
-            ends.append(float(_finite_loss(FINITE | {name: moved})))
-        result[i] = (ends[0] - ends[1]) / (2 * step)
-    return result.reshape(base.shape)
+def _differences(use: Use) -> list[NDArray]:
+    """Differentiate numerically by every operand, on NumPy arrays."""
+    function, given = use.bound(INPUTS, np.asarray)
+    results, step = [], 1e-6
+    for position, base in enumerate(given):
+        slopes = np.empty(base.size)
+        for i in range(base.size):
+            ends = []
+            for sign in (1, -1):
+                moved = base.copy()
+                moved.reshape(-1)[i] += sign * step
+                ends.append(float(_weighed(np, function(*given[:position], moved, *given[position + 1 :]))))
+            slopes[i] = (ends[0] - ends[1]) / (2 * step)
+        results.append(slopes.reshape(base.shape))
+    return results
 
 
-@pytest.mark.parametrize("name", DIFFERENTIABLE)
-def test_jax_grad_by_every_operand(name: str) -> None:
+def _agree(use: Use, gradients: Sequence[Any]) -> None:
+    for operand, found, right in zip(use.example.by, gradients, _differences(use), strict=True):
+        np.testing.assert_allclose(np.asarray(found), right, rtol=1e-6, atol=2e-8, err_msg=str(operand))
+
+
+@pytest.mark.parametrize("use", uses("derivative"), ids=lambda use: use.id)
+def test_jax_grad_by_every_operand(use: Use) -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
     with BY_NAME["jax-eager"].session(True):
-        values = {key: jax.numpy.asarray(value) for key, value in FINITE.items()}
-        gradient = jax.grad(lambda one: _finite_loss(values | {name: one}))(values[name])
-        np.testing.assert_allclose(np.asarray(gradient), _difference(name), rtol=1e-6, atol=1e-8)
+        function, given = use.bound(INPUTS, jax.numpy.asarray)
+        every = tuple(range(len(given)))
+        _agree(use, jax.grad(lambda *given: _weighed(jax.numpy, function(*given)), every)(*given))
 
 
-@pytest.mark.parametrize("name", DIFFERENTIABLE)
-def test_torch_grad_by_every_operand(name: str) -> None:
+@pytest.mark.parametrize("use", uses("derivative"), ids=lambda use: use.id)
+def test_torch_grad_by_every_operand(use: Use) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    values = {key: torch.tensor(value) for key, value in FINITE.items()}
-    values[name].requires_grad_()
-    _finite_loss(values).backward()
-    np.testing.assert_allclose(values[name].grad.numpy(), _difference(name), rtol=1e-6, atol=1e-8)
+    function, given = use.bound(INPUTS, lambda values: torch.tensor(values, requires_grad=values.dtype.kind == "f"))
+    _agree(use, torch.autograd.grad(_weighed(torch, function(*given)), given))
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])

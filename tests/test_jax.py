@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 import logitx as lx
+from logitx.testing.examples import Inputs
+from logitx.testing.operation import Use
+from logitx.testing.ops import uses
 
 jax = pytest.importorskip("jax", reason="jax is not installed")
 pytest.importorskip("numba", reason="numba is not installed")
@@ -23,24 +26,17 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((6, 40), dtype=np.float32) * 3
 IDS = RNG.integers(0, 40, 6)
 LABELS = np.where(IDS == 7, 8, IDS)
-FUNCTIONS = {
-    "softmax": (lambda x: lx.softmax(x), lambda x: jax.nn.softmax(x)),
-    "log_softmax": (lambda x: lx.log_softmax(x), lambda x: jax.nn.log_softmax(x)),
-    "logsumexp": (lambda x: lx.logsumexp(x), lambda x: jax.nn.logsumexp(x, axis=-1)),
-    "capped": (lambda x: lx.log_softmax(x, softcap=5.0, temperature=0.7), lambda x: jax.nn.log_softmax(_capped(x))),
-    "cross_entropy": (
-        lambda x: lx.cross_entropy(x, LABELS[: _rows(x)], reduction="none"),
-        lambda x: -jnp.take_along_axis(jax.nn.log_softmax(x), LABELS[: _rows(x), None], 1)[:, 0],
-    ),
+SMALL = Inputs.draw(2, 7)
+THEIRS = {  # what JAX has itself
+    "softmax": lambda x: jax.nn.softmax(x),
+    "log_softmax": lambda x: jax.nn.log_softmax(x),
+    "logsumexp": lambda x: jax.nn.logsumexp(x, axis=-1),
+    "cross_entropy": lambda x: -jax.nn.log_softmax(x)[0, SMALL.some[0]],
 }
 
 
-def _capped(x: Any) -> Any:
-    return 5.0 * jnp.tanh(x / 5.0) / 0.7
-
-
-def _rows(x: Any) -> int:
-    return int(x.shape[0])
+def array(values: Any) -> Any:
+    return jnp.asarray(values, {"f": "float32", "i": "int32", "b": "bool"}[values.dtype.kind])
 
 
 def x64() -> Any:
@@ -61,23 +57,22 @@ def handlers(function: Any, *arguments: Any) -> set[str]:
 
 # -- that it is the kernels which run ---------------------------------------------------------------------------------
 
-CALLED = {
-    "softmax": (lambda x: lx.softmax(x), {"normalize"}),
-    "its gradient": (jax.grad(lambda x: (lx.softmax(x) ** 2).sum()), {"normalize", "pull_back"}),
-    "log_softmax, masked": (lambda x: lx.log_softmax(x, where=x > 0, temperature=2.0), {"normalize"}),
-    "logsumexp": (lambda x: lx.logsumexp(x, 0), {"reduce"}),
-    "cross_entropy": (lambda x: lx.cross_entropy(x, LABELS), {"hard"}),
-    "its own gradient": (jax.grad(lambda x: lx.cross_entropy(x, LABELS, z_loss=0.1)), {"hard"}),
-    "smoothed": (lambda x: lx.cross_entropy_value_and_grad(x, LABELS, label_smoothing=0.1), {"soft"}),
-    "softmax_vjp": (lambda x: lx.softmax_vjp(x, x), {"pull_back"}),
-    "log_softmax_vjp": (lambda x: lx.log_softmax_vjp(x, x), {"pull_back"}),
+GRADIENTS = {  # no more than these, where a gradient has kernels
+    "softmax": (jax.grad(lambda x: (lx.softmax(x) ** 2).sum()), {"normalize", "pull_back"}),
+    "cross_entropy": (jax.grad(lambda x: lx.cross_entropy(x, LABELS, z_loss=0.1)), {"hard"}),
     "mapped": (jax.vmap(lambda x: lx.softmax(x)), {"normalize"}),
 }
 
 
-@pytest.mark.parametrize("name", CALLED)
-def test_programs_call_the_kernels(name: str) -> None:
-    function, kinds = CALLED[name]
+@pytest.mark.parametrize("use", uses("graph"), ids=lambda use: use.id)
+def test_programs_call_the_kernels(use: Use) -> None:
+    function, given = use.bound(Inputs.draw(6, 40), array)
+    assert handlers(function, *given) == {use.example.kernel} - {""}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_call_the_kernels(name: str) -> None:
+    function, kinds = GRADIENTS[name]
     assert handlers(function, jnp.asarray(X)) == kinds
 
 
@@ -117,34 +112,45 @@ def test_exports_are_portable() -> None:
 
 # -- transformations --------------------------------------------------------------------------------------------------
 
-TWICE = {
+HIGHER = {
     "forward": jax.jacfwd,
     "reverse": jax.jacrev,
     "hessian": jax.hessian,
     "reverse of reverse": lambda f: jax.jacrev(jax.jacrev(f)),
     "reverse of forward": lambda f: jax.jacrev(jax.jacfwd(f)),
+    "third": lambda f: jax.jacfwd(jax.hessian(f)),
 }
-
-
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("way", [way if way == "hessian" else pytest.param(way, marks=SLOW) for way in TWICE])
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_derivatives(name: str, way: str) -> None:
-    ours, theirs = FUNCTIONS[name]
-    x = jnp.asarray(X[:2, :7] if name != "cross_entropy" else X[:2])
-    cotangent = jnp.asarray(RNG.standard_normal(jax.eval_shape(ours, x).shape), "float32")
-    found, right = (TWICE[way](lambda x, f=f: (f(x) * cotangent).sum())(x) for f in (ours, theirs))
-    close(found, right)
+def weighed(function: Any, *others: Any) -> Any:
+    """Return a function of the first argument, whose result is the finite entries of all results, weighed and added."""
+
+    def total(x: Any) -> Any:
+        ends = [one.reshape(-1) for one in function(x, *others)]
+        return sum((jnp.where(jnp.isfinite(one), one, 0) * jnp.linspace(-1, 2, one.size)).sum() for one in ends)
+
+    return total
 
 
-@SLOW
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "cross_entropy"])
-def test_third_order(name: str) -> None:
-    x = jnp.asarray(X[0, :5])
-    found, right = (jax.jacfwd(jax.hessian(lambda x, f=f: (f(x) ** 2).sum()))(x) for f in FUNCTIONS[name])
-    close(found, right, rtol=1e-3, atol=1e-4)
+# Layers take ten times as long to compile, and have second derivatives in test_linear_jax.py
+OFTEN = [
+    pytest.param(use, way, id=f"{use.id}-{way}", marks=() if way == "hessian" and use.op.fuzz != "layers" else SLOW)
+    for use in uses("derivative", all_examples=False)
+    for way in HIGHER
+]
+
+
+@pytest.mark.parametrize(("use", "way"), OFTEN)
+def test_derivatives(use: Use, way: str) -> None:
+    """Against those of the formulas, and of JAX's own functions."""
+    function, (x, *others) = use.bound(SMALL, array)
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if way == "third" else {}
+    found = HIGHER[way](weighed(function, *others))(x)
+    with lx.use_backend("generic"):
+        close(found, HIGHER[way](weighed(function, *others))(x), **tolerance)
+    if use.op.name in THEIRS:
+        close(found, HIGHER[way](weighed(lambda x: (THEIRS[use.op.name](x),)))(x), **tolerance)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +370,7 @@ def _cells() -> list[Any]:
     from logitx.testing.targets.jax import transformed
 
     eager = next(target for target in TARGETS if target.name == "jax-eager")
-    ops = [op for op in OPS if not op.name.startswith("linear")]
+    ops = [op for op in OPS if not op.name.startswith("linear")]  # mapped and differentiated in test_linear_jax.py
     return [Cell(op, target, dtype) for op in ops for target in transformed(eager)[:3] for dtype in op.dtypes]
 
 

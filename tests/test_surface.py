@@ -29,6 +29,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 HELPERS = {"backends", "which", "use_backend", "set_num_threads", "warmup", "CrossEntropy"}
 OPERATIONS = [name for name in vars(Backend) if not name.startswith("_") and name != "accepts"]
+FUNCTIONS = [op.name for op in OPS]
 FRAMEWORKS = (
     "numba",
     "jax",
@@ -193,8 +194,9 @@ def test_all_equals_ops_and_helpers():
     assert all(hasattr(lx, name) for name in lx.__all__)
 
 
-def test_ops_equal_the_protocol():
-    assert {op.name for op in OPS} == set(OPERATIONS)
+def test_every_operation_of_a_backend_has_a_row():
+    """Other rows are functions that call public functions, and that no backend defines."""
+    assert set(OPERATIONS) <= {op.name for op in OPS}
 
 
 @pytest.mark.parametrize("name", sorted(set(lx.__all__) - {"__version__"}))
@@ -203,7 +205,7 @@ def test_public_signatures(name):
     assert inspect.Parameter.VAR_KEYWORD not in kinds.values() or name == "which"  # it takes what any function takes
     assert "dim" not in kinds
     flexible = {key for key, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    if name in OPERATIONS:
+    if name in FUNCTIONS:
         assert flexible <= {"axis", "bias"}
 
 
@@ -250,8 +252,8 @@ def section(function, title: str) -> str:
     return found[1] if found else ""
 
 
-@pytest.mark.parametrize("name", sorted(OPERATIONS))
-def test_operations_document_everything(name):
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_functions_document_everything(name):
     function = getattr(lx, name)
     assert [title for title in SECTIONS if not section(function, title).strip()] == []
     assert ">>>" in section(function, "Examples")
@@ -262,7 +264,7 @@ def test_helpers_document_an_example(name):
     assert ">>>" in section(getattr(lx, name), "Examples")
 
 
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) | HELPERS))
+@pytest.mark.parametrize("name", sorted({*FUNCTIONS} | HELPERS))
 def test_documented_parameters_and_defaults_are_real(name):
     function = getattr(lx, name)
     real = inspect.signature(function).parameters
@@ -287,17 +289,3 @@ def test_links_lead_somewhere(path):
         t for t in targets if not (t[1:] in anchors if t[0] == "#" else (path.parent / t.partition("#")[0]).exists())
     ]
     assert missing == []
-
-
-def test_ci_runs_the_command_of_the_readme():
-    command = "python3 -m pip install nox && python3 -m nox -s tests"
-    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"step '{command}'" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-def test_each_step_of_the_workflow_is_a_session():
-    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
-    steps = re.findall(r"- name: (\w+)\n\s+run: nox -s (\w+)\n", workflow)
-    sessions = {function.name for function in functions(ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")))}
-    assert steps
-    assert all(name == session and session in sessions for name, session in steps)

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 import logitx as lx
+from logitx.testing.examples import Inputs
+from logitx.testing.operation import Use
+from logitx.testing.ops import uses
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
@@ -77,54 +80,57 @@ def test_agrees_with_tensorflows_own(graph: bool) -> None:
 
 # -- gradients --------------------------------------------------------------------------------------------------------
 
-FUNCTIONS = {
-    "softmax": lambda x: lx.softmax(x),
-    "softmax with options": lambda x: lx.softmax(x, where=WHERE, temperature=0.7, softcap=4.0),
-    "log_softmax": lambda x: lx.log_softmax(x, 0),
-    "log_softmax, two axes": lambda x: lx.log_softmax(x, (1, 0), temperature=2.0),
-    "logsumexp": lambda x: lx.logsumexp(x, where=WHERE),
-    "logsumexp with b": lambda x: lx.logsumexp(x, b=np.arange(5.0)),
-    "cross_entropy": lambda x: lx.cross_entropy(x, IDS, label_smoothing=0.1, z_loss=0.1, softcap=5.0),
-    "row losses": lambda x: lx.cross_entropy(x, IDS, reduction="none", sample_weight=[1.0, 2.0, 3.0, 0.5]),
-    "gradient": lambda x: lx.cross_entropy_value_and_grad(x, IDS)[1],
-    "hessian": lambda x: lx.cross_entropy_grad_hess(x, abs(IDS) % 5)[1],
-}
+INPUTS = Inputs.draw(4, 5)
+DIFFERENTIABLE = [use for use in uses("derivative") if use.example.by[0] == 0]
+SOFTMAX = next(use for use in DIFFERENTIABLE if use.op.name == "softmax")
 
 
-def scalar(name: str, x: Any) -> Any:
+def results(use: Use, x: Any) -> Any:
+    """All results of a call with other logits, as one vector."""
+    function, (_, *others) = use.bound(INPUTS, tf.constant)
+    return tf.concat([tf.reshape(one, [-1]) for one in function(x, *others)], 0)
+
+
+def given(use: Use) -> tuple[Any, Any]:
+    """Return the logits of a call, and a direction."""
+    x = use.bound(INPUTS, tf.constant)[1][0]
+    return x, tf.cos(tf.reshape(tf.range(tf.cast(tf.size(x), x.dtype)), x.shape))
+
+
+def scalar(use: Use, x: Any) -> Any:
     """Weigh the entries, so that their gradients differ."""
-    y = FUNCTIONS[name](x)
+    y = results(use, x)
     y = tf.where(tf.math.is_finite(y), y, tf.zeros_like(y))
     return tf.reduce_sum(y * tf.reshape(tf.cos(tf.range(tf.cast(tf.size(y), y.dtype))), tf.shape(y)))
 
 
-def gradient(name: str, x: Any, backend: str | None = None) -> Any:
+def gradient(use: Use, x: Any, backend: str | None = None) -> Any:
     with lx.use_backend(backend), tf.GradientTape() as tape:
         tape.watch(x)
-        y = scalar(name, x)
+        y = scalar(use, x)
     return tape.gradient(y, x)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_gradients(name: str) -> None:
+@pytest.mark.parametrize("use", DIFFERENTIABLE, ids=lambda use: use.id)
+def test_gradients(use: Use) -> None:
     """Against differences, in graphs, and of the second order."""
-    x, v = tf.constant(X), tf.constant(V)
-    first = gradient(name, x)
+    x, v = given(use)
+    first = gradient(use, x)
     step = 1e-6
-    difference = (scalar(name, x + step * v) - scalar(name, x - step * v)) / (2 * step)
+    difference = (scalar(use, x + step * v) - scalar(use, x - step * v)) / (2 * step)
     np.testing.assert_allclose(tf.reduce_sum(first * v), difference, rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(tf.function(gradient)(name, x), first, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(tf.function(gradient)(use, x), first, rtol=1e-12, atol=1e-14)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        inner = tf.reduce_sum(gradient(name, x) * v)
-    difference = (gradient(name, x + step * v) - gradient(name, x - step * v)) / (2 * step)
+        inner = tf.reduce_sum(gradient(use, x) * v)
+    difference = (gradient(use, x + step * v) - gradient(use, x - step * v)) / (2 * step)
     np.testing.assert_allclose(tape.gradient(inner, x), difference, rtol=1e-5, atol=1e-8)
 
     @tf.function
     def second(x: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            inner = tf.reduce_sum(gradient(name, x) * v)
+            inner = tf.reduce_sum(gradient(use, x) * v)
         return tape.gradient(inner, x)
 
     np.testing.assert_allclose(second(x), difference, rtol=1e-5, atol=1e-8)
@@ -132,30 +138,30 @@ def test_gradients(name: str) -> None:
         tape.watch(x)
         with tf.GradientTape() as inside:
             inside.watch(x)
-            y = tf.function(scalar)(name, x)
+            y = tf.function(scalar)(use, x)
         inner = tf.reduce_sum(inside.gradient(y, x) * v)
     np.testing.assert_allclose(tape.gradient(inner, x), difference, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "cross_entropy", "row losses"])
-def test_other_ways_to_differentiate(name: str) -> None:
-    x, v = tf.constant(X), tf.constant(V)
-    expected = float(tf.reduce_sum(gradient(name, x) * v))
+@pytest.mark.parametrize("use", uses("derivative", all_examples=False), ids=lambda use: use.id)
+def test_other_ways_to_differentiate(use: Use) -> None:
+    x, v = given(use)
+    expected = float(tf.reduce_sum(gradient(use, x) * v))
     with tf.autodiff.ForwardAccumulator(x, v) as forward:
-        y = scalar(name, x)
+        y = scalar(use, x)
     assert float(forward.jvp(y)) == pytest.approx(expected, rel=1e-9)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        y = FUNCTIONS[name](x)
+        y = results(use, x)
     with lx.use_backend("generic"), tf.GradientTape() as plain:
         plain.watch(x)
-        z = FUNCTIONS[name](x)
+        z = results(use, x)
     np.testing.assert_allclose(tape.jacobian(y, x), plain.jacobian(z, x), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(tape.gradient(y, x), tape.gradient(y, x), rtol=0)
     with tf.autodiff.ForwardAccumulator(x, v) as forward:
-        first = gradient(name, x)
+        first = gradient(use, x)
     step = 1e-6
-    difference = (gradient(name, x + step * v) - gradient(name, x - step * v)) / (2 * step)
+    difference = (gradient(use, x + step * v) - gradient(use, x - step * v)) / (2 * step)
     np.testing.assert_allclose(forward.jvp(first), difference, rtol=1e-5, atol=1e-8)
 
 
@@ -275,11 +281,9 @@ def test_lengths_that_are_not_known() -> None:
 
 def test_compiled_by_xla() -> None:
     x = tf.constant(X, tf.float32)
-    compiled = tf.function(
-        lambda x: (lx.softmax(x), lx.cross_entropy(x, IDS), gradient("softmax", x)), jit_compile=True
-    )
+    compiled = tf.function(lambda x: (lx.softmax(x), lx.cross_entropy(x, IDS), gradient(SOFTMAX, x)), jit_compile=True)
     for found, expected in zip(
-        compiled(x), (lx.softmax(x), lx.cross_entropy(x, IDS), gradient("softmax", x)), strict=True
+        compiled(x), (lx.softmax(x), lx.cross_entropy(x, IDS), gradient(SOFTMAX, x)), strict=True
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 

@@ -8,104 +8,35 @@ import numpy as np
 import pytest
 
 import logitx as lx
+from logitx.testing.examples import Inputs
+from logitx.testing.ops import uses
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # PyTorch itself, in forward mode
 
 DOUBLE = {"dtype": torch.float64}
-IDS = torch.tensor([2, -100, 1])
-MASK = torch.tensor([[True, True, True], [True, False, True], [False, True, True]])
+INPUTS = Inputs.draw(3, 3)
 
 
-def tensors():
-    """Make what the functions can be differentiated by."""
-    random = torch.Generator().manual_seed(0)
-
-    def positive(*shape):
-        return torch.rand(shape, generator=random, **DOUBLE) + 0.5
-
-    made = {
-        "x": torch.randn(3, 3, generator=random, **DOUBLE) * 2,
-        "y": torch.randn(3, 3, generator=random, **DOUBLE),
-        "soft": torch.softmax(torch.randn(3, 3, generator=random, **DOUBLE), -1),
-        "temperature": positive(),
-        "each": positive(3, 1),
-        "softcap": positive() * 3,
-        "smoothing": torch.tensor(0.1, **DOUBLE),
-        "z_loss": torch.tensor(0.05, **DOUBLE),
-        "class_weight": positive(3),
-        "sample_weight": positive(3),
-    }
-    return {name: tensor.requires_grad_() for name, tensor in made.items()}
+def tensor(values):
+    return torch.tensor(values, requires_grad=values.dtype.kind == "f")
 
 
-def everything(x, class_weight, sample_weight, smoothing, z_loss, softcap, temperature, *, reduction):
-    return lx.cross_entropy(
-        x, IDS, class_weight=class_weight, sample_weight=sample_weight, label_smoothing=smoothing, z_loss=z_loss,
-        softcap=softcap, temperature=temperature, where=MASK, reduction=reduction,
-    )  # fmt: skip
+def finite(results):
+    """Put 0 in the place of -inf, from which there are no differences."""
+    return tuple(torch.where(torch.isinf(one), 0.0, one) for one in results)
 
 
-def parts(x):
-    loss, (z_loss, log_normalizer) = lx.cross_entropy(x, IDS, z_loss=0.1, reduction="none", return_parts=True)
-    return loss, z_loss, log_normalizer
-
-
-SMOOTH = {
-    "softmax": (lambda x: lx.softmax(x), "x"),
-    "softmax, first axis, masked": (lambda x: lx.softmax(x, 0, where=MASK), "x"),
-    "softmax, all axes": (lambda x: lx.softmax(x, None, softcap=2.0, temperature=0.5), "x"),
-    "softmax by temperature and softcap": (
-        lambda x, t, c: lx.softmax(x, temperature=t, softcap=c), "x temperature softcap"
-    ),
-    "softmax by temperatures of rows": (lambda x, t: lx.softmax(x, temperature=t, where=MASK), "x each"),
-    "log_softmax": (lambda x: lx.log_softmax(x, temperature=2.0), "x"),
-    "log_softmax, masked": (lambda x: lx.log_softmax(x, where=MASK).masked_fill(~MASK, 0.0), "x"),
-    "log_softmax by temperature and softcap": (
-        lambda x, t, c: lx.log_softmax(x, temperature=t, softcap=c), "x temperature softcap"
-    ),
-    "logsumexp": (lambda x: lx.logsumexp(x, 0, where=MASK), "x"),
-    "logsumexp with sign": (lambda x: lx.logsumexp(x, (0, 1), return_sign=True, keepdims=True)[0], "x"),
-    "logsumexp with b": (lambda x, b: lx.logsumexp(x, b=b, return_sign=True)[0], "x y"),
-    **{
-        f"cross_entropy, {one}": (lambda x, one=one: lx.cross_entropy(x, IDS, reduction=one), "x")
-        for one in ("none", "sum", "mean")
-    },
-    **{
-        f"cross_entropy by everything, {one}": (
-            lambda *given, one=one: everything(*given, reduction=one),
-            "x class_weight sample_weight smoothing z_loss softcap temperature",
-        )
-        for one in ("none", "mean")
-    },
-    "cross_entropy by soft targets": (
-        lambda x, t, w: lx.cross_entropy(x, t, class_weight=w), "x soft class_weight"
-    ),
-    "cross_entropy by a weight alone": (
-        lambda w: lx.cross_entropy(torch.eye(3, **DOUBLE), IDS, sample_weight=w), "sample_weight"
-    ),
-    "parts of a cross_entropy": (parts, "x"),
-    "cross_entropy_value_and_grad": (
-        lambda x, w: lx.cross_entropy_value_and_grad(x, IDS, sample_weight=w, softcap=3.0), "x sample_weight"
-    ),
-    "cross_entropy_grad_hess": (lambda x: lx.cross_entropy_grad_hess(x, IDS.abs() % 3), "x"),
-    "softmax_vjp": (lambda p, dp: lx.softmax_vjp(p, dp), "soft y"),
-    "log_softmax_vjp": (lambda p, dp: lx.log_softmax_vjp(p, dp), "x y"),
-    "merge_logsumexp": (lambda a, b: lx.merge_logsumexp(a, b), "x y"),
-}  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:Please use `torch.vmap`:FutureWarning")  # what gradcheck of PyTorch 2.4 does not
-@pytest.mark.parametrize("name", SMOOTH)
-def test_derivatives_agree_with_differences(name):
+@pytest.mark.parametrize("use", uses("derivative"), ids=lambda use: use.id)
+def test_derivatives_agree_with_differences(use):
     """First and second, in reverse, forward, forward over reverse, and batched."""
-    function, names = SMOOTH[name]
-    made = tensors()
-    inputs = tuple(made[one] for one in names.split())
-    torch.autograd.gradcheck(function, inputs, check_forward_ad=True, check_batched_grad=True,
-                             check_batched_forward_grad=True)  # fmt: skip
-    torch.autograd.gradgradcheck(function, inputs, check_fwd_over_rev=True, fast_mode=len(inputs) > 3)
+    function, given = use.bound(INPUTS, tensor)
+    torch.autograd.gradcheck(lambda *given: finite(function(*given)), given, check_forward_ad=True,
+                             check_batched_grad=True, check_batched_forward_grad=True)  # fmt: skip
+    torch.autograd.gradgradcheck(
+        lambda *given: finite(function(*given)), given, check_fwd_over_rev=True, fast_mode=len(given) > 3
+    )
 
 
 # -- PyTorch's own sample inputs --------------------------------------------------------------------------------------
@@ -176,14 +107,13 @@ def test_sample_inputs_of_pytorch(name, dtype):
 
 # -- torch.func -------------------------------------------------------------------------------------------------------
 
-FUNCTIONS = {
-    "softmax": lambda x: lx.softmax(x, where=MASK, temperature=0.7, softcap=4.0),
-    "log_softmax": lambda x: lx.log_softmax(x, 0),
-    "logsumexp": lambda x: lx.logsumexp(x),
-    "cross_entropy": lambda x: lx.cross_entropy(x, IDS, label_smoothing=0.1, z_loss=0.1),
-    "row losses": lambda x: lx.cross_entropy(x, IDS, reduction="none"),
-    "gradient": lambda x: lx.cross_entropy_value_and_grad(x, IDS)[1],
-}
+
+def by_first(use, inputs=INPUTS):
+    """Return a function of the first argument with a derivative, whose results are one vector; and that argument."""
+    function, (x, *others) = use.bound(inputs, torch.tensor)
+    return lambda x: torch.cat([one.reshape(-1) for one in finite(function(x, *others))]), x
+
+
 TRANSFORMS = {
     "grad": lambda f, x, v: torch.func.grad(lambda x: (f(x) ** 2).sum())(x),
     "vjp": lambda f, x, v: torch.func.vjp(f, x)[1](f(x)),
@@ -202,24 +132,33 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_transforms_agree_with_the_formulas(name, transform):
-    made = tensors()
-    x, v = made["x"].detach(), made["y"].detach()
-    found = TRANSFORMS[transform](FUNCTIONS[name], x, v)
+# All transforms of a plain call; of the others those that pass through the others: a third derivative, and both modes
+CHOSEN = [
+    pytest.param(use, transform, id=f"{use.id}-{transform}")
+    for use in uses("derivative")
+    for transform in TRANSFORMS
+    if use.example is use.op.examples[0] or transform in ("reverse over forward", "third")
+]
+
+
+@pytest.mark.parametrize(("use", "transform"), CHOSEN)
+def test_transforms_agree_with_the_formulas(use, transform):
+    function, x = by_first(use)
+    v = torch.linspace(-1.0, 2.0, x.numel(), **DOUBLE).reshape(x.shape)
+    found = TRANSFORMS[transform](function, x, v)
 
     def formulas(x):
         with lx.use_backend("generic"):
-            return FUNCTIONS[name](x)
+            return function(x)
 
     torch.testing.assert_close(found, TRANSFORMS[transform](formulas, x, v))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_vmap(name):
-    x = torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(1), **DOUBLE)
-    function, rows = FUNCTIONS[name], x.clone().requires_grad_()
+@pytest.mark.parametrize("use", uses("derivative"), ids=lambda use: use.id)
+def test_vmap(use):
+    function, x = by_first(use)
+    x = torch.stack([x, x.flip(0), x * 0.5, x])
+    rows = x.clone().requires_grad_()
     torch.testing.assert_close(torch.func.vmap(function)(x), torch.stack([function(one) for one in x]))
     gradient = torch.func.grad(lambda x: (function(x) ** 2).sum())
     expected = torch.stack([gradient(one) for one in x])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 import logitx as lx
+from logitx.testing.examples import Inputs
+from logitx.testing.ops import uses
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -13,30 +15,18 @@ ROWS = [
     [1.0, 2.0, 3.0, 4.0], [-inf, 0.0, 1.0, -inf], [-inf] * 4, [inf, 0.0, 1.0, -inf], [nan, 0.0, -inf, 1.0],
     [0.0, -inf, -inf, -inf], [100.0, -100.0, -inf, 0.0],
 ]  # fmt: skip
-NORMAL = {
-    "softmax": lambda x, axis: lx.softmax(x, axis),
-    "softmax, empty": lambda x, axis: lx.softmax(x, axis, empty="zero"),
-    "log_softmax": lambda x, axis: lx.log_softmax(x, axis),
-    "log_softmax, empty": lambda x, axis: lx.log_softmax(x, axis, empty="zero"),
-    "logsumexp": lambda x, axis: lx.logsumexp(x, axis),
-    "logsumexp, kept": lambda x, axis: lx.logsumexp(x, axis, keepdims=True),
-}
+SETTLED = [use for use in uses("derivative") if use.example.settled]
 
 
-def ids(x, axis):
-    return torch.arange(x.numel() // x.shape[axis]) % x.shape[axis]
+def plain(use):
+    """Return a function of logits and their axis: the call of an example, with class ids that fit."""
 
+    def function(x, axis=-1):
+        ids = torch.arange(x.numel() // x.shape[axis]) % x.shape[axis]
+        args, options = use.example.call(Inputs.draw(1, 1)._replace(x=x, some=ids, labels=ids))
+        return getattr(lx, use.op.name)(x, *args[1:], **options | {"axis": axis})
 
-LOSSES = {
-    **{
-        f"cross_entropy, {one}": (lambda x, axis, one=one: lx.cross_entropy(x, ids(x, axis), axis, reduction=one))
-        for one in ("none", "sum", "mean")
-    },
-    "cross_entropy, options": lambda x, axis: lx.cross_entropy(
-        x, ids(x, axis), axis, z_loss=0.1, temperature=2.0, softcap=5.0, ignore_index=1, empty="zero"
-    ),
-}
-PLAIN = NORMAL | LOSSES
+    return function
 
 
 def settled(y):
@@ -58,35 +48,35 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", PLAIN)
-def test_every_kind_of_row_as_in_calls_that_are_checked(name, dtype):
+@pytest.mark.parametrize("use", SETTLED, ids=lambda use: use.id)
+def test_every_kind_of_row_as_in_calls_that_are_checked(use, dtype):
     for rows in ([one] for one in ROWS), (ROWS, ROWS[:2], ROWS[::-1]):
         for one in rows:
             for axis in (-1, 0):
                 x = torch.tensor(one, dtype=dtype)
                 x = x if axis == -1 else x.T
-                found = gradients(PLAIN[name], x, axis, lambda x: x.requires_grad_())
-                right = gradients(PLAIN[name], x, axis, torch.nn.Parameter)  # whose class is checked every time
+                found = gradients(plain(use), x, axis, lambda x: x.requires_grad_())
+                right = gradients(plain(use), x, axis, torch.nn.Parameter)  # whose class is checked every time
                 assert settled(found[0])
                 assert not settled(right[0])
                 for mine, other in zip(found, right, strict=True):
                     same(mine, other)
 
 
-@pytest.mark.parametrize("name", PLAIN)
-def test_later_orders_and_batches_of_cotangents(name):
+@pytest.mark.parametrize("use", SETTLED, ids=lambda use: use.id)
+def test_later_orders_and_batches_of_cotangents(use):
     torch.manual_seed(0)
     x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
-    assert settled(PLAIN[name](x, -1))
-    assert torch.autograd.gradcheck(lambda x: PLAIN[name](x, -1), x, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: PLAIN[name](x, -1), x)
+    assert settled(plain(use)(x))
+    assert torch.autograd.gradcheck(lambda x: plain(use)(x), x, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: plain(use)(x), x)
 
 
-@pytest.mark.parametrize("name", NORMAL)
-def test_cotangents_of_any_layout(name):
+@pytest.mark.parametrize("use", SETTLED, ids=lambda use: use.id)
+def test_cotangents_of_any_layout(use):
     torch.manual_seed(0)
     x = torch.randn(6, 300, requires_grad=True)
-    y = NORMAL[name](x, -1)
+    y = plain(use)(x)
     assert settled(y)
     wide = torch.randn(*y.shape, 2)
     for dy in (wide[..., 0], torch.ones(()).expand(y.shape), y.detach().movedim(0, -1).contiguous().movedim(-1, 0)):
@@ -105,8 +95,8 @@ def test_a_result_that_was_written_to_is_not_differentiated():
             y.sum().backward()
 
 
-@pytest.mark.parametrize("name", PLAIN)
-def test_what_is_kept_goes_through_hooks_for_saved_tensors(name):
+@pytest.mark.parametrize("use", SETTLED, ids=lambda use: use.id)
+def test_what_is_kept_goes_through_hooks_for_saved_tensors(use):
     x = torch.randn(3, 4, requires_grad=True)
     packed = []
 
@@ -115,10 +105,10 @@ def test_what_is_kept_goes_through_hooks_for_saved_tensors(name):
         return tensor.detach().clone()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        y = PLAIN[name](x, -1)
+        y = plain(use)(x)
     assert settled(y)
     assert packed
-    right = gradients(PLAIN[name], x, -1, torch.nn.Parameter)[1]
+    right = gradients(plain(use), x, -1, torch.nn.Parameter)[1]
     same(torch.autograd.grad(y, x, torch.linspace(-1.0, 2.0, y.numel()).reshape(y.shape))[0], right)
 
 
@@ -130,6 +120,14 @@ def test_the_gradient_of_a_loss_waits_for_who_scales_it():
     (loss * factor).backward()
     torch.testing.assert_close(factor.grad, loss.detach())
     torch.testing.assert_close(x.grad, 3.0 * lx.cross_entropy_value_and_grad(x.detach(), targets)[1])
+
+
+@pytest.mark.parametrize("use", uses("derivative"), ids=lambda use: use.id)
+def test_examples_are_settled_as_their_rows_say(use):
+    function, given = use.bound(
+        Inputs.draw(3, 3), lambda values: torch.tensor(values, requires_grad=values.dtype.kind == "f")
+    )
+    assert settled(function(*given)[0]) == use.example.settled
 
 
 def test_what_is_more_than_plain_is_checked_anew():

@@ -1,79 +1,24 @@
 """OPS: one row for every function of the library.
 
-A row holds the cases of a function, its oracle, what must hold beside the values, and its error budget. Tests,
-benchmarks and documentation iterate it; a new function is one more row.
+A row holds the cases of a function, its oracle, what must hold beside the values, its error budget, and examples of
+calls for all other tests: derivatives, graphs, lazy arrays, memory. Tests, benchmarks and documentation iterate it; a
+new function is one more row, and `gaps` says what a row lacks.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from logitx.testing import expect, grids, linear, special, special_loss
-from logitx.testing.cases import DTYPES, FLOATS, Case, NDArray, to_rows
-from logitx.testing.expect import Expected
+from logitx.testing.cases import FLOATS, Case, NDArray, to_rows
+from logitx.testing.examples import Example, Inputs, given
+from logitx.testing.operation import Op, Use, expected
 
-Invariant = Callable[[Case, Sequence[NDArray]], str | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Op:
-    """One function.
-
-    Attributes
-    ----------
-    name : str
-        The name of the function in ``logitx``, and of the operation of a backend.
-    grid : callable
-        Makes the cases that cover all pairs of levels of the options.
-    special : callable
-        Makes the cases with special values.
-    oracle : callable
-        ``oracle(case)``: what the case must give.
-    ulps : float
-        The error budget: how often the textbook formula may round where it rounds once in theory, in units of eps of
-        the computing dtype times the slack of the oracle. See `logitx.testing.compare`.
-    why : str
-        What the budget pays for.
-    invariants : tuple of callable
-        ``invariant(case, results)``: None, or what does not hold. Results are exact NumPy arrays.
-    dtypes : tuple of str
-        Columns of the table of cells.
-    reduces : bool
-        It sums over classes.
-    """
-
-    name: str
-    grid: Callable[[], list[Case]]
-    special: Callable[[], list[Case]]
-    oracle: Callable[[Case], list[Expected]]
-    ulps: float
-    why: str
-    invariants: tuple[Invariant, ...] = ()
-    dtypes: tuple[str, ...] = DTYPES
-    reduces: bool = True
-
-    def cases(self, dtype: str | None = None) -> tuple[Case, ...]:
-        """Return the cases of one column of the table of cells, or of all."""
-        return tuple(case for case in _cases(self) if dtype is None or case.dtype == dtype)
-
-    def case(self, name: str, dtype: str | None = None) -> Case:
-        """Return the case of this name; without a dtype, the first one."""
-        return next(case for case in self.cases(dtype) if case.name == name)
-
-
-@functools.cache
-def _cases(op: Op) -> tuple[Case, ...]:
-    return tuple(op.grid() + op.special())
-
-
-@functools.cache
-def expected(op: Op, case: Case) -> tuple[Expected, ...]:
-    """Return what a case must give; computed once for all targets."""
-    return tuple(op.oracle(case))
+__all__ = ["OPS", "Op", "expected", "op", "uses"]
 
 
 # -- what must hold beside the values ---------------------------------------------------------------------------------
@@ -113,6 +58,24 @@ def hessian_not_negative(case: Case, results: Sequence[NDArray]) -> str | None:
     return "an entry of the Hessian is negative" if (results[1] < 0).any() else None
 
 
+# -- the rows ---------------------------------------------------------------------------------------------------------
+
+EVERYTHING = ("class_weight", "sample_weight", "label_smoothing", "z_loss", "softcap", "temperature")
+
+
+def _everything(i: Inputs) -> dict[str, Any]:
+    """Every option of a loss that has a derivative, and a mask."""
+    return {
+        "class_weight": i.class_weight,
+        "sample_weight": i.sample_weight,
+        "label_smoothing": i.tenth,
+        "z_loss": i.tenth,
+        "softcap": i.three,
+        "temperature": i.half,
+        "where": i.where,
+    }
+
+
 OPS: tuple[Op, ...] = (
     Op(
         "softmax",
@@ -122,6 +85,28 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="x - max, the division by temperature, exp, the sum and the division by it",
         invariants=(probabilities_sum_to_one,),
+        examples=(
+            Example("plain", lambda i: given(i.x), kernel="normalize", settled=True),
+            Example("empty=zero", lambda i: given(i.x, empty="zero"), kernel="normalize", settled=True),
+            Example("along the first axis, masked", lambda i: given(i.x, axis=0, where=i.where), kernel="normalize"),
+            Example("of all axes", lambda i: given(i.x, axis=None, softcap=2.0, temperature=0.5), kernel="normalize"),
+            Example(
+                "masked, scaled", lambda i: given(i.x, where=i.where, softcap=4.0, temperature=0.7), kernel="normalize"
+            ),
+            Example(
+                "by numbers",
+                lambda i: given(i.x, temperature=i.half, softcap=i.three),
+                (0, "temperature", "softcap"),
+                "normalize",
+            ),
+            Example(
+                "by a number a row",
+                lambda i: given(i.x, temperature=i.positive, where=i.where),
+                (0, "temperature"),
+                "normalize",
+            ),
+        ),
+        fuzz="rows",
     ),
     Op(
         "log_softmax",
@@ -131,6 +116,22 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="x - max, the division by temperature, exp, the sum, log1p and the subtraction of it",
         invariants=(log_probabilities_not_positive,),
+        examples=(
+            Example("plain", lambda i: given(i.x), kernel="normalize", settled=True),
+            Example("empty=zero", lambda i: given(i.x, empty="zero"), kernel="normalize", settled=True),
+            Example("masked", lambda i: given(i.x, where=i.where, temperature=2.0), kernel="normalize"),
+            Example("along the first axis", lambda i: given(i.x, axis=0), kernel="normalize", settled=True),
+            Example(
+                "of two axes, masked", lambda i: given(i.x, axis=(1, 0), softcap=3.0, where=i.where), kernel="normalize"
+            ),
+            Example(
+                "by numbers",
+                lambda i: given(i.x, temperature=i.half, softcap=i.three),
+                (0, "temperature", "softcap"),
+                "normalize",
+            ),
+        ),
+        fuzz="rows",
     ),
     Op(
         "logsumexp",
@@ -140,6 +141,14 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="x - max, exp, the sum, log1p and the addition of the maximum",
         invariants=(signs_are_signs,),
+        examples=(
+            Example("plain", lambda i: given(i.x), kernel="reduce", settled=True),
+            Example("kept", lambda i: given(i.x, keepdims=True), kernel="reduce", settled=True),
+            Example("along the first axis, masked", lambda i: given(i.x, axis=0, where=i.where), kernel="reduce"),
+            Example("with sign", lambda i: given(i.x, axis=(0, 1), return_sign=True, keepdims=True), kernel="reduce"),
+            Example("by factors", lambda i: given(i.x, b=i.y, return_sign=True), (0, "b")),
+        ),
+        fuzz="rows",
     ),
     Op(
         "cross_entropy",
@@ -149,6 +158,53 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="log-probabilities, their products with the targets, two sums, weights and the division by the denominator",
         invariants=(losses_not_negative,),
+        examples=(
+            Example("plain", lambda i: given(i.x, i.some), kernel="hard", settled=True),
+            Example("sum", lambda i: given(i.x, i.some, reduction="sum"), kernel="hard", settled=True),
+            Example("of each row", lambda i: given(i.x, i.some, reduction="none"), kernel="hard", settled=True),
+            Example(
+                "scaled",
+                lambda i: given(i.x, i.some, z_loss=0.1, temperature=2.0, softcap=5.0, empty="zero"),
+                kernel="hard",
+                settled=True,
+            ),
+            Example(
+                "along the first axis",
+                lambda i: given(i.x.T, i.labels, axis=0, ignore_index=1),
+                kernel="hard",
+                settled=True,
+            ),
+            Example(
+                "smoothed", lambda i: given(i.x, i.some, label_smoothing=0.1, z_loss=0.1, softcap=5.0), kernel="soft"
+            ),
+            Example(
+                "weighted",
+                lambda i: given(i.x, i.some, class_weight=i.class_weight, reduction="none"),
+                (0, "class_weight"),
+                "hard",
+            ),
+            Example("with parts", lambda i: given(i.x, i.some, z_loss=0.1, reduction="none", return_parts=True)),
+            Example(
+                "of soft targets",
+                lambda i: given(i.x, i.probabilities, class_weight=i.class_weight),
+                (0, 1, "class_weight"),
+                "soft",
+            ),
+            Example("by everything", lambda i: given(i.x, i.some, **_everything(i)), (0, *EVERYTHING), "soft"),
+            Example(
+                "by everything, of each row",
+                lambda i: given(i.x, i.some, **_everything(i), reduction="none"),
+                (0, *EVERYTHING),
+                "soft",
+            ),
+            Example(
+                "by a weight alone",
+                lambda i: given(i.x, i.some, sample_weight=i.sample_weight),
+                ("sample_weight",),
+                "hard",
+            ),
+        ),
+        fuzz="losses",
     ),
     Op(
         "cross_entropy_value_and_grad",
@@ -158,6 +214,17 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="as cross_entropy; for the gradient two products of a probability, three factors and the slope of softcap",
         invariants=(losses_not_negative,),
+        examples=(
+            Example("plain", lambda i: given(i.x, i.some), kernel="hard"),
+            Example("masked", lambda i: given(i.x, i.some, where=i.where, label_smoothing=0.1), kernel="soft"),
+            Example(
+                "weighted",
+                lambda i: given(i.x, i.some, sample_weight=i.sample_weight, softcap=3.0),
+                (0, "sample_weight"),
+                "hard",
+            ),
+        ),
+        fuzz="losses",
     ),
     Op(
         "cross_entropy_grad_hess",
@@ -167,6 +234,8 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="p, 1 - p, their products and weights",
         invariants=(hessian_not_negative,),
+        examples=(Example("plain", lambda i: given(i.x, i.labels)),),
+        fuzz="losses",
     ),
     Op(
         "linear_cross_entropy",
@@ -177,6 +246,17 @@ OPS: tuple[Op, ...] = (
         why="as cross_entropy, of logits that are exact; where classes come in tiles, the merging of their sums",
         invariants=(losses_not_negative,),
         dtypes=FLOATS,
+        examples=(
+            Example("plain", lambda i: given(i.hidden, i.weight, i.some), (0, 1), "hard"),
+            Example(
+                "smoothed",
+                lambda i: given(i.hidden, i.weight, i.some, bias=i.bias, label_smoothing=0.1),
+                (0, 1, "bias"),
+                "soft",
+            ),
+        ),
+        fuzz="layers",
+        lacks={"memory": "block_bytes says how much of the logits is in memory; tests/test_linear.py counts it"},
     ),
     Op(
         "linear_cross_entropy_value_and_grad",
@@ -187,6 +267,17 @@ OPS: tuple[Op, ...] = (
         why="as cross_entropy_value_and_grad, and products with the gradient by the logits, added up over blocks",
         invariants=(losses_not_negative,),
         dtypes=FLOATS,
+        examples=(
+            Example("plain", lambda i: given(i.hidden, i.weight, i.some), (0, 1), "hard"),
+            Example(
+                "smoothed",
+                lambda i: given(i.hidden, i.weight, i.some, bias=i.bias, label_smoothing=0.1),
+                (0, 1, "bias"),
+                "soft",
+            ),
+        ),
+        fuzz="layers",
+        lacks={"memory": "block_bytes says how much of the logits is in memory; tests/test_linear.py counts it"},
     ),
     Op(
         "softmax_vjp",
@@ -196,6 +287,8 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="products, their sum, a subtraction and a product",
         dtypes=FLOATS,
+        examples=(Example("plain", lambda i: given(i.probabilities, i.y), (0, 1), "pull_back"),),
+        fuzz="cotangents",
     ),
     Op(
         "log_softmax_vjp",
@@ -205,6 +298,8 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="exp, the sum, a product and a subtraction",
         dtypes=FLOATS,
+        examples=(Example("plain", lambda i: given(np.log(i.probabilities), i.y), (0, 1), "pull_back"),),
+        fuzz="cotangents",
     ),
     Op(
         "merge_logsumexp",
@@ -214,6 +309,9 @@ OPS: tuple[Op, ...] = (
         ulps=2.0,
         why="a difference, exp, log1p and the addition of the maximum",
         reduces=False,
+        examples=(Example("plain", lambda i: given(i.x, i.y), (0, 1)),),
+        fuzz="pairs",
+        lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
     ),
 )
 
@@ -221,3 +319,15 @@ OPS: tuple[Op, ...] = (
 def op(name: str) -> Op:
     """Return the row of a function."""
     return next(row for row in OPS if row.name == name)
+
+
+def uses(aspect: str, all_examples: bool = True) -> list[Use]:
+    """Return the tests of one of `ASPECTS`: all examples of the functions that have it, or the first of each.
+
+    A row without examples raises ValueError, so that it cannot be left out of a test by mistake.
+    """
+    rows = [op for op in OPS if aspect not in op.lacks]
+    if bare := [op.name for op in rows if not op.examples]:
+        raise ValueError(f"OPS: {bare} have no examples")
+    found = [Use(op, example) for op in rows for example in op.examples[: None if all_examples else 1]]
+    return [use for use in found if use.example.by or aspect != "derivative"]
