@@ -72,7 +72,7 @@ def test_two_parts_are_the_whole(backend, name, op, shape, axis, cut):
                 "where": None if "where" not in options else np.split(options["where"], [cut], axis)[first > 0]
             }
             heat, cap = here.get("temperature", 1.0), here.get("softcap")
-            plan, (*operands, _), *_ = softmax.over_axis(op, piece, axis, here["where"], heat, cap, "nan", None, None)
+            plan, (*operands, _), *_ = softmax.over_axis(op, piece, None, axis, here["where"], heat, cap, "nan", None)
             by = _dispatch.merging(plan, tuple(operands))
             pairs.append(by.reduce_rows(plan, *operands, ids - first))
             calls.append((plan, operands, ids - first))

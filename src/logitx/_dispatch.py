@@ -8,15 +8,15 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.folding import fold_as_view, unfold
-from logitx._labelled.table import Labels
-from logitx._plan import Plan
-from logitx._results import WRAP, dress
+from logitx._operations import OPERATIONS, check
+from logitx._plan import Array, Plan
+from logitx._results import finished
 from logitx.backends import BACKENDS, BackendRow
 from logitx.backends.protocol import Backend, Explains, Merges
 
@@ -107,7 +107,7 @@ def merging(plan: Plan, operands: tuple[Any, ...]) -> Merges:
     raise _refuse(plan, operands)
 
 
-def which(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Choice:
+def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
     """Say which backend `choose` returns, and why the others do not come first."""
     choice, declined = None, []
     for row, reason in _rows(plan.family):
@@ -126,35 +126,33 @@ def which(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -
     return Choice(choice.name, why, tuple(declined))
 
 
-def run(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
-    """Run an operation on the chosen backend and wrap its results."""
-    result = WRAP[plan.op](FAMILIES[plan.family], plan, getattr(choose(plan, operands), plan.op)(plan, *operands))
-    return result if labels is None else dress(labels, plan, result)
+def run(op: str, *arguments: Any) -> Any:
+    """Check a call, run it on the chosen backend, and give its results back.
 
-
-def run_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
-    """Run an operation whose last operand is an output, of the shape of the logits."""
-    *inputs, out = operands
+    `arguments` are those of the operation's check: the two arrays of the call first (the second is an output, or None),
+    then the options.
+    """
+    row = OPERATIONS[op]
+    plan, operands, out, labels = check(op, *arguments)
+    method = getattr(choose(plan, operands), plan.op)
+    if row.out == "written" and out is not None:
+        return _written(plan, method, operands, out)
+    values = finished(row.outputs, plan, method(plan, *operands), labels)
     if out is None:
-        return run(plan, operands, labels)
+        return row.assemble(plan, values)
+    out[...] = values[0]
+    return row.assemble(plan, (out, *values[1:]))
+
+
+def _written(plan: Plan, method: Callable[..., Array], operands: tuple[Any, ...], out: Array) -> Array:
+    """Let a backend write to `out`, or copy its result there if it cannot."""
     family = FAMILIES[plan.family]
     folded = fold_as_view(family, out, plan.layout)
-    result = getattr(choose(plan, operands), plan.op)(plan, *inputs, folded)
+    result = method(plan, *operands[:-1], folded)
     if result is not folded:  # the backend cannot write, or this output has no folded view
         out[...] = unfold(family, result, plan.layout)
     family.written(out)
     return out
-
-
-def run_reduction_into(plan: Plan, operands: tuple[Any, ...], labels: Labels | None = None) -> Any:
-    """Run logsumexp, whose output is too small to be worth a backend's writing to it."""
-    *inputs, out = operands
-    result = run(plan, tuple(inputs), labels)
-    if out is None:
-        return result
-    value = result[0] if plan.return_sign else result
-    out[...] = value
-    return (out, result[1]) if plan.return_sign else out
 
 
 # -- what users may ask and set ---------------------------------------------------------------------------------------

@@ -1,8 +1,4 @@
-"""The calls of the library as torch.compile puts them in a graph: one node each. Imported while it reads a call.
-
-Dynamo, which reads Python, does not look into a node. Its inside runs as the Python it is while the graph is made, with
-caches, context variables and all, and leaves in the graph what a backend makes of it: an operator or formulas.
-"""
+"""The nodes that torch.compile puts in a graph, one an operation. Imported while TorchDynamo reads a call."""
 
 from __future__ import annotations
 
@@ -11,24 +7,23 @@ from typing import Any
 
 import torch
 
-from logitx import _operations
-
-Node = Callable[..., Any]
+from logitx._dispatch import run
+from logitx._operations import OPERATIONS
 
 
 def _as_given(value: Any) -> Any:
-    """Return an argument as the user's: a graph has lists of its own, and symbols for numbers that it may vary."""
+    """Return an argument as the user passed it: a graph has list types of its own, and symbols for numbers."""
     if isinstance(value, list):
         return [_as_given(one) for one in value]
     return float(value) if isinstance(value, torch.SymFloat) else value
 
 
-def _node(run: Node, check: Node) -> Node:
+def _node(op: str) -> Callable[..., Any]:
     def node(*arguments: Any) -> Any:
-        return run(*check(*map(_as_given, arguments)))
+        return run(op, *map(_as_given, arguments))
 
-    node.__name__ = node.__qualname__ = check.__name__  # what a graph and its errors show
+    node.__name__ = node.__qualname__ = op  # what a graph and its errors show
     return torch.compiler.allow_in_graph(node)  # type: ignore[no-any-return]
 
 
-NODES = {(run.__name__, check.__name__): _node(run, check) for run in _operations.RUNS for check in _operations.CHECKS}
+NODES = {op: _node(op) for op in OPERATIONS}

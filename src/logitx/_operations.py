@@ -1,20 +1,67 @@
-"""The operations: one row each."""
+"""The operations: one row each, with all that differs from one to another outside the backends.
+
+To add an operation, add a row here, a check in `_arguments` and a method in each backend. `check` is the way from the
+arguments of a public function to a `Call`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from logitx import _dispatch
-from logitx._arguments import cross_entropy, linear, softmax
+from logitx import _results as results
+from logitx._arguments.cross_entropy import cross_entropy, cross_entropy_grad_hess
+from logitx._arguments.linear import linear_cross_entropy
+from logitx._arguments.softmax import log_softmax_vjp, logsumexp, merge_logsumexp, over_axis, softmax_vjp
+from logitx._labelled.linear import take_layer_apart
+from logitx._labelled.table import Labelled, take_apart
+from logitx._plan import Call
 
-CHECKS: tuple[Callable[..., Any], ...] = (
-    softmax.over_axis,
-    softmax.logsumexp,
-    cross_entropy.cross_entropy,
-    cross_entropy.cross_entropy_grad_hess,
-    linear.linear_cross_entropy,
-    softmax.vjp,
-    softmax.merge_logsumexp,
-)
-RUNS: tuple[Callable[..., Any], ...] = (_dispatch.run, _dispatch.run_into, _dispatch.run_reduction_into)
+
+class Operation(NamedTuple):
+    """What the library must know of an operation."""
+
+    check: Callable[..., Call]  # takes the name of the operation and the arguments of the public function, by its names
+    outputs: tuple[results.Kind, ...]  # the kind of each output of the backend's method
+    assemble: Callable[..., Any] = results.single  # from the finished outputs to what the user gets
+    out: Literal["written", "copied"] | None = None  # `out=`: the backend writes to it, or a result is copied to it
+    prepares: bool = False  # calls with plain options may be prepared (`_prepared`)
+    without_labels: Callable[..., Call] = take_apart  # runs the check of a call whose first array has labels
+
+
+_LOSS = (results.reduced_loss, results.reduced_loss, results.row_number)  # loss, z_loss, log_normalizer
+
+OPERATIONS: dict[str, Operation] = {
+    "softmax": Operation(over_axis, (results.logits_like,), out="written", prepares=True),
+    "log_softmax": Operation(over_axis, (results.logits_like,), out="written", prepares=True),
+    "logsumexp": Operation(
+        logsumexp, (results.row_reduction,) * 2, results.value_and_sign, out="copied", prepares=True
+    ),
+    "cross_entropy": Operation(cross_entropy, _LOSS, results.loss_and_parts, prepares=True),
+    "cross_entropy_value_and_grad": Operation(
+        cross_entropy,
+        (results.reduced_loss, results.logits_like, *_LOSS[1:]),
+        results.loss_gradient_and_parts,
+        prepares=True,
+    ),
+    "cross_entropy_grad_hess": Operation(cross_entropy_grad_hess, (results.logits_like,) * 2, results.pair),
+    "linear_cross_entropy": Operation(linear_cross_entropy, (results.reduced_loss,), without_labels=take_layer_apart),
+    "linear_cross_entropy_value_and_grad": Operation(
+        linear_cross_entropy,
+        (results.reduced_loss, *map(results.layer_gradient, range(3))),
+        results.loss_and_gradients,
+        without_labels=take_layer_apart,
+    ),
+    "softmax_vjp": Operation(softmax_vjp, (results.logits_like,), prepares=True),
+    "log_softmax_vjp": Operation(log_softmax_vjp, (results.logits_like,), prepares=True),
+    "merge_logsumexp": Operation(merge_logsumexp, (results.elementwise,)),
+}
+
+
+def check(op: str, *arguments: Any) -> Call:
+    """Check the arguments of an operation, in the order of its check; take labels off first where there are some."""
+    row = OPERATIONS[op]
+    try:
+        return row.check(op, *arguments)
+    except Labelled:
+        return row.without_labels(row.check, op, *arguments)

@@ -1,7 +1,7 @@
-"""The vocabulary of the library: what is passed between its layers, and what a backend must offer.
+"""The vocabulary of the library: what its layers pass to each other, and axis arithmetic.
 
-Layers hand each other three things: a `Plan` (static facts, hashable), *operands* (arrays and numbers, in the order of
-the operation's signature, ``None`` where absent), and results. This module imports no framework.
+A check returns a `Call`: a `Plan` (static facts, hashable) and operands (arrays and numbers, in the order of the
+backend's method, None where absent). This module imports no framework.
 """
 
 from __future__ import annotations
@@ -65,6 +65,48 @@ class Plan:
     gradients: tuple[str, ...] = ()  # dtypes of the gradients by hidden, weight and bias, where there are these
     axis_name: tuple[str, ...] = ()  # axes of a mesh of devices along which normalizers are merged
     block_bytes: int = 0  # how much of the logits, in the dtype computed in, may be in memory at once; 0: all
+
+
+class Scaling(NamedTuple):
+    """Which logits take part, and how they are scaled: u = softcap * tanh(x / softcap), then u / temperature."""
+
+    where: Array = None  # boolean, of the shape of the logits
+    temperature: Scalar = None  # a number, or an array of `Layout.column`
+    softcap: Scalar = None  # as temperature
+
+
+class LossOptions(NamedTuple):
+    """The options of a loss that may be arrays or traced numbers; None where an option has no effect."""
+
+    class_weight: Array = None  # one number a class
+    sample_weight: Array = None  # one number a row
+    label_smoothing: Scalar = None
+    z_loss: Scalar = None
+    softcap: Scalar = None
+    temperature: Scalar = None
+    where: Array = None
+
+    @property
+    def scaling(self) -> Scaling:
+        """Return the options that a softmax has too."""
+        return Scaling(self.where, self.temperature, self.softcap)
+
+
+class LinearLayer(NamedTuple):
+    """A linear layer and its input: the logits are ``hidden @ weight.T + bias``."""
+
+    hidden: Array  # of the shape of the rows, and the features on the last axis
+    weight: Array  # (classes, features)
+    bias: Array = None  # one number a class
+
+
+class Call(NamedTuple):
+    """A call that has been checked."""
+
+    plan: Plan
+    operands: tuple[Any, ...]  # the arguments of the backend's method after the plan
+    out: Array = None  # where the user wants the result, as given
+    labels: Any = None  # what labelled arrays get back on their results, `_labelled.table.Labels`
 
 
 class LossParts(NamedTuple):

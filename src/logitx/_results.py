@@ -1,111 +1,121 @@
-"""Results: outputs of a backend in the shape and type of the input, with labels put back."""
+"""Results: what a backend returns, in the shape and type of the input and with labels put back.
+
+A row of `_operations` names the kind of each output of a backend's method. The kind decides the shape, what a 0-d
+result becomes, and which labels it gets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import Family
 from logitx._arrays.folding import unfold
 from logitx._labelled.table import Labels
 from logitx._plan import Array, LossParts, Plan
 
 
-def dress(labels: Labels, plan: Plan, result: Any) -> Any:
-    """Put labels back on what a function returns."""
-    lay = plan.layout
+class Context(NamedTuple):
+    """What a kind needs beside the output."""
 
-    def rows(one: Array) -> Array:
-        return labels.rows(one, lay, plan.keepdims)
+    family: Family
+    plan: Plan
+    labels: Labels | None
 
-    def loss(one: Array) -> Array:
-        return rows(one) if plan.reduction == "none" else labels.total(one)
+    def small(self, x: Array) -> Array:
+        """Return a 0-d result as the family returns it from a reduction."""
+        return self.family.scalar(x) if x.ndim == 0 else x
 
-    if plan.op == "logsumexp":
-        return tuple(map(rows, result)) if plan.return_sign else rows(result)
-    if plan.op == "cross_entropy_grad_hess":
-        return tuple(map(labels.full, result))
-    if plan.op == "linear_cross_entropy":
-        return loss(result)
-    if plan.op == "linear_cross_entropy_value_and_grad":
-        return loss(result[0]), _gradients(result[1], labels)
-    if not plan.op.startswith("cross_entropy"):
-        return labels.full(result)
-    if plan.return_parts:
-        *values, parts = result
-        parts = type(parts)(loss(parts.z_loss), rows(parts.log_normalizer))
-        return (*_losses(values, loss, labels), parts)
-    dressed = _losses(result if isinstance(result, tuple) else (result,), loss, labels)
-    return dressed if isinstance(result, tuple) else dressed[0]
+    def of_rows(self, x: Array) -> Array:
+        """Label one number a row."""
+        return x if self.labels is None else self.labels.rows(x, self.plan.layout, self.plan.keepdims)
 
 
-def _gradients(values: tuple[Array, ...], labels: Labels) -> tuple[Array, ...]:
-    """Label the gradients by what goes into a linear layer, by its weights and its bias."""
-    pairs = zip((labels, *labels.factors), values, strict=True)
-    return tuple(one if mine is None or one is None else mine.full(one) for mine, one in pairs)
+Kind = Callable[[Context, Array], Array]
 
 
-def _losses(values: Any, loss: Callable[[Array], Array], labels: Labels) -> tuple[Array, ...]:
-    value, *gradient = values
-    return (loss(value), *map(labels.full, gradient))
+def logits_like(context: Context, x: Array) -> Array:
+    """Give back an output of the shape of the logits."""
+    x = unfold(context.family, x, context.plan.layout)
+    x = context.family.scalar(x) if context.plan.scalar else x
+    return x if context.labels is None else context.labels.full(x)
 
 
-def _full(family: Family, plan: Plan, x: Array) -> Array:
-    x = unfold(family, x, plan.layout)
-    return family.scalar(x) if plan.scalar else x
+def elementwise(context: Context, x: Array) -> Array:
+    """Give back an output of the shape of an input without class axes."""
+    x = context.small(x)
+    return x if context.labels is None else context.labels.full(x)
 
 
-def _fulls(family: Family, plan: Plan, result: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(_full(family, plan, x) for x in result)
+def row_reduction(context: Context, x: Array) -> Array:
+    """Give back one number a row, with class axes of length 1 where the user asked for them."""
+    lay = context.plan.layout
+    if not context.family.as_given:
+        x = context.family.namespace(x).reshape(x, lay.kept if context.plan.keepdims else lay.rows)
+    return context.of_rows(context.small(x))
 
 
-def _small(family: Family, x: Array) -> Array:
-    return family.scalar(x) if x.ndim == 0 else x
+def row_number(context: Context, x: Array) -> Array:
+    """Give back the log-normalizer of every row of a loss."""
+    return context.of_rows(context.small(x))
 
 
-def _normalizer(family: Family, plan: Plan, result: tuple[Array, Array]) -> Any:
-    shape = plan.layout.kept if plan.keepdims else plan.layout.rows
-    xp = family.namespace(result[0])
-    shaped = (x if family.as_given else xp.reshape(x, shape) for x in result if x is not None)
-    value, *sign = (_small(family, x) for x in shaped)
-    return (value, sign[0]) if plan.return_sign else value
+def reduced_loss(context: Context, x: Array) -> Array:
+    """Give back a loss: one number a row, or one number for all rows."""
+    x = context.small(x)
+    if context.labels is None:
+        return x
+    return context.of_rows(x) if context.plan.reduction == "none" else context.labels.total(x)
 
 
-def _loss(family: Family, plan: Plan, result: tuple[Array, Array, Array]) -> Any:
-    loss, *parts = (None if x is None else _small(family, x) for x in result)
+def layer_gradient(place: int) -> Kind:
+    """Return the kind of the gradient by hidden (0), weight (1) or bias (2) of a linear layer."""
+
+    def gradient(context: Context, x: Array) -> Array:
+        labels = None if context.labels is None else (context.labels, *context.labels.factors)[place]
+        return x if labels is None else labels.full(x)
+
+    return gradient
+
+
+# -- how values become what the user gets -----------------------------------------------------------------------------
+
+
+def single(plan: Plan, values: tuple[Array, ...]) -> Any:
+    """Return the one value."""
+    return values[0]
+
+
+def pair(plan: Plan, values: tuple[Array, ...]) -> Any:
+    """Return both values."""
+    return values
+
+
+def value_and_sign(plan: Plan, values: tuple[Array, ...]) -> Any:
+    """Return the value, with the sign where the user asked for it."""
+    return values if plan.return_sign else values[0]
+
+
+def loss_and_parts(plan: Plan, values: tuple[Array, ...]) -> Any:
+    """Return the loss, with the named tuple of its parts where the user asked for it."""
+    loss, *parts = values
     return (loss, LossParts(*parts)) if plan.return_parts else loss
 
 
-def _loss_and_grad(family: Family, plan: Plan, result: tuple[Array, Array, Array, Array]) -> Any:
-    loss, dlogits, *parts = result
-    dlogits = _full(family, plan, dlogits)
-    loss, *small = (None if x is None else _small(family, x) for x in (loss, *parts))
-    return (loss, dlogits, LossParts(*small)) if plan.return_parts else (loss, dlogits)
+def loss_gradient_and_parts(plan: Plan, values: tuple[Array, ...]) -> Any:
+    """Return (loss, gradient), with the named tuple of the parts of the loss where the user asked for it."""
+    loss, gradient, *parts = values
+    return (loss, gradient, LossParts(*parts)) if plan.return_parts else (loss, gradient)
 
 
-def _linear_loss(family: Family, plan: Plan, loss: Array) -> Array:
-    return _small(family, loss)
+def loss_and_gradients(plan: Plan, values: tuple[Array, ...]) -> Any:
+    """Return (loss, gradients)."""
+    return values[0], values[1:]
 
 
-def _linear_loss_and_grad(family: Family, plan: Plan, result: tuple[Array, ...]) -> Any:
-    loss, *gradients = result
-    return _small(family, loss), tuple(gradients)
-
-
-def _merged(family: Family, plan: Plan, x: Array) -> Array:
-    return _small(family, x)
-
-
-WRAP: dict[str, Any] = {
-    "softmax": _full,
-    "log_softmax": _full,
-    "logsumexp": _normalizer,
-    "cross_entropy": _loss,
-    "cross_entropy_value_and_grad": _loss_and_grad,
-    "cross_entropy_grad_hess": _fulls,
-    "linear_cross_entropy": _linear_loss,
-    "linear_cross_entropy_value_and_grad": _linear_loss_and_grad,
-    "softmax_vjp": _full,
-    "log_softmax_vjp": _full,
-    "merge_logsumexp": _merged,
-}
+def finished(kinds: tuple[Kind, ...], plan: Plan, outputs: Any, labels: Labels | None) -> tuple[Array, ...]:
+    """Return each output as its kind says; None where the backend returned None."""
+    context = Context(FAMILIES[plan.family], plan, labels)
+    given = outputs if len(kinds) > 1 else (outputs,)
+    return tuple(None if x is None else kind(context, x) for kind, x in zip(kinds, given, strict=True))

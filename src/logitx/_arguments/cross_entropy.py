@@ -6,11 +6,11 @@ import operator
 from typing import Any
 
 from logitx._arguments import operands as _operands
-from logitx._arguments.plans import Call, _start
+from logitx._arguments.plans import start
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold
-from logitx._labelled.table import Labelled, bare, is_labelled, take_apart
-from logitx._plan import Array, Plan
+from logitx._labelled.table import bare, is_labelled
+from logitx._plan import Array, Call, LossOptions, Plan
 
 
 def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
@@ -65,29 +65,14 @@ def cross_entropy(
     return_parts: Any,
 ) -> Call:
     """Check cross_entropy and cross_entropy_value_and_grad."""
-    labels = _labels(targets, ignore_index)
-    facts = (("reduction", reduction), ("empty", empty), ("return_parts", bool(return_parts)), *labels)
-    try:
-        family, array, plan = _start(op, "logits", logits, axis, dtype, True, facts)
-    except Labelled:
-        return take_apart(
-            cross_entropy, op, logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
-            z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
-        )  # fmt: skip
-    lay = plan.layout
-    targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
-    label_smoothing = _operands.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay)
-    z_loss = _operands.scalar("z_loss", z_loss, 0.0, family, array, lay)
-    softcap = _operands.scalar("softcap", softcap, None, family, array, lay)
-    temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
-    where = _operands.like_logits("where", where, family, array, lay, "bool")
-    logits = fold(family, array, lay)
-    return plan, (
-        logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )  # fmt: skip
+    facts = (("reduction", reduction), ("empty", empty), ("return_parts", bool(return_parts)))
+    family, array, plan = start(op, "logits", logits, axis, dtype, True, (*facts, *target_facts(targets, ignore_index)))
+    given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
+    targets, options = targets_and_options(plan, family, array, targets, given)
+    return Call(plan, (fold(family, array, plan.layout), targets, *options))
 
 
-def _labels(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
+def target_facts(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
     """Tell class ids from probabilities by the dtype."""
     dtype = _operands.dtype_of("targets", targets)
     hard = _operands.is_integer(dtype)
@@ -99,9 +84,10 @@ def _labels(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
     return ("hard", hard), ("ignore_index", _ignored_id(ignore_index, hard))
 
 
-def _loss(
-    plan: Plan, family: Family, logits: Array, targets: Any, class_weight: Any, sample_weight: Any
-) -> tuple[Array, Array, Array]:
+def targets_and_options(
+    plan: Plan, family: Family, logits: Array, targets: Any, given: LossOptions
+) -> tuple[Array, LossOptions]:
+    """Check the targets and the options of a loss, in the order in which backends take them."""
     lay = plan.layout
     if lay.n == 0:
         raise ValueError(f"logits: shape {lay.given} has no class along axis {lay.axes}; allowed are 1 or more")
@@ -111,16 +97,22 @@ def _loss(
             " classes, set it with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
         )
     targets = _targets(plan, targets, family, logits)
-    class_weight = _operands.class_weight(class_weight, family, logits, lay)
-    return targets, class_weight, _operands.sample_weight(sample_weight, family, logits, lay)
+    class_weight = _operands.class_weight(given.class_weight, family, logits, lay)
+    sample_weight = _operands.sample_weight(given.sample_weight, family, logits, lay)
+    label_smoothing = _operands.scalar("label_smoothing", given.label_smoothing, 0.0, family, logits, lay)
+    z_loss = _operands.scalar("z_loss", given.z_loss, 0.0, family, logits, lay)
+    softcap = _operands.scalar("softcap", given.softcap, None, family, logits, lay)
+    temperature = _operands.scalar("temperature", given.temperature, 1.0, family, logits, lay)
+    where = _operands.like_logits("where", given.where, family, logits, lay, "bool")
+    return targets, LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
 
 
-def cross_entropy_grad_hess(logits: Any, targets: Any, axis: Any, class_weight: Any, sample_weight: Any) -> Call:
+def cross_entropy_grad_hess(
+    op: str, logits: Any, targets: Any, axis: Any, class_weight: Any, sample_weight: Any
+) -> Call:
     """Check cross_entropy_grad_hess."""
-    facts = (("reduction", "sum"), *_labels(targets, None))
-    try:
-        family, array, plan = _start("cross_entropy_grad_hess", "logits", logits, axis, None, False, facts)
-    except Labelled:
-        return take_apart(cross_entropy_grad_hess, logits, targets, axis, class_weight, sample_weight)
-    targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
-    return plan, (fold(family, array, plan.layout), targets, class_weight, sample_weight)
+    facts = (("reduction", "sum"), *target_facts(targets, None))
+    family, array, plan = start(op, "logits", logits, axis, None, False, facts)
+    given = LossOptions(class_weight, sample_weight, label_smoothing=0.0, z_loss=0.0, temperature=1.0)
+    targets, options = targets_and_options(plan, family, array, targets, given)
+    return Call(plan, (fold(family, array, plan.layout), targets, options.class_weight, options.sample_weight))

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from logitx._arguments import operands as _operands
-from logitx._arguments.cross_entropy import _labels, _loss
+from logitx._arguments.cross_entropy import target_facts, targets_and_options
 from logitx._arguments.operands import adopt, is_integer
-from logitx._arguments.plans import Call, _planned, positive
+from logitx._arguments.plans import planned, positive
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
-from logitx._labelled.linear import take_layer_apart
-from logitx._labelled.table import Labelled
-from logitx._plan import Array, unknown
+from logitx._plan import Array, Call, LinearLayer, LossOptions, unknown
 
 
-def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> tuple[Array, Array, Array]:
+def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> LinearLayer:
     """Check that the factors fit each other; return them as floating arrays of one family."""
     weight = adopt("weight", weight, family, hidden)
     bias = None if bias is None else adopt("bias", bias, family, hidden)
@@ -43,8 +41,7 @@ def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> tuple[Arra
             f" {(weight.shape[0],)}, one number a class"
         )
     named = (("hidden", hidden), ("weight", weight), ("bias", bias))
-    one, two, three = (None if x is None else _floating(name, x, family) for name, x in named)
-    return one, two, three
+    return LinearLayer(*(None if x is None else _floating(name, x, family) for name, x in named))
 
 
 def _floating(name: str, x: Array, family: Family) -> Array:
@@ -76,29 +73,17 @@ def linear_cross_entropy(
     block_bytes: Any,
 ) -> Call:
     """Check linear_cross_entropy and linear_cross_entropy_value_and_grad; the layout is that of the logits."""
-    labels = _labels(targets, ignore_index)
-    try:
-        family, array = _operands.first("hidden", hidden)
-    except Labelled:
-        return take_layer_apart(
-            linear_cross_entropy, op, hidden, weight, targets, bias, class_weight, sample_weight, ignore_index,
-            label_smoothing, z_loss, softcap, temperature, reduction, empty, block_bytes,
-        )  # fmt: skip
-    array, weight, bias = factors(family, array, weight, bias)
-    gradients = tuple(dtype_name(one.dtype) for one in (array, weight, bias) if one is not None)
+    labels = target_facts(targets, ignore_index)
+    family, array = _operands.first("hidden", hidden)
+    layer = factors(family, array, weight, bias)
+    gradients = tuple(dtype_name(one.dtype) for one in layer if one is not None)
     facts = (
         ("reduction", reduction), ("empty", empty), ("gradients", gradients),
         ("block_bytes", positive("block_bytes", block_bytes)), *labels,
     )  # fmt: skip
     wide = "float64" if "float64" in gradients else None
-    shape = (*array.shape[:-1], weight.shape[0])
-    plan = _planned(op, "hidden", family, shape, array.dtype, -1, None, wide, True, facts)
-    lay = plan.layout
-    targets, class_weight, sample_weight = _loss(plan, family, array, targets, class_weight, sample_weight)
-    label_smoothing = _operands.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay)
-    z_loss = _operands.scalar("z_loss", z_loss, 0.0, family, array, lay)
-    softcap = _operands.scalar("softcap", softcap, None, family, array, lay)
-    temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
-    return plan, (
-        array, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )  # fmt: skip
+    shape = (*layer.hidden.shape[:-1], layer.weight.shape[0])
+    plan = planned(op, "hidden", family, shape, layer.hidden.dtype, -1, None, wide, True, facts)
+    given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature)
+    targets, options = targets_and_options(plan, family, layer.hidden, targets, given)
+    return Call(plan, (layer.hidden, layer.weight, targets, layer.bias, *options[:-1]))  # without `where`

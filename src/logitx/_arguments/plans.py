@@ -1,8 +1,8 @@
 """Every argument rule, once: what a user may pass, and the frozen Plan and operands that it becomes.
 
-One function an operation. Each returns the plan and the operands in the order of the backend's signature, folded to one
-class axis, with None for what is absent or has no effect. All argument errors are raised here, before anything runs;
-only a class id out of range is found later, in the pass over the data.
+A check takes the arguments of a public function and returns a `Call`: the plan, and the operands in the order of the
+backend's method, folded to one class axis, with None for what is absent or has no effect. All argument errors are
+raised before anything runs; only a class id out of range is found later, in the pass over the data.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from typing import Any
 
 from logitx._arguments import operands as _operands
 from logitx._arrays.family import FLOATS, Family, dtype_name
-from logitx._labelled.table import Labels
 from logitx._plan import Array, Plan
 from logitx._plan import layout as _layout
-
-# The last only where arrays have labels, which are put back on the results.
-Call = tuple[Plan, tuple[Any, ...]] | tuple[Plan, tuple[Any, ...], Labels]
 
 _CHOICES = {"empty": ("nan", "zero"), "reduction": ("none", "sum", "mean")}
 
@@ -46,7 +42,7 @@ def _requested(dtype: Any, loss: bool) -> str | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _dtypes(argument: str, given: str, default: str | None, asked: str | None, loss: bool) -> tuple[str, str, str]:
+def dtypes_of(argument: str, given: str, default: str | None, asked: str | None, loss: bool) -> tuple[str, str, str]:
     """Return the names of the dtypes (computed in, of the result, of the loss): the one dtype rule."""
     if given not in FLOATS and given != "bool" and not _operands.is_integer(given):
         raise TypeError(f"{argument}: dtype {given} is not allowed; allowed are {', '.join(FLOATS)}, integers and bool")
@@ -69,41 +65,47 @@ def _plan(
     requested: Any,
     loss: bool,
     facts: tuple[tuple[str, Any], ...],
+    _kinds: tuple[type, ...] | None,
 ) -> Plan:
-    """Return the plan of a call; a signature that has been seen before costs one look-up."""
+    """Return the plan of a call; a signature that has been seen before costs one look-up.
+
+    `_kinds` are the types within a tuple of axes: the cache must not take (True, 0) for the (1, 0) that it has seen.
+    """
     for name, value in facts:
         if name in _CHOICES:
             choice(name, value)
     given = dtype_name(dtype)
-    dtypes = _dtypes(argument, given, default, _requested(requested, loss), loss)
+    dtypes = dtypes_of(argument, given, default, _requested(requested, loss), loss)
     return Plan(op, family, _layout(tuple(shape), axis), given, *dtypes, **dict(facts))
 
 
-def _default_float(family: Family, x: Array) -> str | None:
+def default_float_of(family: Family, x: Array) -> str | None:
     """Return what integers become; None for what is floating already (the default may change between calls)."""
     return None if dtype_name(x.dtype) in FLOATS else family.default_float(x)
 
 
-def _start(
+def start(
     op: str, argument: str, value: Any, axis: Any, requested: Any, loss: bool, facts: tuple[tuple[str, Any], ...]
 ) -> tuple[Family, Array, Plan]:
     """Recognize the array that decides, and look its plan up."""
     family, array = _operands.first(argument, value)
     if array is not value and array.ndim == 0:
         facts = (*facts, ("scalar", True))
-    default = _default_float(family, array)
-    plan = _planned(op, argument, family, array.shape, array.dtype, axis, default, requested, loss, facts)
+    default = default_float_of(family, array)
+    plan = planned(op, argument, family, array.shape, array.dtype, axis, default, requested, loss, facts)
     return family, array, plan
 
 
-def _planned(op: str, argument: str, family: Family, *signature: Any) -> Plan:
+def planned(op: str, argument: str, family: Family, *signature: Any) -> Plan:
     """Look a plan up. What cannot be hashed has none there: a length that is traced, or an option with a message."""
+    axis = signature[2]
+    key = (op, argument, family.name, *signature, tuple(map(type, axis)) if type(axis) is tuple else None)
     try:
-        return _plan(op, argument, family.name, *signature)
+        return _plan(*key)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        return _plan.__wrapped__(op, argument, family.name, *signature)
+        return _plan.__wrapped__(*key)
 
 
 first = _operands.first

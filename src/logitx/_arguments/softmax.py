@@ -6,56 +6,66 @@ from collections.abc import Hashable
 from typing import Any
 
 from logitx._arguments import operands as _operands
-from logitx._arguments.plans import Call, _default_float, _dtypes, _planned, _start
-from logitx._arrays.family import FLOATS, dtype_name
+from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
+from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold
-from logitx._labelled.table import Labelled, is_labelled, take_apart
+from logitx._labelled.table import Labelled, is_labelled
+from logitx._plan import Array, Call, Layout, Scaling
 
 
 def over_axis(
-    op: str, x: Any, axis: Any, where: Any, temperature: Any, softcap: Any, empty: Any, dtype: Any, out: Any
+    op: str, x: Any, out: Any, axis: Any, where: Any, temperature: Any, softcap: Any, empty: Any, dtype: Any
 ) -> Call:
     """Check softmax and log_softmax."""
-    try:
-        family, array, plan = _start(op, "x", x, axis, dtype, False, (("empty", empty),))
-    except Labelled:
-        return take_apart(over_axis, op, x, axis, where, temperature, softcap, empty, dtype, out)
+    family, array, plan = start(op, "x", x, axis, dtype, False, (("empty", empty),))
     lay = plan.layout
-    where = _operands.like_logits("where", where, family, array, lay, "bool")
-    temperature = _operands.scalar("temperature", temperature, 1.0, family, array, lay)
-    softcap = _operands.scalar("softcap", softcap, None, family, array, lay)
+    scaling = scaled(where, temperature, softcap, family, array, lay)
     out = _operands.out(out, family, array, lay.given, plan.result)
-    _operands.apart(out, where, family)
-    return plan, (fold(family, array, lay), where, temperature, softcap, out)
+    _operands.apart(out, scaling.where, family)
+    return Call(plan, (fold(family, array, lay), *scaling, out), out)
 
 
-def logsumexp(x: Any, axis: Any, b: Any, where: Any, keepdims: Any, return_sign: Any, dtype: Any, out: Any) -> Call:
-    """Check logsumexp; `out` is the last operand, and no backend's."""
+def scaled(where: Any, temperature: Any, softcap: Any, family: Family, array: Array, lay: Layout) -> Scaling:
+    """Check the options that softmax and the losses share."""
+    return Scaling(
+        _operands.like_logits("where", where, family, array, lay, "bool"),
+        _operands.scalar("temperature", temperature, 1.0, family, array, lay),
+        _operands.scalar("softcap", softcap, None, family, array, lay),
+    )
+
+
+def logsumexp(
+    op: str, x: Any, out: Any, axis: Any, b: Any, where: Any, keepdims: Any, return_sign: Any, dtype: Any
+) -> Call:
+    """Check logsumexp; `out` is written to when the backend is done."""
     facts = (("keepdims", bool(keepdims)), ("return_sign", bool(return_sign)))
     if b is not None:
         x = _operands.with_factors(x, b)
-    try:
-        family, array, plan = _start("logsumexp", "x", x, axis, dtype, False, facts)
-    except Labelled:
-        return take_apart(logsumexp, x, axis, b, where, keepdims, return_sign, dtype, out)
+    family, array, plan = start(op, "x", x, axis, dtype, False, facts)
     lay = plan.layout
     b = _operands.like_logits("b", b, family, array, lay)
     where = _operands.like_logits("where", where, family, array, lay, "bool")
     out = _operands.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
-    return plan, (fold(family, array, lay), b, where, out)
+    return Call(plan, (fold(family, array, lay), b, where), out)
 
 
-def vjp(op: str, names: tuple[str, str], value: Any, cotangent: Any, axis: Any) -> Call:
-    """Check softmax_vjp and log_softmax_vjp."""
-    try:
-        family, array, plan = _start(op, names[0], value, axis, None, False, ())
-    except Labelled:
-        return take_apart(vjp, op, names, value, cotangent, axis)
+def softmax_vjp(op: str, p: Any, dp: Any, axis: Any) -> Call:
+    """Check softmax_vjp."""
+    return _vjp(op, ("p", "dp"), p, dp, axis)
+
+
+def log_softmax_vjp(op: str, log_p: Any, dlog_p: Any, axis: Any) -> Call:
+    """Check log_softmax_vjp."""
+    return _vjp(op, ("log_p", "dlog_p"), log_p, dlog_p, axis)
+
+
+def _vjp(op: str, names: tuple[str, str], value: Any, cotangent: Any, axis: Any) -> Call:
+    family, array, plan = start(op, names[0], value, axis, None, False, ())
     cotangent = _operands.same_shape(names[1], cotangent, family, array, plan.layout, names[0])
-    return plan, (fold(family, array, plan.layout), cotangent)
+    return Call(plan, (fold(family, array, plan.layout), cotangent))
 
 
-def _along(a: Any, b: Any, axis_name: Any) -> Call:
+def _along(op: str, a: Any, b: Any, axis_name: Any) -> Call:
     """Check merge_logsumexp of one array along axes of a mesh."""
     if b is not None:
         raise ValueError(f"axis_name: {axis_name!r} is not allowed beside b; allowed is one of the two")
@@ -65,28 +75,25 @@ def _along(a: Any, b: Any, axis_name: Any) -> Call:
         raise ValueError(
             f"axis_name: {axis_name!r} is not allowed; allowed are None and, for JAX arrays, names of axes of a mesh"
         )
-    _, one, plan = _start("merge_logsumexp", "a", a, (), None, False, (("axis_name", names),))
-    return plan, (one, None)
+    _, one, plan = start(op, "a", a, (), None, False, (("axis_name", names),))
+    return Call(plan, (one, None))
 
 
-def merge_logsumexp(a: Any, b: Any, axis_name: Any) -> Call:
+def merge_logsumexp(op: str, a: Any, b: Any, axis_name: Any) -> Call:
     """Check merge_logsumexp: every element is a row of its own."""
     if axis_name is not None:
-        return _along(a, b, axis_name)
+        return _along(op, a, b, axis_name)
     if b is None:
         raise TypeError("b: None is not allowed without axis_name; allowed is an array or a number")
     names = ("a", "b")
     if _operands.is_plain(a) and not _operands.is_plain(b):  # a number or list follows the other argument
         names, a, b = ("b", "a"), b, a
-    try:
-        family, one = _operands.first(names[0], a)
-    except Labelled:
-        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)), None)
+    family, one = _operands.first(names[0], a)
     if is_labelled(b):
-        return take_apart(merge_logsumexp, *((a, b) if names[0] == "a" else (b, a)), None)
+        raise Labelled
     two = _operands.adopt(names[1], b, family, one)
     kinds = [
-        _dtypes(n, dtype_name(x.dtype), _default_float(family, x), None, False)[1]
+        dtypes_of(n, dtype_name(x.dtype), default_float_of(family, x), None, False)[1]
         for n, x in zip(names, (one, two), strict=True)
     ]
     result = kinds[0]
@@ -97,5 +104,5 @@ def merge_logsumexp(a: Any, b: Any, axis_name: Any) -> Call:
     except (ValueError, RuntimeError, TypeError):
         shapes = f"{tuple(one.shape)} and {tuple(two.shape)}"
         raise ValueError(f"{names[1]}: shapes {shapes} do not broadcast; allowed are shapes that do") from None
-    plan = _planned("merge_logsumexp", names[0], family, one.shape, one.dtype, (), kinds[0], result, False, ())
-    return plan, (one, two) if names[0] == "a" else (two, one)
+    plan = planned(op, names[0], family, one.shape, one.dtype, (), kinds[0], result, False, ())
+    return Call(plan, (one, two) if names[0] == "a" else (two, one))

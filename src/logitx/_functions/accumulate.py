@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx import _dispatch
-from logitx._arguments import cross_entropy, plans
+from logitx._arguments import plans
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, namespace_dtype
+from logitx._operations import check
 from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar
 
 
@@ -140,7 +141,7 @@ class CrossEntropy:
             As in `cross_entropy`.
         """
         ignore_index, label_smoothing, z_loss, softcap, temperature = self._options
-        plan, operands, *_ = cross_entropy.cross_entropy(
+        plan, operands, *_ = check(
             "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,
             label_smoothing, z_loss, softcap, temperature, where, "none", self._empty, None, False,
         )  # fmt: skip

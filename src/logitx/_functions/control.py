@@ -4,49 +4,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from logitx import _dispatch
-from logitx._arguments import cross_entropy, linear, plans, softmax
+from logitx._arguments import plans
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
-from logitx._functions import cross_entropy as _losses
-from logitx._functions import linear as _linear
-from logitx._functions import softmax as _normalized
+from logitx._functions import cross_entropy, linear, softmax
+from logitx._labelled.table import parameters
+from logitx._operations import OPERATIONS, check
 
-# The check of every operation takes what the public function takes, in the same order.
-_CHECKS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "softmax": (_normalized.softmax, partial(softmax.over_axis, "softmax")),
-    "log_softmax": (_normalized.log_softmax, partial(softmax.over_axis, "log_softmax")),
-    "logsumexp": (_normalized.logsumexp, softmax.logsumexp),
-    "cross_entropy": (_losses.cross_entropy, partial(cross_entropy.cross_entropy, "cross_entropy")),
-    "cross_entropy_value_and_grad": (
-        _losses.cross_entropy_value_and_grad,
-        partial(cross_entropy.cross_entropy, "cross_entropy_value_and_grad"),
-    ),
-    "cross_entropy_grad_hess": (_losses.cross_entropy_grad_hess, cross_entropy.cross_entropy_grad_hess),
-    "linear_cross_entropy": (
-        _linear.linear_cross_entropy,
-        partial(linear.linear_cross_entropy, "linear_cross_entropy"),
-    ),
-    "linear_cross_entropy_value_and_grad": (
-        _linear.linear_cross_entropy_value_and_grad,
-        partial(linear.linear_cross_entropy, "linear_cross_entropy_value_and_grad"),
-    ),
-    "softmax_vjp": (_normalized.softmax_vjp, partial(softmax.vjp, "softmax_vjp", ("p", "dp"))),
-    "log_softmax_vjp": (_normalized.log_softmax_vjp, partial(softmax.vjp, "log_softmax_vjp", ("log_p", "dlog_p"))),
-    "merge_logsumexp": (_normalized.merge_logsumexp, softmax.merge_logsumexp),
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    op: next(getattr(module, op) for module in (softmax, cross_entropy, linear) if hasattr(module, op))
+    for op in OPERATIONS
 }
 
 
-def _operation(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    if not isinstance(name, str) or name not in _CHECKS:
-        raise ValueError(f"op: {name!r} is not allowed; allowed are {', '.join(map(repr, _CHECKS))}")
-    return _CHECKS[name]
+def _operation(name: str) -> Callable[..., Any]:
+    """Return the public function of an operation."""
+    if not isinstance(name, str) or name not in _FUNCTIONS:
+        raise ValueError(f"op: {name!r} is not allowed; allowed are {', '.join(map(repr, _FUNCTIONS))}")
+    return _FUNCTIONS[name]
 
 
 def backends() -> tuple[BackendInfo, ...]:
@@ -97,10 +78,11 @@ def which(op: str, /, *args: Any, **options: Any) -> Choice:
     >>> lx.which("softmax", np.zeros((2, 3)), axis=0).backend
     'numba'
     """
-    function, check = _operation(op)
-    bound = inspect.signature(function).bind(*args, **options)
+    bound = inspect.signature(_operation(op)).bind(*args, **options)
     bound.apply_defaults()
-    return _dispatch.which(*check(*bound.arguments.values()))
+    _, *names = parameters(OPERATIONS[op].check)  # those of the public function, in another order
+    plan, operands, *_ = check(op, *(bound.arguments[name] for name in names))
+    return _dispatch.which(plan, operands)
 
 
 class use_backend:
@@ -191,8 +173,8 @@ def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] =
     >>> import logitx as lx
     >>> lx.warmup("softmax")
     """
-    names = list(_CHECKS) if ops is None else [ops] if isinstance(ops, str) else list(ops)
-    functions = [_operation(name)[0] for name in names]
+    names = list(_FUNCTIONS) if ops is None else [ops] if isinstance(ops, str) else list(ops)
+    functions = [_operation(name) for name in names]
     for dtype in dtypes:
         if dtype not in FLOATS:
             raise ValueError(f"dtypes: {dtype!r} is not allowed; allowed are {', '.join(FLOATS)}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx import _dispatch, _prepared
-from logitx._arguments import cross_entropy as _cross_entropy
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
+from logitx._prepared import call
 
 
 def cross_entropy(
@@ -108,18 +107,24 @@ def cross_entropy(
     >>> print(lx.cross_entropy(logits, [0, -100], label_smoothing=0.1, reduction="none").round(4))
     [0.5076 0.    ]
     """
-    done = _prepared.at_once(
-        "cross_entropy", logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing,
-        z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
-    )  # fmt: skip
-    if done is not None:
-        return done
-    return _dispatch.run(
-        *_cross_entropy.cross_entropy(
-            "cross_entropy", logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, z_loss,
-            softcap, temperature, where, reduction, empty, dtype, return_parts,
-        )
-    )  # fmt: skip
+    return call(
+        "cross_entropy",
+        logits,
+        targets,
+        axis,
+        class_weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        softcap,
+        temperature,
+        where,
+        reduction,
+        empty,
+        dtype,
+        return_parts,
+    )
 
 
 def cross_entropy_value_and_grad(
@@ -195,18 +200,24 @@ def cross_entropy_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.4076 [[-0.3348  0.2447  0.09  ]]
     """
-    done = _prepared.at_once(
-        "cross_entropy_value_and_grad", logits, targets, axis, class_weight, sample_weight, ignore_index,
-        label_smoothing, z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
-    )  # fmt: skip
-    if done is not None:
-        return done
-    return _dispatch.run(
-        *_cross_entropy.cross_entropy(
-            "cross_entropy_value_and_grad", logits, targets, axis, class_weight, sample_weight, ignore_index,
-            label_smoothing, z_loss, softcap, temperature, where, reduction, empty, dtype, return_parts,
-        )
-    )  # fmt: skip
+    return call(
+        "cross_entropy_value_and_grad",
+        logits,
+        targets,
+        axis,
+        class_weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        softcap,
+        temperature,
+        where,
+        reduction,
+        empty,
+        dtype,
+        return_parts,
+    )
 
 
 def cross_entropy_grad_hess(
@@ -268,7 +279,5 @@ def cross_entropy_grad_hess(
     >>> print(gradient, hessian)
     [[ 0.5 -0.5]] [[0.25 0.25]]
     """
-    gradient, hessian = _dispatch.run(
-        *_cross_entropy.cross_entropy_grad_hess(logits, targets, axis, class_weight, sample_weight)
-    )
+    gradient, hessian = call("cross_entropy_grad_hess", logits, targets, axis, class_weight, sample_weight)
     return gradient, hessian

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx import _dispatch
-from logitx._arguments import linear
 from logitx._plan import Array, Empty, Reduction, Scalar
+from logitx._prepared import call
 
 
 def linear_cross_entropy(
@@ -92,12 +91,23 @@ def linear_cross_entropy(
     >>> print(lx.cross_entropy(hidden @ weight.T, np.array([0, 1])).round(4))
     0.3236
     """
-    return _dispatch.run(
-        *linear.linear_cross_entropy(
-            "linear_cross_entropy", hidden, weight, targets, bias, class_weight, sample_weight, ignore_index,
-            label_smoothing, z_loss, softcap, temperature, reduction, empty, block_bytes,
-        )
-    )  # fmt: skip
+    return call(
+        "linear_cross_entropy",
+        hidden,
+        weight,
+        targets,
+        bias,
+        class_weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        softcap,
+        temperature,
+        reduction,
+        empty,
+        block_bytes,
+    )
 
 
 def linear_cross_entropy_value_and_grad(
@@ -169,9 +179,20 @@ def linear_cross_entropy_value_and_grad(
     >>> print(loss.round(4), dhidden.tolist(), dweight.tolist(), dbias)
     0.6931 [[-1.0, 0.5]] [[-0.5, -1.0], [0.5, 1.0]] None
     """
-    return _dispatch.run(
-        *linear.linear_cross_entropy(
-            "linear_cross_entropy_value_and_grad", hidden, weight, targets, bias, class_weight, sample_weight,
-            ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, empty, block_bytes,
-        )
-    )  # fmt: skip
+    return call(
+        "linear_cross_entropy_value_and_grad",
+        hidden,
+        weight,
+        targets,
+        bias,
+        class_weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        z_loss,
+        softcap,
+        temperature,
+        reduction,
+        empty,
+        block_bytes,
+    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx import _dispatch, _prepared
-from logitx._arguments import softmax as _softmax
 from logitx._plan import Array, Axis, Empty, Scalar
+from logitx._prepared import call
 
 
 def softmax(
@@ -81,11 +80,7 @@ def softmax(
     >>> print(lx.softmax(np.array([1.0, 2.0, np.nan]), where=np.array([True, True, False])).round(4))
     [0.2689 0.7311 0.    ]
     """
-    if out is None or _prepared.is_apart(x, out):
-        done = _prepared.at_once("softmax", x, out, axis, where, temperature, softcap, empty, dtype)
-        if done is not None:
-            return done
-    return _dispatch.run_into(*_softmax.over_axis("softmax", x, axis, where, temperature, softcap, empty, dtype, out))
+    return call("softmax", x, out, axis, where, temperature, softcap, empty, dtype)
 
 
 def log_softmax(
@@ -156,13 +151,7 @@ def log_softmax(
     >>> print(lx.log_softmax(np.array([40.0, 0.0])))
     [-4.24835426e-18 -4.00000000e+01]
     """
-    if out is None or _prepared.is_apart(x, out):
-        done = _prepared.at_once("log_softmax", x, out, axis, where, temperature, softcap, empty, dtype)
-        if done is not None:
-            return done
-    return _dispatch.run_into(
-        *_softmax.over_axis("log_softmax", x, axis, where, temperature, softcap, empty, dtype, out)
-    )
+    return call("log_softmax", x, out, axis, where, temperature, softcap, empty, dtype)
 
 
 def logsumexp(
@@ -239,11 +228,7 @@ def logsumexp(
     >>> print(value.round(4), sign)
     1.5413 -1.0
     """
-    if out is None:
-        done = _prepared.at_once("logsumexp", x, None, axis, b, where, keepdims, return_sign, dtype)
-        if done is not None:
-            return done
-    return _dispatch.run_reduction_into(*_softmax.logsumexp(x, axis, b, where, keepdims, return_sign, dtype, out))
+    return call("logsumexp", x, out, axis, b, where, keepdims, return_sign, dtype)
 
 
 def softmax_vjp(p: Array, dp: Array, /, axis: Axis = -1) -> Array:
@@ -287,10 +272,7 @@ def softmax_vjp(p: Array, dp: Array, /, axis: Axis = -1) -> Array:
     >>> print(lx.softmax_vjp(np.array([0.25, 0.75]), np.array([1.0, 0.0])))
     [ 0.1875 -0.1875]
     """
-    done = None if dp is None else _prepared.at_once("softmax_vjp", p, dp, axis)
-    if done is not None:
-        return done
-    return _dispatch.run(*_softmax.vjp("softmax_vjp", ("p", "dp"), p, dp, axis))
+    return call("softmax_vjp", p, dp, axis)
 
 
 def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
@@ -334,10 +316,7 @@ def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
     >>> print(lx.log_softmax_vjp(np.log([0.25, 0.75]), np.array([1.0, 0.0])).round(4))
     [ 0.75 -0.75]
     """
-    done = None if dlog_p is None else _prepared.at_once("log_softmax_vjp", log_p, dlog_p, axis)
-    if done is not None:
-        return done
-    return _dispatch.run(*_softmax.vjp("log_softmax_vjp", ("log_p", "dlog_p"), log_p, dlog_p, axis))
+    return call("log_softmax_vjp", log_p, dlog_p, axis)
 
 
 def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tuple[str, ...] | None = None) -> Array:
@@ -384,4 +363,4 @@ def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tup
     >>> print(lx.merge_logsumexp(lx.logsumexp(x[:3]), lx.logsumexp(x[3:])).round(6), lx.logsumexp(x).round(6))
     9.45863 9.45863
     """
-    return _dispatch.run(*_softmax.merge_logsumexp(a, b, axis_name))
+    return call("merge_logsumexp", a, b, axis_name)

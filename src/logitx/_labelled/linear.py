@@ -7,11 +7,11 @@ from typing import Any
 
 from logitx._arrays.family import FLOATS, dtype_name
 from logitx._labelled.table import ROLES, Labels, bare, labels_of, parameters
-from logitx._plan import Array, Plan, layout
+from logitx._plan import Array, Call, layout
 
 
-def take_layer_apart(check: Callable[..., Any], *arguments: Any) -> tuple[Plan, tuple[Any, ...], Labels]:
-    """Check a call without its labels; return the plan, the operands, and the labels to put back."""
+def take_layer_apart(check: Callable[..., Call], *arguments: Any) -> Call:
+    """Check a call of a linear layer without its labels; they are put back on its results."""
     given = dict(zip(parameters(check), arguments, strict=True))
     bare(given["hidden"], "hidden")  # a masked feature would have no meaning
     labels, bias = labels_of(given["hidden"]), given["bias"]
@@ -23,8 +23,7 @@ def take_layer_apart(check: Callable[..., Any], *arguments: Any) -> tuple[Plan, 
             given[name] = labels.bare
         elif isinstance(value, labels.kinds):
             given[name] = _aligned(labels, weight, name, value, lay)
-    plan, operands = check(*given.values())
-    return plan, operands, labels
+    return check(*given.values())._replace(labels=labels)
 
 
 def _turned(labels: Labels, weight: Any) -> Labels | None:

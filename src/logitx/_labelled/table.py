@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx._arrays.family import FLOATS, dtype_name
-from logitx._plan import Array, Layout, Plan, layout
+from logitx._plan import Array, Call, Layout, layout
 
 # Which part of the shape of the logits an argument has. Targets are entries where they are probabilities.
 ROLES = {
     "where": "entries",
     "b": "entries",
-    "cotangent": "entries",
+    "dp": "entries",
+    "dlog_p": "entries",
     "targets": "rows",
     "sample_weight": "rows",
     "class_weight": "classes",
@@ -31,7 +32,7 @@ ROLES = {
     "softcap": "column",
 }
 BROADCAST = ("where", "b", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions of the logits
-FIRST = ("x", "logits", "value", "a", "b")  # the array that decides, by the names of the checks
+FIRST = ("x", "logits", "p", "log_p", "a", "b")  # the array that decides, by the names of the checks
 
 
 class Labelled(Exception):  # a signal, not an error: caught by the check that met it
@@ -77,9 +78,8 @@ class Labels(ABC):
         lay = layout(tuple(self.bare.shape), given.get("axis", ()))
         for name, value in given.items():
             if isinstance(value, self.kinds):
-                called = given["names"][1] if name == "cotangent" else name
                 soft = name == "targets" and dtype_name(bare(value, name).dtype) in FLOATS
-                given[name] = self.aligned(called, value, "entries" if soft else ROLES.get(name, "entries"), lay)
+                given[name] = self.aligned(name, value, "entries" if soft else ROLES.get(name, "entries"), lay)
         return given
 
 
@@ -186,16 +186,16 @@ def parameters(check: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(check).parameters)
 
 
-def take_apart(check: Callable[..., Any], *arguments: Any) -> tuple[Plan, tuple[Any, ...], Labels]:
-    """Check a call without its labels; return the plan, the operands, and the labels to put back."""
+def take_apart(check: Callable[..., Call], *arguments: Any) -> Call:
+    """Check a call without its labels; they are put back on its results."""
     given = dict(zip(parameters(check), arguments, strict=True))
     first = next(name for name in given if name in FIRST and is_labelled(given[name]))
     if given.get("out") is not None:
         kind = type(given[first]).__name__
         raise TypeError(f"out: nothing is written to a {kind}; allowed is None, or call with the array within")
     labels = labels_of(given[first])
-    plan, operands = check(*labels.without(given.get("op", check.__name__), first, given).values())
-    if tuple(labels.bare.shape) != plan.layout.given:  # of `merge_logsumexp`, which broadcasts
-        shapes = f"{tuple(labels.bare.shape)} and {plan.layout.given}"
+    call = check(*labels.without(given["op"], first, given).values())
+    if tuple(labels.bare.shape) != call.plan.layout.given:  # of `merge_logsumexp`, which broadcasts
+        shapes = f"{tuple(labels.bare.shape)} and {call.plan.layout.given}"
         raise ValueError(f"{first}: shapes {shapes} do not have the same labels; allowed is the larger one with labels")
-    return plan, operands, labels
+    return call._replace(labels=labels)

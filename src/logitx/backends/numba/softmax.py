@@ -44,12 +44,19 @@ def prepare_normalizing(
     def call(x: Array, out: Array) -> Array | None:
         if out is None:
             out = empty(shape, dtype)
+        elif not _is_apart(x, out):
+            return None
         parts = 1 if nbytes < SERIAL else parts_for(nbytes)
         if kernel(x, None, out, axis, across, log, options, heat, cap, undefined, parts, crew.address) == OK:
             return out
         return None
 
     return call
+
+
+def _is_apart(x: Array, out: Array) -> bool:
+    """True if a kernel may write to `out` while it reads `x`: `out` is `x` itself, or apart from it."""
+    return out.flags.writeable and (out is x or not np.may_share_memory(out, x))
 
 
 def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array, _out: None) -> Prepared | None:
