@@ -59,7 +59,7 @@ def _is_apart(x: Array, out: Array) -> bool:
     return out.flags.writeable and (out is x or not np.may_share_memory(out, x))
 
 
-def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array, _out: None) -> Prepared | None:
+def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array) -> Prepared | None:
     """Return logsumexp with all arguments of its kernel but the arrays."""
     if b is not None or where is not None or plan.return_sign:
         return None
