@@ -326,13 +326,26 @@ def test_spawned_children(tmp_path: Any) -> None:
     assert run.returncode == 0, run.stderr[-2000:]
 
 
-def test_a_kernel_that_takes_something_else_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    from logitx.backends.xla import handlers
+def test_a_handler_that_passes_something_else_is_not_compiled() -> None:
+    from numba.core.errors import TypingError
+    from numba.core.types import int64
 
-    changed = handlers._KINDS["reduce"]._replace(arguments="aaai")
-    monkeypatch.setitem(handlers._KINDS, "reduce", changed)
-    with pytest.raises(TypeError, match="reduce: a kernel takes aaaaaaiwwii, its handler passes aaai"):
-        handlers.address.__wrapped__(handlers.Handler("reduce", (True, None), ("float32", "float32", "float32")))
+    from logitx.backends.numba.compile.policy import native
+    from logitx.backends.numba.kernels import logsumexp
+    from logitx.backends.xla.call_frame import absent
+    from logitx.backends.xla.kernel_call import kernel_call
+
+    call, kind = kernel_call(logsumexp.reduce_long), logsumexp.LogsumexpLongArrays
+
+    def without_axis(frame: int, kernel: int) -> Any:
+        return call(kernel, (kind(absent(), absent(), absent(), absent()), 1, frame))
+
+    def with_a_number_for_an_array(frame: int, kernel: int) -> Any:
+        return call(kernel, (kind(absent(), absent(), absent(), 1), 1, 1, frame))
+
+    for handler in (without_axis, with_a_number_for_an_array):
+        with pytest.raises((TypeError, TypingError), match="its handler passes"):
+            native(handler, (int64, int64))
 
 
 @pytest.mark.parametrize(
@@ -347,10 +360,11 @@ def test_a_kernel_that_takes_something_else_is_not_called(monkeypatch: pytest.Mo
     ],
 )
 def test_what_a_handler_says_of_its_version(table: Any, answer: tuple[int, int]) -> None:
+    from logitx.backends.numba.kernels.signature import Dtypes
     from logitx.backends.xla import handlers
 
     function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
-        handlers.address(handlers.Handler("reduce", (True, None), ("float32", "float32", "float32")))
+        handlers.address(handlers.Handler("reduce", (True, None), Dtypes("float32", "float32", "float32")))
     )
     frame, extension, metadata, api = (np.zeros(30, np.int64) for _ in range(4))
     metadata[0] = 48

@@ -12,6 +12,7 @@ import numpy as np
 from logitx._arrays.family import FLOATS, dtype_name
 from logitx._plan import Array, Plan
 from logitx.backends.jax.registration import registered
+from logitx.backends.xla.facts import CallFacts
 
 # Of an operation's operands: of the shape of the logits, one number a row, that or a single one, one a class, one
 ENTRIES, ROWS, ROWS_OR_ONE, CLASSES, ONE = range(5)
@@ -56,7 +57,7 @@ class Call(NamedTuple):
 
     handler: Any
     operands: tuple[Array, ...]
-    facts: tuple[int, ...]
+    facts: CallFacts
 
 
 def _known(wanted: bool) -> bool | None:
@@ -66,6 +67,14 @@ def _known(wanted: bool) -> bool | None:
 def held(dtype: str, compute: str) -> str:
     """Return the dtype in which kernels read an array of `dtype`."""
     return dtype if dtype in FLOATS else compute
+
+
+def _handler(kind: str, ways: tuple[bool | None, ...], *dtypes: str, other: str = "") -> Any:
+    """Return the handler for a kernel, by the dtypes of its logits, its computation, its result and its loss."""
+    from logitx.backends.numba.kernels.signature import Dtypes
+    from logitx.backends.xla.handlers import Handler
+
+    return Handler(kind, ways, Dtypes(*dtypes, other=other))
 
 
 def _packed(operands: tuple[tuple[Array, str | None], ...], first: int) -> tuple[list[Array], list[int]]:
@@ -81,44 +90,41 @@ def _packed(operands: tuple[tuple[Array, str | None], ...], first: int) -> tuple
 
 def _normalize(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> Call:
     from logitx.backends.numba.passes.blocks import is_across, is_long
-    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), (temperature, compute), (softcap, compute)), 1)
     log = _known(plan.op == "log_softmax")
-    facts = (plan.layout.axis, int(plan.empty == "nan"), 0, at_where, at_heat, at_cap)
+    facts = CallFacts(plan.layout.axis, int(plan.empty == "nan"), where=at_where, temperature=at_heat, softcap=at_cap)
     if is_long(plan) and not others:
         keeping = _known(log is None and plan.result == compute)
-        handler = Handler("normalize_long", (log, keeping), (store, compute, plan.result))
+        handler = _handler("normalize_long", (log, keeping), store, compute, plan.result)
     else:
         ways = is_across(plan), log, _known(bool(others))
-        handler = Handler("normalize", ways, (store, compute, plan.result))
+        handler = _handler("normalize", ways, store, compute, plan.result)
     return Call(handler, (x.astype(store), *others), facts)
 
 
 def _reduce(plan: Plan, x: Array, where: Array) -> Call:
     from logitx.backends.numba.passes.blocks import is_across, is_long
-    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     others, (at_where,) = _packed(((where, "bool"),), 1)
-    facts = (plan.layout.axis, 1, 0, at_where, 0, 0)
+    facts = CallFacts(plan.layout.axis, where=at_where)
     if is_long(plan) and not others:
-        handler = Handler("reduce_long", (), (store, compute, plan.result))
+        handler = _handler("reduce_long", (), store, compute, plan.result)
     else:
         ways = is_across(plan), _known(bool(others))
-        handler = Handler("reduce", ways, (store, compute, plan.result))
+        handler = _handler("reduce", ways, store, compute, plan.result)
     return Call(handler, (x.astype(store), *others), facts)
 
 
 def _pull_back(plan: Plan, value: Array, cotangent: Array) -> Call:
     from logitx.backends.numba.passes.blocks import is_across
-    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     other = held(dtype_name(cotangent.dtype), compute)
-    handler = Handler("pull_back", (is_across(plan),), (store, other, compute, plan.result))
-    facts = (plan.layout.axis, 1, int(plan.op == "log_softmax_vjp"), 0, 0, 0)
+    handler = _handler("pull_back", (is_across(plan),), store, compute, plan.result, other=other)
+    facts = CallFacts(plan.layout.axis, log=int(plan.op == "log_softmax_vjp"))
     return Call(handler, (value.astype(store), cotangent.astype(other)), facts)
 
 
@@ -136,7 +142,6 @@ def _loss(
     z_loss: Array, softcap: Array, temperature: Array, where: Array,
 ) -> Call:  # fmt: skip
     from logitx.backends.numba.passes.blocks import is_across, is_long
-    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     shares = store if plan.hard else held(dtype_name(targets.dtype), compute)
@@ -148,32 +153,45 @@ def _loss(
     others, (at_where, at_heat, at_cap, at_classes, at_samples, at_smoothing, at_z) = _packed(named, 2)
     backward = plan.op == "cross_entropy_value_and_grad"
     after = 2 if backward else 1
-    facts = (
-        plan.layout.axis, int(plan.empty == "nan"), 0, at_where, at_heat, at_cap, _REDUCTIONS[plan.reduction],
-        int(plan.ignore_index is not None), plan.ignore_index or 0, int(plan.hard), at_classes, at_samples,
-        at_smoothing, at_z, int(backward), *((after, after + 1) if plan.return_parts else (0, 0)),
-    )  # fmt: skip
+    facts = CallFacts(
+        plan.layout.axis,
+        int(plan.empty == "nan"),
+        where=at_where,
+        temperature=at_heat,
+        softcap=at_cap,
+        reduction=_REDUCTIONS[plan.reduction],
+        ignoring=int(plan.ignore_index is not None),
+        ignored=plan.ignore_index or 0,
+        hard=int(plan.hard),
+        class_weight=at_classes,
+        sample_weight=at_samples,
+        smoothing=at_smoothing,
+        z_loss=at_z,
+        gradient=int(backward),
+        z_part=after if plan.return_parts else 0,
+        log_normalizer=after + 1 if plan.return_parts else 0,
+    )
     ways = is_across(plan), _known(backward), _known(len(others) > (z_loss is not None))
     if not plan.hard or label_smoothing is not None:
-        handler = Handler("soft", ways[:1], (store, shares, compute, plan.result, plan.loss))
+        handler = _handler("soft", ways[:1], store, compute, plan.result, plan.loss, other=shares)
     elif is_long(plan) and ways[2] is None:
         keeping = _known(backward and plan.result == compute)
-        handler = Handler("hard_long", (ways[1], keeping), (store, compute, plan.result, plan.loss))
+        handler = _handler("hard_long", (ways[1], keeping), store, compute, plan.result, plan.loss)
     else:
-        handler = Handler("hard", ways, (store, compute, plan.result, plan.loss))
+        handler = _handler("hard", ways, store, compute, plan.result, plan.loss)
     return Call(handler, (logits.astype(store), targets, *others), facts)
 
 
 def _partial(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array, ids: Array) -> Call:
     from logitx.backends.numba.passes.blocks import is_across
-    from logitx.backends.xla.handlers import Handler
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     named = (where, "bool"), (temperature, compute), (softcap, compute), (None if ids is None else _ids(ids), None)
     others, (at_where, at_heat, at_cap, at_ids) = _packed(named, 1)
     options = _known(len(others) > (ids is not None))
-    facts = (plan.layout.axis, 1, 0, at_where, at_heat, at_cap, at_ids)
-    return Call(Handler("partial", (is_across(plan), options), (store, compute)), (x.astype(store), *others), facts)
+    facts = CallFacts(plan.layout.axis, where=at_where, temperature=at_heat, softcap=at_cap, labels=at_ids)
+    handler = _handler("reduce_part", (is_across(plan), options), store, compute)
+    return Call(handler, (x.astype(store), *others), facts)
 
 
 _CALLS: dict[str, Callable[..., Call]] = {

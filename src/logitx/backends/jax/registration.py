@@ -43,10 +43,11 @@ def missing() -> str | None:
         return f"jax {jax.__version__} has no foreign-function interface"
     if jax.__version_info__ < (0, 6):
         return f"jax {jax.__version__} misstates the size of its table of functions"
+    from logitx.backends.numba.kernels.signature import Dtypes
     from logitx.backends.xla.handlers import Handler
 
     try:
-        registered(Handler("reduce", (True, None), ("float32", "float32", "float32")))
+        registered(Handler("reduce", (True, None), Dtypes("float32", "float32", "float32")))
     except Exception as error:  # XLA compares versions of the interface when registering
         return f"XLA refuses the kernels: {error}"
     return None

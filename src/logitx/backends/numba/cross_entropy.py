@@ -22,9 +22,13 @@ from logitx.backends.numba.arrays import (
     per_row,
     stored,
 )
-from logitx.backends.numba.kernels import compiled
+from logitx.backends.numba.kernels.cross_entropy_ids import HardArrays, hard
+from logitx.backends.numba.kernels.cross_entropy_long import HardLongArrays, hard_long
+from logitx.backends.numba.kernels.cross_entropy_probabilities import SoftArrays, soft
+from logitx.backends.numba.kernels.signature import Dtypes, version
 from logitx.backends.numba.memory.arguments import OK
 from logitx.backends.numba.passes.blocks import is_across, is_long
+from logitx.backends.numba.passes.loss import LossNumbers
 from logitx.backends.numba.passes.reports import MEAN, NONE, SUM
 from logitx.backends.numba.threads.policy import CREW, SERIAL, parts_for
 from logitx.backends.protocol import Prepared
@@ -66,43 +70,58 @@ def loss(
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
     x = entries(plan, logits, plan.dtype, held)
     mask = None if where is None else entries(plan, where, "bool", "bool")
-    weights = (
-        None if class_weight is None else numbers(plan, class_weight, compute),
-        None if sample_weight is None else numbers(plan, sample_weight, compute),
-    )
+    by_class = None if class_weight is None else numbers(plan, class_weight, compute)
+    by_row = None if sample_weight is None else numbers(plan, sample_weight, compute)
+    cap, heat = per_row(plan, softcap, compute), per_row(plan, temperature, "float64")
     labels = numbers(plan, targets, "int64") if plan.hard else None
-    ignore = (plan.ignore_index is not None, plan.ignore_index or 0)
-    smoothing = 0.0 if label_smoothing is None else float(label_smoothing)
     written, across = _blank(plan, wanted), is_across(plan)
-    undefined = np.nan if plan.empty == "nan" else 0.0
-    options = (
-        0.0 if z_loss is None else float(z_loss),
-        per_row(plan, softcap, compute),
-        per_row(plan, temperature, "float64"),
-        undefined,
-        _REDUCTIONS[plan.reduction],
-        parts_for(x.nbytes),
-        CREW.address,
-    )
-    if plan.hard and smoothing == 0.0 and not wanted.hessian:
-        optional = (*weights, mask, *options[1:3])
-        ways = across, known(wanted.gradient), known(any(one is not None for one in optional))
-        if is_long(plan) and ways[2] is None:
-            keeping = known(wanted.gradient and plan.result == compute)
-            kernel = compiled.hard_long(ways[1], keeping, held, compute, plan.result, plan.loss)
-            bad = kernel(x, labels, written.gradient, *written[2:], CLASSES, ways[1], keeping, *ignore, *options)
+    options = _numbers(plan, CLASSES, label_smoothing, z_loss)
+    parts, crew = parts_for(x.nbytes), CREW.address
+    if plan.hard and options.smoothing == 0.0 and not wanted.hessian:
+        adjusted = known(any(one is not None for one in (by_class, by_row, mask, cap, heat)))
+        ways = across, known(wanted.gradient), adjusted
+        dtypes = Dtypes(held, compute, plan.result, plan.loss)
+        if is_long(plan) and adjusted is None:
+            whole = HardLongArrays(
+                logits=x, labels=labels, like=None, wide=None, grad=written.gradient, loss=written.loss,
+                z_part=written.z_part, log_normalizer=written.log_normalizer,
+            )  # fmt: skip
+            long_ways = ways[1], known(wanted.gradient and plan.result == compute)
+            bad = version(hard_long, long_ways, dtypes)(whole, options, *long_ways, parts, crew)
         else:
-            kernel = compiled.hard(*ways, held, compute, plan.result, plan.loss)
-            bad = kernel(x, labels, *weights, mask, written.gradient, *written[2:], CLASSES, *ways, *ignore, *options)
+            arrays = HardArrays(
+                logits=x, labels=labels, class_weight=by_class, sample_weight=by_row, where=mask, temperature=heat,
+                softcap=cap, grad=written.gradient, loss=written.loss, z_part=written.z_part,
+                log_normalizer=written.log_normalizer,
+            )  # fmt: skip
+            bad = version(hard, ways, dtypes)(arrays, options, *ways, parts, crew)
     else:
         dtype = held if plan.hard else dtype_name(targets.dtype)
-        shares = None if plan.hard else entries(plan, targets, dtype, dtype)
-        kernel = compiled.soft(across, held, dtype, compute, plan.result, plan.loss)
-        bad = kernel(x, shares, labels, *weights, mask, *written, CLASSES, across, *ignore, smoothing, *options)
+        shares = SoftArrays(
+            logits=x, targets=None if plan.hard else entries(plan, targets, dtype, dtype), labels=labels,
+            class_weight=by_class, sample_weight=by_row, where=mask, temperature=heat, softcap=cap,
+            grad=written.gradient, hess=written.hessian, loss=written.loss, z_part=written.z_part,
+            log_normalizer=written.log_normalizer,
+        )  # fmt: skip
+        kernel = version(soft, (across,), Dtypes(held, compute, plan.result, plan.loss, dtype))
+        bad = kernel(shares, options, across, parts, crew)
     if done(bad) >= 0:
         ids: NdArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
         raise LabelError(plan, bad, int(ids.flat[bad]))
     return written
+
+
+def _numbers(plan: Plan, axis: int, label_smoothing: Scalar, z_loss: Scalar) -> LossNumbers:
+    """Return the numbers that the kernels of losses take."""
+    return LossNumbers(
+        axis=axis,
+        ignoring=plan.ignore_index is not None,
+        ignored=plan.ignore_index or 0,
+        smoothing=0.0 if label_smoothing is None else float(label_smoothing),
+        z_loss=0.0 if z_loss is None else float(z_loss),
+        undefined=np.nan if plan.empty == "nan" else 0.0,
+        reduction=_REDUCTIONS[plan.reduction],
+    )
 
 
 def prepare_loss(
@@ -124,10 +143,9 @@ def prepare_loss(
     compute, backward = plan.compute, plan.op == "cross_entropy_value_and_grad"
     cap, heat = per_row(plan, softcap, compute), per_row(plan, temperature, "float64")
     ways = is_across(plan), known(backward), known(cap is not None or heat is not None)
-    kernel = compiled.hard(*ways, plan.dtype, compute, plan.result, plan.loss)
-    ignore = plan.ignore_index is not None, plan.ignore_index or 0
-    undefined, reduction = np.nan if plan.empty == "nan" else 0.0, _REDUCTIONS[plan.reduction]
-    settled = plan.layout.axis, *ways, *ignore, 0.0 if z_loss is None else z_loss, cap, heat, undefined, reduction
+    kernel = version(hard, ways, Dtypes(plan.dtype, compute, plan.result, plan.loss))
+    options, adjusted = _numbers(plan, plan.layout.axis, None, z_loss), ways[2]
+    across, gradients = ways[:2]
     rows = plan.layout.rows if plan.reduction == "none" else ()
     shape, dtype, loss_dtype = plan.layout.given, namespace_dtype(np, plan.result), HELD[plan.loss]
     nbytes, ids_dtype, empty, crew = logits.nbytes, HELD["int64"], np.empty, CREW
@@ -139,7 +157,8 @@ def prepare_loss(
         loss = empty(rows, loss_dtype)
         gradient = empty(shape, dtype) if backward else None
         parts = 1 if nbytes < SERIAL else parts_for(nbytes)
-        bad = kernel(x, ids, None, None, None, gradient, loss, None, None, *settled, parts, crew.address)
+        arrays = x, ids, None, None, None, heat, cap, gradient, loss, None, None
+        bad = kernel(arrays, options, across, gradients, adjusted, parts, crew.address)
         if bad != OK:  # a label out of range, say
             return None
         return (scalar(loss), gradient) if backward else scalar(loss)

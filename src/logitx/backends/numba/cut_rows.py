@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
@@ -21,7 +19,19 @@ from logitx.backends.numba.arrays import (
     per_row,
     stored,
 )
-from logitx.backends.numba.kernels import compiled
+from logitx.backends.numba.kernels.cut_rows import (
+    DifferentiateNumbers,
+    DifferentiatePartArrays,
+    MergeArrays,
+    NormalizePartArrays,
+    ReducePartArrays,
+    differentiate_part,
+    merge_parts,
+    normalize_part,
+    reduce_part,
+)
+from logitx.backends.numba.kernels.signature import Dtypes, version
+from logitx.backends.numba.kernels.softmax import NormalizeOptions
 from logitx.backends.numba.passes.blocks import is_across
 from logitx.backends.numba.threads.policy import CREW, parts_for
 
@@ -40,9 +50,12 @@ def reduce_rows(
     heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
     top, rest, logit = np.zeros((3, plan.layout.outer * plan.layout.inner), HELD[compute])
     ways = is_across(plan), known(any(one is not None for one in (mask, heat, cap)))
-    kernel = compiled.partial(*ways, held, compute)
-    written, parts = logit if labels is not None else None, parts_for(view.nbytes)
-    done(kernel(view, mask, top, rest, labels, written, heat, cap, CLASSES, *ways, parts, CREW.address))
+    arrays = ReducePartArrays(
+        logits=view, where=mask, labels=labels, temperature=heat, softcap=cap, top=top, rest=rest,
+        label_logits=logit if labels is not None else None,
+    )  # fmt: skip
+    kernel = version(reduce_part, ways, Dtypes(held, compute))
+    done(kernel(arrays, CLASSES, *ways, parts_for(view.nbytes), CREW.address))
     found = [given_back(plan, one, compute, plan.layout.rows) for one in (top, rest, logit)]
     return found[0], found[1], None if labels is None else found[2]
 
@@ -52,7 +65,8 @@ def merge_rows(plan: Plan, tops: list[Array], rests: list[Array], temperature: S
     view, shape = FAMILIES[plan.family].to_numpy, tuple(tops[0].shape)
     arrays = [np.stack([view(one).reshape(-1) for one in ones], dtype=np.float64) for ones in (tops, rests)]  # type: ignore[misc]
     top, rest = np.empty_like(arrays[0][0]), np.empty_like(arrays[1][0])
-    done(compiled.merge()(*arrays, per_row(plan, temperature, "float64"), top, rest, 1, CREW.address))
+    pairs = MergeArrays(*arrays, temperature=per_row(plan, temperature, "float64"), top=top, rest=rest)
+    done(version(merge_parts, (), Dtypes("float64", "float64"))(pairs, 1, CREW.address))
     return given_back(plan, top, "float64", shape), given_back(plan, rest, "float64", shape)
 
 
@@ -65,10 +79,12 @@ def normalize_rows(
     heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
     written, undefined = blank(plan, plan.result), np.nan if plan.empty == "nan" else 0.0
     ways = is_across(plan), known(plan.op == "log_softmax"), known(any(one is not None for one in (mask, heat, cap)))
-    kernel = compiled.normalize_known(*ways, held, compute, plan.result)
-    pair = (numbers(plan, one, compute) for one in (top, rest))
-    parts = parts_for(view.nbytes)
-    done(kernel(view, mask, written, *pair, CLASSES, *ways, heat, cap, undefined, parts, CREW.address))
+    kernel = version(normalize_part, ways, Dtypes(held, compute, plan.result))
+    arrays = NormalizePartArrays(
+        logits=view, where=mask, temperature=heat, softcap=cap, out=written, tops=numbers(plan, top, compute),
+        rests=numbers(plan, rest, compute),
+    )  # fmt: skip
+    done(kernel(arrays, NormalizeOptions(CLASSES, undefined), *ways, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 
 
@@ -91,8 +107,11 @@ def differentiate_rows(
     heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
     written = blank(plan, plan.result)
     ways = is_across(plan), known(any(one is not None for one in (mask, heat, cap)))
-    kernel = compiled.differentiate_known(*ways, held, compute, plan.result)
-    per_label = (numbers(plan, one, compute) for one in (top, rest, logit, share))
-    arrays: tuple[Any, ...] = view, numbers(plan, ids, "int64"), mask, written, *per_label
-    done(kernel(*arrays, CLASSES, *ways, z_loss, heat, cap, parts_for(view.nbytes), CREW.address))
+    kernel = version(differentiate_part, ways, Dtypes(held, compute, plan.result))
+    arrays = DifferentiatePartArrays(
+        logits=view, labels=numbers(plan, ids, "int64"), where=mask, temperature=heat, softcap=cap, grad=written,
+        tops=numbers(plan, top, compute), rests=numbers(plan, rest, compute),
+        label_logits=numbers(plan, logit, compute), shares=numbers(plan, share, compute),
+    )  # fmt: skip
+    done(kernel(arrays, DifferentiateNumbers(CLASSES, z_loss), *ways, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)

@@ -19,7 +19,8 @@ from logitx._plan import Array, Plan, Scalar
 from logitx.backends.formulas.linear_blocks import Block, blocks, pieces
 from logitx.backends.formulas.pairs import Rows, Shared, Sums, facts_of, losses_of, merged
 from logitx.backends.numba.arrays import HELD, NdArray, done, fresh, given_back, rounded, stored
-from logitx.backends.numba.kernels import compiled
+from logitx.backends.numba.kernels.linear_tile import TileArrays, TileNumbers, differentiate_tile, reduce_tile
+from logitx.backends.numba.kernels.signature import Dtypes, version
 from logitx.backends.numba.linear_operands import Layer, layer_of, panels, rows_of
 from logitx.backends.numba.threads.policy import CREW, parts_for
 
@@ -67,15 +68,18 @@ class Call:
         layer = self.layer
         labels = None if layer.labels is None else layer.labels[piece]
         heat, cap = (one if one is None or one.size == 1 else one[piece] for one in (layer.temperature, layer.softcap))
-        code = kernel(
-            tile, classes.start, layer.bias, labels, layer.rows[piece], layer.targets, layer.class_weight, layer.even,
-            layer.keep, heat, cap, True, *more, min(len(tile), parts_for(tile.nbytes)), CREW.address,
+        arrays = TileArrays(
+            tile=tile, bias=layer.bias, labels=labels, numbers=layer.rows[piece], targets=layer.targets,
+            class_weight=layer.class_weight, temperature=heat, softcap=cap,
         )  # fmt: skip
-        done(code)
+        parts = min(len(tile), parts_for(tile.nbytes))
+        numbers = TileNumbers(classes.start, layer.even, layer.keep)
+        done(kernel(arrays, numbers, *more, True, parts, CREW.address))
 
     def _kernel(self, which: Any) -> Any:
         compute = self.plan.compute
-        return which(compute, compute if self.plan.hard else stored(self.dtypes[2], compute))
+        targets = compute if self.plan.hard else stored(self.dtypes[2], compute)
+        return version(which, (True,), Dtypes(compute, compute, other=targets))
 
     def reduce(self, hidden: NdArray, block: Block) -> tuple[Sums, Rows]:
         """Reduce the rows of a block; the logits of the last tile, or of all if they are held, stay where they are."""
@@ -84,7 +88,7 @@ class Call:
             tile = self._place(self.room if block.held else None, len(hidden), classes)
             self._logits(hidden, classes, tile)
             found = np.zeros((len(hidden), 4))
-            self._run(self._kernel(compiled.reduce_tile), tile, block.rows, classes, found, rows.logits)
+            self._run(self._kernel(reduce_tile), tile, block.rows, classes, found, rows.logits)
             sums = Sums(*found.T)
             known = sums if known is None else merged(np, known, sums, rows.temperature)
         return known, rows  # type: ignore[return-value]
@@ -98,7 +102,7 @@ class Call:
                 tile[...] = self._place(self.room, len(hidden), classes)
             elif classes is not last:
                 self._logits(hidden, classes, tile)
-            self._run(self._kernel(compiled.differentiate_tile), tile, block.rows, classes, facts)
+            self._run(self._kernel(differentiate_tile), tile, block.rows, classes, facts)
             for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
                 self.multiply(tile[:, part], weight, dhidden, classes is not last or part.start > 0)
             add(tile, hidden, classes)

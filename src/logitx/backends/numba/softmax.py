@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba.arrays import (
     CLASSES,
     HELD,
+    NdArray,
     blank,
     done,
     entries,
@@ -24,7 +25,16 @@ from logitx.backends.numba.arrays import (
     widened,
 )
 from logitx.backends.numba.compile.static import Function
-from logitx.backends.numba.kernels import compiled
+from logitx.backends.numba.kernels.logsumexp import LogsumexpArrays, LogsumexpLongArrays, reduce, reduce_long
+from logitx.backends.numba.kernels.signature import Dtypes, version
+from logitx.backends.numba.kernels.softmax import (
+    NormalizeArrays,
+    NormalizeLongArrays,
+    NormalizeOptions,
+    normalize,
+    normalize_long,
+)
+from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions, pull_back
 from logitx.backends.numba.memory.arguments import OK
 from logitx.backends.numba.passes.blocks import is_across, is_long
 from logitx.backends.numba.threads.policy import CREW, SERIAL, parts_for
@@ -37,9 +47,10 @@ def prepare_normalizing(
     """Return softmax or log_softmax with all arguments of its kernel but the arrays."""
     if where is not None or (given is not None and not given.dtype.isnative):
         return None
-    kernel, arguments = _normalizing(plan, False, temperature, softcap)
+    kernel, settled = _normalizing(plan, False, temperature, softcap)
     shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
-    empty, crew, (across, log, options, heat, cap, undefined) = np.empty, CREW, arguments
+    empty, crew, options, heat, cap = np.empty, CREW, settled.options._replace(axis=axis), settled.heat, settled.cap
+    across, log, adjusted = settled.ways
 
     def call(x: Array, out: Array) -> Array | None:
         if out is None:
@@ -47,7 +58,7 @@ def prepare_normalizing(
         elif not _is_apart(x, out):
             return None
         parts = 1 if nbytes < SERIAL else parts_for(nbytes)
-        if kernel(x, None, out, axis, across, log, options, heat, cap, undefined, parts, crew.address) == OK:
+        if kernel((x, None, heat, cap, out), options, across, log, adjusted, parts, crew.address) == OK:
             return out
         return None
 
@@ -64,14 +75,14 @@ def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array) -> Prepared |
     if b is not None or where is not None or plan.return_sign:
         return None
     across, shape = is_across(plan), plan.layout.kept if plan.keepdims else plan.layout.rows
-    kernel = compiled.reduce(across, None, plan.dtype, plan.compute, plan.result)
+    kernel = version(reduce, (across, None), Dtypes(plan.dtype, plan.compute, plan.result))
     dtype, axis, nbytes, empty, crew = namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes, np.empty, CREW
     scalar = FAMILIES[plan.family].scalar
 
     def call(x: Array, _out: None) -> Array | None:
         value = empty(shape, dtype)
         parts = 1 if nbytes < SERIAL else parts_for(nbytes)
-        if kernel(x, None, None, value, None, None, axis, across, None, parts, crew.address) == OK:
+        if kernel((x, None, None, None, value, None), axis, across, None, parts, crew.address) == OK:
             return scalar(value)
         return None
 
@@ -83,15 +94,15 @@ def prepare_pulling_back(plan: Plan, value: Array, cotangent: Array) -> Prepared
     given = dtype_name(cotangent.dtype)
     if given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None
-    across, log = is_across(plan), plan.op == "log_softmax_vjp"
-    kernel = compiled.pull_back(across, plan.dtype, given, plan.compute, plan.result)
-    shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, value.nbytes
+    across, options = is_across(plan), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
+    kernel = version(pull_back, (across,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
+    shape, dtype, nbytes = plan.layout.given, namespace_dtype(np, plan.result), value.nbytes
     empty, crew = np.empty, CREW
 
     def call(value: Array, cotangent: Array) -> Array | None:
         out = empty(shape, dtype)
         parts = 1 if nbytes < SERIAL else parts_for(nbytes)
-        if kernel(value, cotangent, out, axis, across, log, None, parts, crew.address) == OK:
+        if kernel((value, cotangent, out, None), options, across, parts, crew.address) == OK:
             return out
         return None
 
@@ -108,13 +119,22 @@ def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     return _normalized(plan, x, where, temperature, softcap, out)
 
 
-def _normalizing(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> tuple[Function, tuple[Any, ...]]:
+class Settled(NamedTuple):
+    """The arguments of `normalize` that are no array of the caller."""
+
+    options: NormalizeOptions
+    ways: tuple[bool | None, bool | None, bool | None]
+    heat: NdArray | None
+    cap: NdArray | None
+
+
+def _normalizing(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> tuple[Function, Settled]:
     """Return the kernel of softmax and log_softmax, and its arguments that are no array of the caller."""
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
     heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
     ways = is_across(plan), known(plan.op == "log_softmax"), known(masked or heat is not None or cap is not None)
-    undefined = np.nan if plan.empty == "nan" else 0.0
-    return compiled.normalize(*ways, held, compute, plan.result), (*ways, heat, cap, undefined)
+    options = NormalizeOptions(CLASSES, np.nan if plan.empty == "nan" else 0.0)
+    return version(normalize, ways, Dtypes(held, compute, plan.result)), Settled(options, ways, heat, cap)
 
 
 def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
@@ -125,15 +145,15 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     direct = written is not None
     if written is None:
         written = blank(plan, result)
-    kernel, settled = _normalizing(plan, mask is not None, temperature, softcap)
+    kernel, (options, ways, heat, cap) = _normalizing(plan, mask is not None, temperature, softcap)
     parts = parts_for(view.nbytes)
-    if is_long(plan) and settled[2] is None:
-        log, undefined = settled[1], settled[-1]
-        keeping = known(log is None and result == plan.compute)
-        kernel = compiled.normalize_long(log, keeping, held, plan.compute, result)
-        done(kernel(view, written, CLASSES, log, keeping, None, None, undefined, parts, CREW.address))
+    if is_long(plan) and ways[2] is None:
+        log, keeping = ways[1], known(ways[1] is None and result == plan.compute)
+        kernel = version(normalize_long, (log, keeping), Dtypes(held, plan.compute, result))
+        done(kernel(NormalizeLongArrays(view, written, None, None), options, log, keeping, parts, CREW.address))
     else:
-        done(kernel(view, mask, written, CLASSES, *settled, parts, CREW.address))
+        arrays = NormalizeArrays(logits=view, where=mask, temperature=heat, softcap=cap, out=written)
+        done(kernel(arrays, options, *ways, parts, CREW.address))
     return out if direct else given_back(plan, written, result, plan.layout.shape)
 
 
@@ -148,11 +168,12 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     ways = is_across(plan), known(mask is not None or factor is not None)
     parts = parts_for(view.nbytes)
     if is_long(plan) and ways[1] is None and sign is None:
-        kernel = compiled.reduce_long(held, compute, plan.result)
-        done(kernel(view, value, CLASSES, None, None, parts, CREW.address))
+        kernel = version(reduce_long, (), Dtypes(held, compute, plan.result))
+        done(kernel(LogsumexpLongArrays(view, value, None, None), CLASSES, parts, CREW.address))
     else:
-        kernel = compiled.reduce(*ways, held, compute, plan.result)
-        done(kernel(view, factor, mask, value, sign, None, CLASSES, *ways, parts, CREW.address))
+        kernel = version(reduce, ways, Dtypes(held, compute, plan.result))
+        arrays = LogsumexpArrays(logits=view, b=factor, where=mask, like=None, value=value, sign=sign)
+        done(kernel(arrays, CLASSES, *ways, parts, CREW.address))
     found = given_back(plan, value, plan.result, layout.rows)
     return found, None if sign is None else given_back(plan, sign, plan.result, layout.rows)
 
@@ -175,8 +196,9 @@ def _pulled_back(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array
     written, across = blank(plan, plan.result), is_across(plan)
     if across:
         view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
-    kernel = compiled.pull_back(across, held, other, compute, plan.result)
-    done(kernel(view, pulled, written, CLASSES, across, log, None, parts_for(view.nbytes), CREW.address))
+    kernel = version(pull_back, (across,), Dtypes(held, compute, plan.result, other=other))
+    arrays = PullBackArrays(value=view, cotangent=pulled, out=written, like=None)
+    done(kernel(arrays, PullBackOptions(CLASSES, log), across, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 
 

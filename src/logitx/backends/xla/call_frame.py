@@ -14,6 +14,7 @@ from numba.core import cgutils, types
 
 from logitx.backends.numba.compile.policy import intrinsic, primitive
 from logitx.backends.numba.memory.arguments import Lent
+from logitx.backends.xla.facts import CallFacts
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -33,6 +34,7 @@ INT32, FLOAT32 = 4, 11  # dtypes of a buffer
 _BYTES = (0, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 0, 0, 0, 2)  # of the dtypes that there are here, in XLA's numbering
 _ARRAY = Lent("float32")  # kernels know the dtypes of their arrays; here they are four words
 
+FACTS = len(CallFacts._fields)
 ARRAY = 6  # words of room that an array needs: three lengths and three strides
 
 
@@ -150,7 +152,7 @@ _NO_MEMORY = _text("_no_memory", "logitx: the scratch memory of a kernel could n
 
 @primitive
 def asks(frame: int) -> bool:
-    """Tell whether a frame asks for the version."""
+    """Return True if a frame asks for the version."""
     extension = peek(frame + _EXTENSION)
     found: bool = extension != 0 and peek_half(extension + 8) == _METADATA
     return found
@@ -188,7 +190,7 @@ def api_of(frame: int) -> int:
 
 @primitive
 def fits(frame: int) -> bool:
-    """Tell whether a call has the layout that is read here."""
+    """Return True if a call has the layout that is read here."""
     good: bool = (
         peek(frame) >= _FRAME_BYTES
         and peek(api_of(frame)) >= _API_BYTES
@@ -197,6 +199,7 @@ def fits(frame: int) -> bool:
         and peek(frame + _ARGUMENTS + _SIZE) >= 1
         and peek(frame + _RESULTS + _SIZE) >= 1
         and peek(frame + _ATTRIBUTES + _SIZE) == 1
+        and peek(_attribute(frame) + 8) == FACTS
         and peek(argument(frame, 0)) >= _BUFFER_BYTES
         and peek(argument(frame, 0) + _DATA) != 0
     )
@@ -217,12 +220,30 @@ def result(frame: int, index: int) -> int:
     return buffer
 
 
+@intrinsic
+def _facts_at(_context: Any, address: Any) -> Any:
+    """Return the facts whose integers begin at an address."""
+    count = len(CallFacts._fields)
+    kind = types.NamedUniTuple(types.int64, count, CallFacts)
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        start = builder.inttoptr(operands[0], _I64.as_pointer())
+        places = [builder.gep(start, [_I64(index)], source_etype=_I64) for index in range(count)]
+        return context.make_tuple(builder, kind, [builder.load(place, typ=_I64) for place in places])
+
+    return kind(types.int64), emit
+
+
 @primitive
-def fact(frame: int, index: int) -> int:
-    """Return one of the integers of the one attribute."""
-    array = peek(peek(frame + _ATTRIBUTES + _NAMED_LIST))
-    value: int = peek(peek(array + 16) + 8 * index)
-    return value
+def facts_of_call(frame: int) -> Any:
+    """Return the facts of a call, its one attribute."""
+    return _facts_at(peek(_attribute(frame) + 16))
+
+
+@primitive
+def _attribute(frame: int) -> int:
+    array: int = peek(peek(frame + _ATTRIBUTES + _NAMED_LIST))
+    return array
 
 
 @primitive
@@ -333,21 +354,6 @@ def real_at(_context: Any, buffer_dtype: Any, address: Any) -> Any:
     return types.float64(types.int64, types.int64), emit
 
 
-@intrinsic
-def call_kernel(_context: Any, kernel: Any, arguments: Any) -> Any:
-    """Call a kernel at an address; None stands for what it was compiled with or without."""
-    kinds = [types.unliteral(kind) for kind in arguments.types]
-
-    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        function = context.call_conv.get_function_type(types.int64, kinds)
-        callee = builder.inttoptr(operands[0], function.as_pointer())
-        values = cgutils.unpack_tuple(builder, operands[1])
-        _, code = context.call_conv.call_function(builder, callee, types.int64, kinds, values)
-        return code
-
-    return types.int64(types.int64, arguments), emit
-
-
 @primitive
 def _error(frame: int, room: int, message: int, code: int) -> int:
     poke(room, 28)
@@ -368,3 +374,13 @@ def unfit(frame: int, room: int) -> Any:
 def no_memory(frame: int, room: int) -> Any:
     """Return the error for a kernel that had no memory."""
     return _error(frame, room, _NO_MEMORY(), _EXHAUSTED)
+
+
+@primitive
+def opened(frame: int, room: int) -> Any:
+    """Return (True, what to return to XLA) if a frame is no call that can be served, else (False, 0)."""
+    if asks(frame):
+        return True, answer(frame)
+    if not fits(frame):
+        return True, unfit(frame, room)
+    return False, 0

@@ -1,32 +1,32 @@
-"""Cross-entropy as XLA calls it: handlers as in `_handlers`, and what class ids need before and after the kernel.
+"""Cross-entropy as XLA calls it: handlers as in `softmax`, and what class ids need before and after the kernel.
 
 Ids come as int32 or int64 and may be out of range. XLA has no exceptions: the loss and gradient of such a row are NaN.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.kernels import cross_entropy_ids, cross_entropy_long, cross_entropy_probabilities
 from logitx.backends.numba.memory.arguments import FAILED
+from logitx.backends.numba.passes.class_ids import is_bad
+from logitx.backends.numba.passes.loss import LossNumbers
 from logitx.backends.numba.passes.reports import NONE
 from logitx.backends.xla.call_frame import (
     INT32,
     absent,
-    answer,
     argument,
-    asks,
     bytes_of,
-    call_kernel,
     data_of,
     dtype_of,
     entries_of,
-    fact,
-    fits,
+    facts_of_call,
     length_of,
     no_memory,
     numbers_at,
     numbers_of,
+    opened,
     peek,
     peek_byte,
     peek_half,
@@ -35,16 +35,11 @@ from logitx.backends.xla.call_frame import (
     real_at,
     result,
     size_of,
-    unfit,
     words,
 )
+from logitx.backends.xla.kernel_call import kernel_call
 from logitx.backends.xla.softmax import (
-    AXIS,
-    CLASSES,
-    FACTS,
-    SOFTCAP,
-    TEMPERATURE,
-    WHERE,
+    CLASS_AXIS,
     blank_entries,
     entries_if,
     numbers_if,
@@ -56,62 +51,60 @@ from logitx.backends.xla.softmax import (
 )
 from logitx.backends.xla.threads import allocate, free
 
-REDUCTION, IGNORING, IGNORED, HARD, CLASS_WEIGHT, SAMPLE_WEIGHT, SMOOTHING, Z_LOSS = range(FACTS, FACTS + 8)
-GRADIENT, Z_PART, LOG_NORMALIZER = range(FACTS + 8, FACTS + 11)  # indices of results; 0 for none
+_call_hard, _call_hard_long = kernel_call(cross_entropy_ids.hard), kernel_call(cross_entropy_long.hard_long)
+_call_soft = kernel_call(cross_entropy_probabilities.soft)
 
 _NANS = (0,) * 10 + (0x7E00, 0x7FC00000, 0x7FF8 << 48) + (0,) * 3 + (0x7FC0,)  # bits by XLA's number of the dtype
 _DEAD = (0,) * 10 + (0xFC00, 0xFF800000, -0x10 << 48) + (0,) * 3 + (0xFF80,)  # those of -inf
 
 
+class LossOperands(NamedTuple):
+    """The operands and results of a loss, but for logits and targets."""
+
+    class_weight: Any
+    sample_weight: Any
+    where: Any
+    temperature: Any
+    softcap: Any
+    grad: Any
+    loss: Any
+    z_part: Any
+    log_normalizer: Any
+
+
 @primitive
-def _id(buffer: int, row: int) -> int:
+def _id_at(buffer: int, row: int) -> int:
     """Return a class id."""
     label: int = peek_half(data_of(buffer) + 4 * row) if dtype_of(buffer) == INT32 else peek(data_of(buffer) + 8 * row)
     return label
 
 
 @primitive
-def _is_bad(frame: int, label: int, n: int) -> bool:
-    """Tell whether a class id is neither a class nor to be ignored."""
-    bad: bool = (label < 0 or label >= n) and not (fact(frame, IGNORING) != 0 and label == fact(frame, IGNORED))
-    return bad
-
-
-@primitive
-def _collected(frame: int, memory: int) -> int:
+def _copied_ids(frame: int, facts: Any, memory: int) -> int:
     """Copy the class ids to `memory`, those out of range as one that is not; return how many these are.
 
     A row that will be NaN counts for the mean of the others: with class weights as one of no weight, else like any.
     """
-    buffer, n = argument(frame, 1), _classes(frame)
-    ignoring, ignored = fact(frame, IGNORING) != 0, fact(frame, IGNORED)
+    buffer, n = argument(frame, 1), _classes(frame, facts)
+    ignoring, ignored = facts.ignoring != 0, facts.ignored
     instead = n - 1 if ignoring and ignored == 0 else 0
-    if fact(frame, CLASS_WEIGHT) != 0:
+    if facts.class_weight != 0:
         instead = ignored if ignoring else -1
     count = size_of(buffer)
     address, small, found = data_of(buffer), dtype_of(buffer) == INT32, 0
     for row in range(count):
         label = peek_half(address + 4 * row) if small else peek(address + 8 * row)
-        bad = (label < 0 or label >= n) and not (ignoring and label == ignored)
+        bad = is_bad(label, n, ignoring, ignored)
         found += bad
         poke(memory + 8 * row, instead if bad else label)
     return found
 
 
 @primitive
-def _classes(frame: int) -> int:
+def _classes(frame: int, facts: Any) -> int:
     """Return the number of classes."""
-    axis = fact(frame, AXIS)
-    n: int = length_of(argument(frame, 0), axis, axis + 1)
+    n: int = length_of(argument(frame, 0), facts.axis, facts.axis + 1)
     return n
-
-
-@primitive
-def _rule(frame: int) -> Any:
-    """Return (whether to ignore an id, and which), where ids out of range have been replaced."""
-    if fact(frame, IGNORING) == 0:
-        return fact(frame, CLASS_WEIGHT) != 0, -1
-    return True, fact(frame, IGNORED)
 
 
 @primitive
@@ -137,31 +130,32 @@ def _put_nan(buffer: int, at: int) -> None:
 
 
 @primitive
-def _spoil(frame: int) -> None:
-    """Put NaN where a class id was out of range, in the loss and its parts, and in the gradient where it has a say."""
-    buffer, n = argument(frame, 1), _classes(frame)
+def _spoil(frame: int, facts: Any) -> None:
+    """Put NaN in the loss, its parts and the gradient of rows whose class id is out of range."""
+    buffer, n = argument(frame, 1), _classes(frame, facts)
     for row in range(size_of(buffer)):
-        if _is_bad(frame, _id(buffer, row), n):
-            at = row if fact(frame, REDUCTION) == NONE else 0
+        if is_bad(_id_at(buffer, row), n, facts.ignoring != 0, facts.ignored):
+            at = row if facts.reduction == NONE else 0
             _put_nan(result(frame, 0), at)
-            if fact(frame, Z_PART) != 0:
-                _put_nan(result(frame, fact(frame, Z_PART)), at)
-            if fact(frame, GRADIENT) != 0:
-                _spoil_gradient(frame, row)
+            if facts.z_part != 0:
+                _put_nan(result(frame, facts.z_part), at)
+            if facts.gradient != 0:
+                _spoil_gradient(frame, facts, row)
 
 
 @primitive
-def _spoil_gradient(frame: int, row: int) -> None:
-    logits, gradient, masked = argument(frame, 0), result(frame, fact(frame, GRADIENT)), fact(frame, WHERE)
-    axis, n = fact(frame, AXIS), _classes(frame)
+def _spoil_gradient(frame: int, facts: Any, row: int) -> None:
+    """Put NaN in the gradient of a row, but 0 where a logit is masked or -inf."""
+    logits, gradient = argument(frame, 0), result(frame, facts.gradient)
+    axis, n = facts.axis, _classes(frame, facts)
     inner = size_of(logits) // (length_of(logits, 0, axis) * n)
     start = row // inner * n * inner + row % inner
     size, dead = bytes_of(logits), _DEAD[dtype_of(logits)]
     for j in range(n):
         at = start + j * inner
         hidden = _bits(data_of(logits) + size * at, size) == dead
-        if masked != 0:
-            hidden = hidden or peek_byte(data_of(argument(frame, masked)) + at) == 0
+        if facts.where != 0:
+            hidden = hidden or peek_byte(data_of(argument(frame, facts.where)) + at) == 0
         if hidden:
             _put_bits(data_of(gradient) + bytes_of(gradient) * at, bytes_of(gradient), 0)
         else:
@@ -169,11 +163,11 @@ def _spoil_gradient(frame: int, row: int) -> None:
 
 
 @primitive
-def _number(frame: int, index: int) -> float:
-    """Return an argument that is one number; 0 where it is absent."""
-    if fact(frame, index) == 0:
+def _number_if(frame: int, index: int) -> float:
+    """Return an operand that is one number; 0 where it is absent."""
+    if index == 0:
         return 0.0
-    buffer = argument(frame, fact(frame, index))
+    buffer = argument(frame, index)
     value: float = real_at(dtype_of(buffer), data_of(buffer))
     return value
 
@@ -181,117 +175,127 @@ def _number(frame: int, index: int) -> float:
 @primitive
 def _rows_if(frame: int, index: int, room: int) -> Any:
     """Return a result with one number a row, or what stands for no array."""
-    if fact(frame, index) == 0:
+    if index == 0:
         return absent()
-    return numbers_of(result(frame, fact(frame, index)), room)
+    return numbers_of(result(frame, index), room)
 
 
 @primitive
-def _entries_if(frame: int, index: int, axis: int, room: int) -> Any:
+def _result_if(frame: int, index: int, axis: int, room: int) -> Any:
     """Return a result of the shape of the logits, or what stands for no array."""
-    if fact(frame, index) == 0:
+    if index == 0:
         return absent()
-    return blank_entries(frame, fact(frame, index), axis, room)
+    return blank_entries(frame, index, axis, room)
+
+
+@primitive
+def _operands(frame: int, facts: Any, memory: int, crew: int) -> Any:
+    """Return the operands and results of a loss; temperatures are copied to `memory`. Rooms 2 to 10 are used."""
+    return LossOperands(
+        class_weight=numbers_if(frame, facts.class_weight, place(crew, 2)),
+        sample_weight=numbers_if(frame, facts.sample_weight, place(crew, 3)),
+        where=entries_if(frame, facts.where, facts.axis, place(crew, 4)),
+        temperature=widened(frame, facts.temperature, memory, place(crew, 6)),
+        softcap=numbers_if(frame, facts.softcap, place(crew, 5)),
+        grad=_result_if(frame, facts.gradient, facts.axis, place(crew, 7)),
+        loss=numbers_of(result(frame, 0), place(crew, 8)),
+        z_part=_rows_if(frame, facts.z_part, place(crew, 9)),
+        log_normalizer=_rows_if(frame, facts.log_normalizer, place(crew, 10)),
+    )
+
+
+@primitive
+def _numbers(frame: int, facts: Any) -> Any:
+    """Return the numbers of a loss; ids out of range have been replaced, perhaps by -1, which is then ignored."""
+    ignoring = facts.ignoring != 0
+    return LossNumbers(
+        axis=CLASS_AXIS,
+        ignoring=ignoring or facts.class_weight != 0,
+        ignored=facts.ignored if ignoring else -1,
+        smoothing=_number_if(frame, facts.smoothing),
+        z_loss=_number_if(frame, facts.z_loss),
+        undefined=undefined_of(facts),
+        reduction=facts.reduction,
+    )
+
+
+@primitive
+def _closed(frame: int, facts: Any, memory: int, bad: int, code: int, crew: int) -> Any:
+    """Return what XLA wants for the code of a kernel; rows with a bad class id become NaN, memory is given back."""
+    if bad > 0:
+        _spoil(frame, facts)
+    free(memory)
+    return no_memory(frame, crew) if code == FAILED else 0
 
 
 def hard(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of class ids, and its gradient where there is room for it."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    axis, count, hot = fact(frame, AXIS), size_of(argument(frame, 1)), fact(frame, TEMPERATURE)
-    memory = allocate(8 * count + room_for(frame, hot) + 8)
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts, count = facts_of_call(frame), size_of(argument(frame, 1))
+    memory = allocate(8 * count + room_for(frame, facts.temperature) + 8)
     if memory == 0:
         return no_memory(frame, crew)
-    x = entries_of(argument(frame, 0), axis, place(crew, 0))
-    bad = _collected(frame, memory)
+    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
+    bad = _copied_ids(frame, facts, memory)
     labels = numbers_at(memory, count, 8, place(crew, 1))
-    ignoring, ignored = _rule(frame)
-    by_class = numbers_if(frame, fact(frame, CLASS_WEIGHT), place(crew, 2))
-    by_row = numbers_if(frame, fact(frame, SAMPLE_WEIGHT), place(crew, 3))
-    mask = entries_if(frame, fact(frame, WHERE), axis, place(crew, 4))
-    limit = numbers_if(frame, fact(frame, SOFTCAP), place(crew, 5))
-    heat = widened(frame, hot, memory + 8 * count, place(crew, 6))
-    gradient = _entries_if(frame, GRADIENT, axis, place(crew, 7))
-    value = numbers_of(result(frame, 0), place(crew, 8))
-    z_part = _rows_if(frame, Z_PART, place(crew, 9))
-    logs = _rows_if(frame, LOG_NORMALIZER, place(crew, 10))
-    code = call_kernel(kernel, (
-        x, labels, by_class, by_row, mask, gradient, value, z_part, logs, CLASSES, None, None, None, ignoring, ignored,
-        _number(frame, Z_LOSS), limit, heat, undefined_of(frame), fact(frame, REDUCTION), parts_of(frame, crew), crew,
-    ))  # fmt: skip
-    if bad > 0:
-        _spoil(frame)
-    free(memory)
-    return no_memory(frame, crew) if code == FAILED else 0
+    given = _operands(frame, facts, memory + 8 * count, crew)
+    arrays = cross_entropy_ids.HardArrays(
+        logits=logits, labels=labels, class_weight=given.class_weight, sample_weight=given.sample_weight,
+        where=given.where, temperature=given.temperature, softcap=given.softcap, grad=given.grad, loss=given.loss,
+        z_part=given.z_part, log_normalizer=given.log_normalizer,
+    )  # fmt: skip
+    code = _call_hard(kernel, (arrays, _numbers(frame, facts), parts_of(frame, crew), crew))
+    return _closed(frame, facts, memory, bad, code, crew)
 
 
 def hard_long(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of class ids of long rows, and its gradient where there is room for it."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    axis, count = fact(frame, AXIS), size_of(argument(frame, 1))
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts, count = facts_of_call(frame), size_of(argument(frame, 1))
     memory = allocate(8 * count + 8)
     if memory == 0:
         return no_memory(frame, crew)
-    x = entries_of(argument(frame, 0), axis, place(crew, 0))
-    bad = _collected(frame, memory)
+    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
+    bad = _copied_ids(frame, facts, memory)
     labels = numbers_at(memory, count, 8, place(crew, 1))
-    ignoring, ignored = _rule(frame)
-    gradient = _entries_if(frame, GRADIENT, axis, place(crew, 2))
-    value = numbers_of(result(frame, 0), place(crew, 3))
-    z_part = _rows_if(frame, Z_PART, place(crew, 4))
-    logs = _rows_if(frame, LOG_NORMALIZER, place(crew, 5))
-    code = call_kernel(kernel, (
-        x, labels, gradient, value, z_part, logs, CLASSES, None, None, ignoring, ignored, _number(frame, Z_LOSS),
-        absent(), absent(), undefined_of(frame), fact(frame, REDUCTION), parts_of(frame, crew), crew,
-    ))  # fmt: skip
-    if bad > 0:
-        _spoil(frame)
-    free(memory)
-    return no_memory(frame, crew) if code == FAILED else 0
+    given = _operands(frame, facts, memory, crew)
+    arrays = cross_entropy_long.HardLongArrays(
+        logits=logits, labels=labels, like=absent(), wide=absent(), grad=given.grad, loss=given.loss,
+        z_part=given.z_part, log_normalizer=given.log_normalizer,
+    )  # fmt: skip
+    code = _call_hard_long(kernel, (arrays, _numbers(frame, facts), parts_of(frame, crew), crew))
+    return _closed(frame, facts, memory, bad, code, crew)
 
 
 def soft(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of probabilities or smoothed class ids, and its gradient where there is room for it."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    axis, hot, is_hard = fact(frame, AXIS), fact(frame, TEMPERATURE), fact(frame, HARD) != 0
-    count = size_of(argument(frame, 1)) if is_hard else 0
-    memory = allocate(8 * count + room_for(frame, hot) + 8)
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts = facts_of_call(frame)
+    count = size_of(argument(frame, 1)) if facts.hard != 0 else 0
+    memory = allocate(8 * count + room_for(frame, facts.temperature) + 8)
     if memory == 0:
         return no_memory(frame, crew)
-    x = entries_of(argument(frame, 0), axis, place(crew, 0))
+    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
     labels, targets, bad = absent(), absent(), 0
-    if is_hard:
-        bad = _collected(frame, memory)
+    if facts.hard != 0:
+        bad = _copied_ids(frame, facts, memory)
         labels = numbers_at(memory, count, 8, place(crew, 1))
     else:
-        targets = entries_of(argument(frame, 1), axis, place(crew, 1))
-    ignoring, ignored = _rule(frame)
-    by_class = numbers_if(frame, fact(frame, CLASS_WEIGHT), place(crew, 2))
-    by_row = numbers_if(frame, fact(frame, SAMPLE_WEIGHT), place(crew, 3))
-    mask = entries_if(frame, fact(frame, WHERE), axis, place(crew, 4))
-    limit = numbers_if(frame, fact(frame, SOFTCAP), place(crew, 5))
-    heat = widened(frame, hot, memory + 8 * count, place(crew, 6))
-    gradient = _entries_if(frame, GRADIENT, axis, place(crew, 7))
-    value = numbers_of(result(frame, 0), place(crew, 8))
-    z_part = _rows_if(frame, Z_PART, place(crew, 9))
-    logs = _rows_if(frame, LOG_NORMALIZER, place(crew, 10))
-    code = call_kernel(kernel, (
-        x, targets, labels, by_class, by_row, mask, gradient, absent(), value, z_part, logs, CLASSES, None, ignoring,
-        ignored, _number(frame, SMOOTHING), _number(frame, Z_LOSS), limit, heat, undefined_of(frame),
-        fact(frame, REDUCTION), parts_of(frame, crew), crew,
-    ))  # fmt: skip
-    if bad > 0:
-        _spoil(frame)
-    free(memory)
-    return no_memory(frame, crew) if code == FAILED else 0
+        targets = entries_of(argument(frame, 1), facts.axis, place(crew, 1))
+    given = _operands(frame, facts, memory + 8 * count, crew)
+    arrays = cross_entropy_probabilities.SoftArrays(
+        logits=logits, targets=targets, labels=labels, class_weight=given.class_weight,
+        sample_weight=given.sample_weight, where=given.where, temperature=given.temperature, softcap=given.softcap,
+        grad=given.grad, hess=absent(), loss=given.loss, z_part=given.z_part, log_normalizer=given.log_normalizer,
+    )  # fmt: skip
+    code = _call_soft(kernel, (arrays, _numbers(frame, facts), parts_of(frame, crew), crew))
+    return _closed(frame, facts, memory, bad, code, crew)

@@ -8,52 +8,47 @@ from typing import Any, NamedTuple
 
 from numba.core import types
 
+from logitx.backends.numba import kernels
 from logitx.backends.numba.compile.cache import sources
 from logitx.backends.numba.compile.policy import bound, machine_code, native
-from logitx.backends.numba.compile.static import KNOWN
-from logitx.backends.numba.kernels import compiled
-from logitx.backends.numba.memory.arguments import Lent
+from logitx.backends.numba.kernels.signature import Dtypes, version
 from logitx.backends.xla import cross_entropy, softmax
 
 
 class Kind(NamedTuple):
-    """How XLA calls the kernels of one kind."""
+    """The handler of a kind of kernels, and the entry function of these."""
 
     handler: Callable[[int, int], Any]
-    kernel: Callable[..., Any]
-    arguments: str  # what the handler passes: a letter an argument, as in `_letter`
+    entry: Callable[..., Any]
 
 
 _KINDS = {
-    "normalize": Kind(softmax.normalize, compiled.normalize, "aaaiwwwaafii"),
-    "normalize_long": Kind(softmax.normalize_long, compiled.normalize_long, "aaiwwaafii"),
-    "reduce": Kind(softmax.reduce, compiled.reduce, "aaaaaaiwwii"),
-    "reduce_long": Kind(softmax.reduce_long, compiled.reduce_long, "aaiaaii"),
-    "partial": Kind(softmax.partial, compiled.partial, "aaaaaaaaiwwii"),
-    "pull_back": Kind(softmax.pull_back, compiled.pull_back, "aaaiwbaii"),
-    "hard": Kind(cross_entropy.hard, compiled.hard, "aaaaaaaaaiwwwbifaafiii"),
-    "hard_long": Kind(cross_entropy.hard_long, compiled.hard_long, "aaaaaaiwwbifaafiii"),
-    "soft": Kind(cross_entropy.soft, compiled.soft, "aaaaaaaaaaaiwbiffaafiii"),
+    "normalize": Kind(softmax.normalize, kernels.softmax.normalize),
+    "normalize_long": Kind(softmax.normalize_long, kernels.softmax.normalize_long),
+    "reduce": Kind(softmax.reduce, kernels.logsumexp.reduce),
+    "reduce_long": Kind(softmax.reduce_long, kernels.logsumexp.reduce_long),
+    "reduce_part": Kind(softmax.reduce_part, kernels.cut_rows.reduce_part),
+    "pull_back": Kind(softmax.pull_back, kernels.vjp.pull_back),
+    "hard": Kind(cross_entropy.hard, kernels.cross_entropy_ids.hard),
+    "hard_long": Kind(cross_entropy.hard_long, kernels.cross_entropy_long.hard_long),
+    "soft": Kind(cross_entropy.soft, kernels.cross_entropy_probabilities.soft),
 }
-_LETTERS = {types.int64: "i", types.float64: "f", types.boolean: "b", types.none: "w", KNOWN: "w"}
 
 
 class Handler(NamedTuple):
-    """A kernel for XLA: its kind, and what a function of `_kernels` is given to choose it."""
+    """A kernel for XLA: its kind, and the ways and dtypes that it is compiled for."""
 
     kind: str
     ways: tuple[bool | None, ...]
-    dtypes: tuple[str, ...]
+    dtypes: Dtypes
 
     @property
     def name(self) -> str:
         """Return a name that nothing else has, not even this handler when its sources have changed."""
         ways = "".join("01"[way is True] for way in self.ways)
-        return "_".join(("logitx", self.kind, *filter(None, (ways,)), *self.dtypes, sources()[:12]))
-
-
-def _letter(kind: Any) -> str:
-    return "a" if isinstance(kind, Lent) else _LETTERS[kind]
+        return "_".join(
+            ("logitx", self.kind, *filter(None, (ways,)), *(one or "none" for one in self.dtypes), sources()[:12])
+        )
 
 
 @functools.cache
@@ -66,8 +61,5 @@ def _general(kind: str) -> int:
 def address(handler: Handler) -> int:
     """Return the address of what XLA calls, a function of a call frame."""
     kind = _KINDS[handler.kind]
-    kernel, arguments = machine_code(kind.kernel(*handler.ways, *handler.dtypes))
-    letters = "".join(map(_letter, arguments))
-    if letters != kind.arguments:  # machine code would not notice
-        raise TypeError(f"{handler.kind}: a kernel takes {letters}, its handler passes {kind.arguments}")
+    kernel = machine_code(version(kind.entry, handler.ways, handler.dtypes))
     return bound(_general(handler.kind), kernel)

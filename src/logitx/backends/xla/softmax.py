@@ -11,24 +11,22 @@ from typing import Any
 import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.kernels import cut_rows, logsumexp, softmax, vjp
 from logitx.backends.numba.memory.arguments import OK
 from logitx.backends.xla.call_frame import (
     ARRAY,
     INT32,
     absent,
-    answer,
     argument,
-    asks,
     bytes_of,
-    call_kernel,
     data_of,
     dtype_of,
     entries_of,
-    fact,
-    fits,
+    facts_of_call,
     no_memory,
     numbers_at,
     numbers_of,
+    opened,
     peek,
     peek_half,
     poke,
@@ -37,16 +35,17 @@ from logitx.backends.xla.call_frame import (
     real_at,
     result,
     size_of,
-    unfit,
     words,
 )
+from logitx.backends.xla.kernel_call import kernel_call
 from logitx.backends.xla.large_pages import in_large_pages
 from logitx.backends.xla.threads import CREW_BYTES, allocate, free, parts_in
 
-CLASSES = 1  # the axis of the classes in what is given to a kernel here
-AXIS, UNDEFINED, LOG, WHERE, TEMPERATURE, SOFTCAP = range(6)  # facts; an operand that is absent has the index 0
-FACTS = 6
-LABELS = FACTS  # the index of class ids, for `partial` alone
+CLASS_AXIS = 1  # of what is given to a kernel here
+
+_call_normalize, _call_normalize_long = kernel_call(softmax.normalize), kernel_call(softmax.normalize_long)
+_call_reduce, _call_reduce_long = kernel_call(logsumexp.reduce), kernel_call(logsumexp.reduce_long)
+_call_reduce_part, _call_pull_back = kernel_call(cut_rows.reduce_part), kernel_call(vjp.pull_back)
 
 
 @primitive
@@ -87,9 +86,9 @@ def parts_of(frame: int, crew: int) -> Any:
 
 
 @primitive
-def undefined_of(frame: int) -> float:
+def undefined_of(facts: Any) -> float:
     """Return what a row without a defined result gets."""
-    return np.nan if fact(frame, UNDEFINED) != 0 else 0.0
+    return np.nan if facts.undefined != 0 else 0.0
 
 
 @primitive
@@ -137,113 +136,111 @@ def code_of(frame: int, crew: int, code: int) -> Any:
 
 def normalize(frame: int, kernel: int) -> Any:
     """Write softmax or its logarithm."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    axis, hot = fact(frame, AXIS), fact(frame, TEMPERATURE)
-    memory = allocate(room_for(frame, hot) + 8)
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts = facts_of_call(frame)
+    memory = allocate(room_for(frame, facts.temperature) + 8)
     if memory == 0:
         return no_memory(frame, crew)
-    x = entries_of(argument(frame, 0), axis, place(crew, 0))
-    out = blank_entries(frame, 0, axis, place(crew, 1))
-    mask = entries_if(frame, fact(frame, WHERE), axis, place(crew, 2))
-    heat = widened(frame, hot, memory, place(crew, 3))
-    limit = numbers_if(frame, fact(frame, SOFTCAP), place(crew, 4))
-    code = call_kernel(kernel, (
-        x, mask, out, CLASSES, None, None, None, heat, limit, undefined_of(frame), parts_of(frame, crew), crew
-    ))  # fmt: skip
+    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
+    out = blank_entries(frame, 0, facts.axis, place(crew, 1))
+    mask = entries_if(frame, facts.where, facts.axis, place(crew, 2))
+    temperature = widened(frame, facts.temperature, memory, place(crew, 3))
+    softcap = numbers_if(frame, facts.softcap, place(crew, 4))
+    arrays = softmax.NormalizeArrays(logits=logits, where=mask, temperature=temperature, softcap=softcap, out=out)
+    options = softmax.NormalizeOptions(CLASS_AXIS, undefined_of(facts))
+    code = _call_normalize(kernel, (arrays, options, parts_of(frame, crew), crew))
     free(memory)
     return code_of(frame, crew, code)
 
 
 def normalize_long(frame: int, kernel: int) -> Any:
     """Write softmax or its logarithm of long rows."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    axis = fact(frame, AXIS)
-    x = entries_of(argument(frame, 0), axis, place(crew, 0))
-    out = blank_entries(frame, 0, axis, place(crew, 1))
-    code = call_kernel(kernel, (
-        x, out, CLASSES, None, None, absent(), absent(), undefined_of(frame), parts_of(frame, crew), crew
-    ))  # fmt: skip
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts = facts_of_call(frame)
+    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
+    out = blank_entries(frame, 0, facts.axis, place(crew, 1))
+    arrays = softmax.NormalizeLongArrays(logits=logits, out=out, like=absent(), wide=absent())
+    options = softmax.NormalizeOptions(CLASS_AXIS, undefined_of(facts))
+    code = _call_normalize_long(kernel, (arrays, options, parts_of(frame, crew), crew))
     return code_of(frame, crew, code)
 
 
 def reduce(frame: int, kernel: int) -> Any:
     """Write log(sum of exp(x)) of every row."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    axis = fact(frame, AXIS)
-    x = entries_of(argument(frame, 0), axis, place(crew, 0))
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts = facts_of_call(frame)
+    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
     value = numbers_of(result(frame, 0), place(crew, 1))
-    mask = entries_if(frame, fact(frame, WHERE), axis, place(crew, 2))
-    code = call_kernel(kernel, (
-        x, absent(), mask, value, absent(), absent(), CLASSES, None, None, parts_of(frame, crew), crew
-    ))  # fmt: skip
+    mask = entries_if(frame, facts.where, facts.axis, place(crew, 2))
+    arrays = logsumexp.LogsumexpArrays(
+        logits=logits, b=absent(), where=mask, like=absent(), value=value, sign=absent()
+    )  # fmt: skip
+    code = _call_reduce(kernel, (arrays, CLASS_AXIS, parts_of(frame, crew), crew))
     return code_of(frame, crew, code)
 
 
 def reduce_long(frame: int, kernel: int) -> Any:
     """Write log(sum of exp(x)) of long rows."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    x = entries_of(argument(frame, 0), fact(frame, AXIS), place(crew, 0))
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts = facts_of_call(frame)
+    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
     value = numbers_of(result(frame, 0), place(crew, 1))
-    code = call_kernel(kernel, (x, value, CLASSES, absent(), absent(), parts_of(frame, crew), crew))
+    arrays = logsumexp.LogsumexpLongArrays(logits=logits, value=value, like=absent(), wide=absent())
+    code = _call_reduce_long(kernel, (arrays, CLASS_AXIS, parts_of(frame, crew), crew))
     return code_of(frame, crew, code)
 
 
-def partial(frame: int, kernel: int) -> Any:
+def reduce_part(frame: int, kernel: int) -> Any:
     """Write what parts of a row are merged from, and the logits of labels that are in this one."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    axis, hot = fact(frame, AXIS), fact(frame, TEMPERATURE)
-    ids = room_for(frame, hot)
-    memory = allocate(ids + room_for(frame, fact(frame, LABELS)) + 8)
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts = facts_of_call(frame)
+    ids = room_for(frame, facts.temperature)
+    memory = allocate(ids + room_for(frame, facts.labels) + 8)
     if memory == 0:
         return no_memory(frame, crew)
-    x = entries_of(argument(frame, 0), axis, place(crew, 0))
+    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
     top, rest = numbers_of(result(frame, 0), place(crew, 1)), numbers_of(result(frame, 1), place(crew, 2))
-    mask = entries_if(frame, fact(frame, WHERE), axis, place(crew, 3))
-    heat = widened(frame, hot, memory, place(crew, 4))
-    limit = numbers_if(frame, fact(frame, SOFTCAP), place(crew, 5))
-    labels = ids_if(frame, fact(frame, LABELS), memory + ids, place(crew, 6))
-    logits = numbers_of(result(frame, 2), place(crew, 7))
+    mask = entries_if(frame, facts.where, facts.axis, place(crew, 3))
+    temperature = widened(frame, facts.temperature, memory, place(crew, 4))
+    softcap = numbers_if(frame, facts.softcap, place(crew, 5))
+    labels = ids_if(frame, facts.labels, memory + ids, place(crew, 6))
+    label_logits = numbers_of(result(frame, 2), place(crew, 7))
     clear(result(frame, 2))
-    code = call_kernel(kernel, (
-        x, mask, top, rest, labels, logits, heat, limit, CLASSES, None, None, parts_of(frame, crew), crew
-    ))  # fmt: skip
+    arrays = cut_rows.ReducePartArrays(
+        logits=logits, where=mask, labels=labels, temperature=temperature, softcap=softcap, top=top, rest=rest,
+        label_logits=label_logits,
+    )  # fmt: skip
+    code = _call_reduce_part(kernel, (arrays, CLASS_AXIS, parts_of(frame, crew), crew))
     free(memory)
     return code_of(frame, crew, code)
 
 
 def pull_back(frame: int, kernel: int) -> Any:
     """Write the gradient by the logits, from softmax, or log_softmax as a fact tells, and the gradient by it."""
-    if asks(frame):
-        return answer(frame)
     crew = words()
-    if not fits(frame):
-        return unfit(frame, crew)
-    axis = fact(frame, AXIS)
-    value = entries_of(argument(frame, 0), axis, place(crew, 0))
-    cotangent = entries_of(argument(frame, 1), axis, place(crew, 1))
-    out = blank_entries(frame, 0, axis, place(crew, 2))
-    log = fact(frame, LOG) != 0
-    code = call_kernel(kernel, (
-        value, cotangent, out, CLASSES, None, log, absent(), parts_of(frame, crew), crew
-    ))  # fmt: skip
+    closed, code = opened(frame, crew)
+    if closed:
+        return code
+    facts = facts_of_call(frame)
+    value = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
+    cotangent = entries_of(argument(frame, 1), facts.axis, place(crew, 1))
+    out = blank_entries(frame, 0, facts.axis, place(crew, 2))
+    arrays = vjp.PullBackArrays(value=value, cotangent=cotangent, out=out, like=absent())
+    options = vjp.PullBackOptions(CLASS_AXIS, facts.log != 0)
+    code = _call_pull_back(kernel, (arrays, options, parts_of(frame, crew), crew))
     return code_of(frame, crew, code)

@@ -67,10 +67,11 @@ def kernel(function: Function, signature: tuple[Any, ...]) -> Function:
     return made
 
 
-def machine_code(made: Function) -> tuple[int, tuple[Any, ...]]:
-    """Return the address of a compiled kernel, as other machine code calls it, and the types of its arguments."""
+def machine_code(made: Function) -> int:
+    """Return the address of a compiled kernel, as other machine code calls it."""
     compiled = _MACHINE_CODE[made]
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name), compiled.signature.args
+    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return address
 
 
 def bound(function: int, word: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +15,11 @@ Function = Callable[..., Any]
 class Known(types.Literal):
     """The type of an argument that is known to be there when compiling: Numba drops branches on ``is None``.
 
-    Where the argument is None instead, it drops the other branch, so that a kernel has only one of two ways in it.
+    Where the argument is None instead, Numba drops the other branch, so that a kernel has only one of the two.
     """
 
     def __init__(self) -> None:
-        """Make the one type; nothing but its being there is known."""
+        """Make the one type; the value is not known, only that there is one."""
         super().__init__("known")
 
     @property
@@ -38,21 +39,30 @@ def _unbox(_kind: Known, _obj: Any, c: Any) -> Any:
     return NativeValue(c.context.get_dummy_value())
 
 
-def by_type(cases: dict[type, Function]) -> Function:
-    """Return a function of (x, facts) for kernels: the primitive for the type of `facts`, chosen when compiling."""
+def by_type(cases: dict[type, Function], count: int = 2) -> Function:
+    """Return a function of `count` arguments for kernels: the primitive for the type of the last one.
 
-    def chosen(x: Any, facts: Any) -> Any:
+    The primitive is chosen when a kernel is compiled, so that cases may be added to the table until then. `int` is the
+    case of what is no NamedTuple.
+    """
+
+    def chosen(*arguments: Any) -> Any:
         raise NotImplementedError("only for kernels")
 
     def call(context: Any, kinds: Any) -> Any:
-        function = context.resolve_value_type(cases[getattr(kinds[1], "instance_class", int)])
+        function = context.resolve_value_type(cases[getattr(kinds[-1], "instance_class", int)])
         return function, function.get_call_type(context, kinds, {})
 
     @type_callable(chosen)
     def typing(context: Any) -> Any:
-        return lambda x, facts: call(context, (x, facts))[1].return_type
+        def typer(*kinds: Any) -> Any:
+            return call(context, kinds)[1].return_type
 
-    @lower_builtin(chosen, types.Any, types.Any)
+        names = [inspect.Parameter(f"x{i}", inspect.Parameter.POSITIONAL_OR_KEYWORD) for i in range(count)]
+        typer.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
+        return typer
+
+    @lower_builtin(chosen, *[types.Any] * count)
     def lower(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
         implementation = context.get_function(*call(context.typing_context, signature.args))
         context.add_linking_libs(implementation.libs)

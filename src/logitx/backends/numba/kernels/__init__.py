@@ -1,1 +1,1 @@
-"""The kernels, and `compiled`, which makes them for a combination of dtypes."""
+"""The kernels: what each takes, its entry function, and what the passes of the loop do for it."""

@@ -1,12 +1,13 @@
-"""Cross-entropy of class ids in long rows: reduced by `_long`, with the losses and gradients of `_cross_entropy`."""
+"""Cross-entropy of class ids in long rows: reduced in pieces, with losses and gradients as for short rows."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.kernels.signature import Computed, Ids, OfLogits, OfLoss, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, UNFIT, entries, rows
 from logitx.backends.numba.memory.load_store import write
 from logitx.backends.numba.memory.scratch import missing, place_one, release, reserve
@@ -21,38 +22,53 @@ from logitx.backends.numba.passes.class_ids import (
     write_label,
 )
 from logitx.backends.numba.passes.long_rows import FACTS, pieces_of, reduce_row, rewrite_row, unscaled, write_row
-from logitx.backends.numba.passes.loss import hand_in, slopes_of
-from logitx.backends.numba.passes.reports import MEAN, blank_reports, report_bad, settle_all
-from logitx.backends.numba.vectors.lanes import lane, width
+from logitx.backends.numba.passes.loss import (
+    LossNumbers,
+    Place,
+    finish_label_loss,
+    logarithms_of,
+    losses_of,
+    slopes_of,
+)
+from logitx.backends.numba.passes.reports import MEAN, blank_reports, mean_factor, report_bad, settle_all
+from logitx.backends.numba.vectors.lanes import lane, spread, width
 
 
-def hard_long(
-    x: Any, labels: Any, grad: Any, loss: Any, z_part: Any, log_normalizer: Any, axis: int, backward: Any,
-    keeping: Any, ignoring: bool, ignored: int, z_loss: float, like: Any, wide: Any, undefined: float, reduction: int,
-    parts: int, crew: int,
-) -> Any:  # fmt: skip
-    """Write losses, or their sum or mean, and what else is not None; return a bad row or what `_memory` lists.
+class HardLongArrays(NamedTuple):
+    """The arrays of `hard_long`; `like` and `wide` are absent and have the dtype to compute in, and float64."""
 
-    `like` and `wide` tell the dtype to compute in, and float64. With `keeping` the gradient holds the exponentials
-    until they are normalized.
+    logits: OfLogits
+    labels: Ids
+    like: Computed
+    wide: Wide
+    grad: OfResult
+    loss: OfLoss
+    z_part: OfLoss
+    log_normalizer: OfLoss
+
+
+def hard_long(arrays: HardLongArrays, numbers: LossNumbers, backward: Way, keeping: Way, parts: int, crew: int) -> Any:
+    """Write losses, or their sum or mean, and what else is not None; return a bad row or a code of `arguments`.
+
+    With `keeping` the gradient holds the exponentials until they are normalized.
     """
-    logits, fits_x = entries(x, axis)
-    gradient, fits_grad = entries(grad, axis)
+    logits, fits_x = entries(arrays.logits, numbers.axis)
+    gradient, fits_grad = entries(arrays.grad, numbers.axis)
     if not (fits_x and fits_grad):
         return UNFIT
-    number, double = rows(like), rows(wide)
-    targets = Labels(rows(labels), ignoring, ignored, number, number)
-    losses, z_parts, normalizers = rows(loss), rows(z_part), rows(log_normalizer)
+    number, double = rows(arrays.like), rows(arrays.wide)
+    targets = Labels(rows(arrays.labels), numbers.ignoring, numbers.ignored, number, number, number, None)
     g = geometry_of(logits, number, True)
     factor = 1.0
-    if backward is not None and reduction == MEAN:
+    if backward is not None and numbers.reduction == MEAN:
         total, bad = count_labels(g, targets)
         if bad >= 0:
             return bad
-        factor = 1.0 / total if total != 0.0 else 0.0
+        factor = mean_factor(total)
     room, reports = reserve(3 * width(number), number), blank_reports(g.blocks, double)
     facts = reserve(FACTS * pieces_of(g.n), double)
     fine = not (missing(room) or missing(reports) or missing(facts))
+    losses = losses_of(arrays, reports, numbers)
     for row in range(g.outer):
         if fine:
             _know_label(logits, g, targets, room, reports, row)
@@ -60,19 +76,17 @@ def hard_long(
                 fine, top, rest, nans = reduce_row(logits, gradient, row, facts, number, parts, crew)
             else:
                 fine, top, rest, nans = reduce_row(logits, None, row, facts, number, parts, crew)
-            reduced = hand_in(
-                room, top, rest, nans, unscaled(top), z_loss, undefined, reduction, losses, z_parts, normalizers,
-                reports, row, row, 1, True,
-            )  # fmt: skip
+            reduced = logarithms_of(top, rest, spread(rest, 0.0), unscaled(top))
+            finish_label_loss(losses, Place(row, row, 1), reduced, nans, room, unscaled(top), True)
             if fine and backward is not None:
-                slopes = slopes_of(room, unscaled(top), reduced, z_loss, factor, True)
+                slopes = slopes_of(room, unscaled(top), reduced, numbers.z_loss, factor, True)
                 if keeping is not None:
                     fine = rewrite_row(gradient, row, slopes, facts, number, parts, crew)
                 else:
                     fine = write_row(logits, gradient, row, top, slopes, None, number, parts, crew)
                 write_label(gradient, g, room, targets, row)
-                _quieten(logits, gradient, g, rest, row, number)
-    code = settle_all(reports, g.blocks, losses, z_parts, reduction, undefined) if fine else FAILED
+                _zero_dead_long(logits, gradient, g, rest, row, number)
+    code = settle_all(reports, g.blocks, losses) if fine else FAILED
     release(room)
     release(reports)
     release(facts)
@@ -82,7 +96,7 @@ def hard_long(
 @primitive
 def _know_label(x: Any, g: Any, labels: Any, room: Any, reports: Any, row: int) -> None:
     """Collect logit and weight of the label of a row."""
-    label, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
+    label, good = label_of(labels, row, g.n)
     place_one(room, LOGIT * width(room), 0.0)
     place_one(room, LABEL_SHARE * width(room), 0.0)
     if good > 0:
@@ -93,7 +107,7 @@ def _know_label(x: Any, g: Any, labels: Any, room: Any, reports: Any, row: int) 
 
 
 @primitive
-def _quieten(x: Any, grad: Any, g: Any, rest: Any, row: int, like: Any) -> None:
+def _zero_dead_long(x: Any, grad: Any, g: Any, rest: Any, row: int, like: Any) -> None:
     """In the gradient of a row with a NaN or +inf, which is NaN, put 0 where a logit is -inf."""
     if lane(rest, 0) == lane(rest, 0):
         return

@@ -1,176 +1,343 @@
-"""Rows whose reduction is known, of which an array has some classes: their probabilities and their gradients.
+"""Rows whose classes are cut over several arrays: one pass of the loop for each array.
 
-What the passes of `_softmax` and `_cross_entropy` find out of a row, these are told: one pass, and the last one.
+`reduce_part` is *reduce* alone: it writes the maximum and the sum of each row of one array. `merge_parts` merges these
+over the arrays. `normalize_part` and `differentiate_part` are *finish* alone: they are given the merged numbers.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
-from logitx.backends.numba.kernels.softmax import facts_of
+from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfResult, Way, Wide
+from logitx.backends.numba.kernels.softmax import NormalizeOptions, masked_value, normalize_panel
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, given, rows
-from logitx.backends.numba.memory.load_store import number
-from logitx.backends.numba.memory.prefetch import ahead_of_both
-from logitx.backends.numba.memory.scratch import after, missing, place_one, release, reserve, store
-from logitx.backends.numba.passes.blocks import blocks_of, geometry_of, panels, per_row, place, rows_in
-from logitx.backends.numba.passes.class_ids import LABEL_SHARE, LOGIT, Labels, known_of, scatter, write_label
-from logitx.backends.numba.passes.copies import finish_panel, load_block, store_block
-from logitx.backends.numba.passes.loss import Row, log_z_of, slopes_of, zero_dead
-from logitx.backends.numba.passes.reduce import hide, multiply, rest_of
-from logitx.backends.numba.passes.scaling import cap, limit_at, scale_at
+from logitx.backends.numba.memory.load_store import class_id, number, read_one, write
+from logitx.backends.numba.memory.scratch import place_one, store, take_one
+from logitx.backends.numba.passes.blocks import per_row
+from logitx.backends.numba.passes.class_ids import LABEL_SHARE, LOGIT, Labels, number_of, place_in_panel
+from logitx.backends.numba.passes.loop import (
+    Logits,
+    Passes,
+    Room,
+    define,
+    maximum_of,
+    next_block,
+    next_block_and_result,
+    nothing_to_begin,
+    nothing_to_load,
+    nothing_to_store,
+    run_blocks,
+    store_tile,
+)
+from logitx.backends.numba.passes.loss import differentiate_panel, logarithms_of
+from logitx.backends.numba.passes.reduce import Pair, emit, nans_beside_infinity, rest_of
 from logitx.backends.numba.threads.workers import job, together
-from logitx.backends.numba.vectors.exp_log import log1p
-from logitx.backends.numba.vectors.lanes import any_of, is_nan, spread, width
+from logitx.backends.numba.vectors.lanes import select, spread, width
 
-TOP, REST = 3, 4  # what else is known of each row, beside what `_cross_entropy` lists
-FACTS = 5
+TOP, REST = 3, 4  # vectors of numbers of each row, after those of its label
+VECTORS = 5
 
 
-def normalize(
-    x: Any, where: Any, out: Any, tops: Any, rests: Any, axis: int, across: Any, log: Any, options: Any,
-    temperature: Any, softcap: Any, undefined: float, parts: int, crew: int,
-) -> int:  # fmt: skip
-    """Write softmax, or with `log` its logarithm, as in `_softmax`; `tops` and `rests` are those of `_partial`."""
-    logits, fits_x = entries(x, axis)
-    mask, fits_where = entries(where, axis)
-    target, fits_out = entries(out, axis)
+class ReducePartArrays(NamedTuple):
+    """The arrays of `reduce_part`; all but logits, top and rest may be absent."""
+
+    logits: OfLogits
+    where: Mask
+    labels: Ids
+    temperature: Wide
+    softcap: Computed
+    top: Computed
+    rest: Computed
+    label_logits: Computed
+
+
+class Reducing(NamedTuple):
+    """The task of the loop that only reduces."""
+
+    tops: Any
+    rests: Any
+    labels: Any
+    label_logits: Any
+
+
+def reduce_part(arrays: ReducePartArrays, axis: int, across: Way, adjusted: Way, parts: int, crew: int) -> int:
+    """Write the maximum of every row, the sum of exp((x - maximum) / temperature) without one maximum, and a logit.
+
+    The sum is NaN for rows with a NaN or +inf, whose maximum is the one or the other, and -1 where nothing counts.
+    `label_logits` gets the logits at `labels`, where these are classes of the array. Without `adjusted` there is no
+    mask, no temperature and no softcap.
+    """
+    x, fits_x = entries(arrays.logits, axis)
+    where, fits_where = entries(arrays.where, axis)
+    if not (fits_x and fits_where):
+        return UNFIT
+    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
+    task = Reducing(rows(arrays.top), rows(arrays.rest), rows(arrays.labels), rows(arrays.label_logits))
+    return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
+
+
+@primitive
+def _room_to_reduce(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
+    return Room(0, False, False, 0, 0.0)
+
+
+@primitive
+def _reduce(panel: Any, across: Any, task: Any) -> Any:
+    tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
+    if given(task.labels):
+        _emit_logits(panel, across, task)
+    top = maximum_of(panel, across)
+    nans = nans_beside_infinity(tile, base, steps, top, across)
+    rest, lost = rest_of(tile, base, steps, top, panel.scale, None, next_block(panel, across), across)
+    return Pair(_nan_or_maximum(top, rest, nans), rest, lost)
+
+
+@primitive
+def _emit_pair(panel: Any, pair: Any, _across: Any, task: Any) -> bool:
+    emit(task.tops, panel.row, panel.count, pair.top)
+    emit(task.rests, panel.row, panel.count, pair.rest)
+    return True
+
+
+@primitive
+def _nan_or_maximum(top: Any, rest: Any, nans: Any) -> Any:
+    """Return the maximum, NaN where the row has one."""
+    nan = spread(top, np.nan)
+    infinite = select(nans == spread(top, 0.0), top, nan)
+    return select(top == spread(top, np.inf), infinite, select(rest == rest, top, nan))
+
+
+@primitive
+def _emit_logits(panel: Any, across: Any, task: Any) -> None:
+    """Write the logit of the label of each row of a panel that has its label here."""
+    tile, logits = panel.memory.tile, task.label_logits
+    for i in range(panel.count):
+        label = class_id(task.labels, panel.row + i)
+        if 0 <= label < panel.g.n:
+            logit = take_one(tile, panel.base + place_in_panel(label, i, tile, across))
+            write(logits, (panel.row + i) * logits.outer_stride, logit)
+
+
+define(Reducing, Passes(_room_to_reduce, nothing_to_begin, nothing_to_load, _reduce, _emit_pair, nothing_to_store))
+
+
+# -- the merge --------------------------------------------------------------------------------------------------------
+
+
+class MergeArrays(NamedTuple):
+    """The arrays of `merge_parts`; the first axis of the first two counts the parts."""
+
+    tops: Wide
+    rests: Wide
+    temperature: Wide
+    top: Wide
+    rest: Wide
+
+
+def merge_parts(arrays: MergeArrays, parts: int, crew: int) -> int:
+    """Write the pair of every row whose parts `reduce_part` has reduced.
+
+    Not worth a second thread, nor a vector: 1 ms for four parts of 25,000 rows, of which NumPy makes 3 to 12.
+    """
+    tops, _ = entries(arrays.tops, arrays.tops.ndim - arrays.tops.ndim)
+    rests, _ = entries(arrays.rests, arrays.rests.ndim - arrays.rests.ndim)
+    temperature, top, rest = rows(arrays.temperature), rows(arrays.top), rows(arrays.rest)
+    for row in range(tops.inner):
+        divisor = 1.0
+        if given(temperature):
+            divisor = number(temperature, row if temperature.outer > 1 else 0, temperature)
+        maximum, total = _merged(tops, rests, row, divisor)
+        write(top, row * top.outer_stride, maximum)
+        write(rest, row * rest.outer_stride, total)
+    return OK
+
+
+@primitive
+def _merged(tops: Any, rests: Any, row: int, temperature: float) -> Any:
+    """Return the pair of one row."""
+    maximum, alive = -np.inf, False
+    for part in range(tops.n):
+        top, rest = _pair(tops, rests, part, row)
+        if rest != -1.0:
+            if top != top:
+                return np.nan, np.nan
+            alive = True
+            maximum = max(maximum, top)
+    if not alive:
+        return 0.0, -1.0
+    total, leads = 0.0, -1.0  # one maximum is left out; subtracting it from the whole sum would cancel
+    for part in range(tops.n):
+        top, rest = _pair(tops, rests, part, row)
+        if rest != -1.0:
+            if top == maximum:
+                total, leads = total + rest, leads + 1.0
+            else:
+                total += (1.0 + rest) * math.exp((top - maximum) / temperature)
+    return maximum, total + leads
+
+
+@primitive
+def _pair(tops: Any, rests: Any, part: int, row: int) -> Any:
+    place = part * tops.n_stride + row * tops.inner_stride
+    return read_one(tops, place, tops), read_one(rests, place, rests)
+
+
+# -- rows whose pair is known -----------------------------------------------------------------------------------------
+
+
+class NormalizePartArrays(NamedTuple):
+    """The arrays of `normalize_part`; tops and rests are the merged pairs."""
+
+    logits: OfLogits
+    where: Mask
+    temperature: Wide
+    softcap: Computed
+    out: OfResult
+    tops: Computed
+    rests: Computed
+
+
+class NormalizingPart(NamedTuple):
+    """The task of the loop that only normalizes."""
+
+    out: Any
+    log: Any
+    undefined: float
+    tops: Any
+    rests: Any
+
+
+def normalize_part(
+    arrays: NormalizePartArrays, options: NormalizeOptions, across: Way, log: Way, adjusted: Way, parts: int, crew: int
+) -> int:
+    """Write softmax, or with `log` its logarithm, as `normalize` does."""
+    x, fits_x = entries(arrays.logits, options.axis)
+    where, fits_where = entries(arrays.where, options.axis)
+    out, fits_out = entries(arrays.out, options.axis)
     if not (fits_x and fits_where and fits_out):
         return UNFIT
-    work = job(_normalize_blocks, (
-        logits, mask, target, rows(tops), rows(rests), across, log, options, rows(temperature), rows(softcap), undefined
-    ))  # fmt: skip
-    return OK if together(crew, work, parts) else FAILED
+    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
+    task = NormalizingPart(out, log, options.undefined, rows(arrays.tops), rows(arrays.rests))
+    return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
 @primitive
-def _normalize_blocks(
-    x: Any, where: Any, out: Any, tops: Any, rests: Any, across: Any, log: Any, options: Any, temperature: Any,
-    softcap: Any, undefined: float, part: int, parts: int,
-) -> bool:  # fmt: skip
-    g = geometry_of(x, softcap, across)
-    masked, capped = options is not None and given(where), options is not None and given(softcap)
-    lanes = width(softcap)
-    room = reserve((2 + FACTS) * lanes + (1 + masked) * g.size, softcap)
-    if missing(room):
-        return False
-    facts, tile = after(room, 2 * lanes), after(room, (2 + FACTS) * lanes)
-    mask = after(tile, g.size)
-    start, stop = blocks_of(g, part, parts)
-    for block in range(start, stop):
-        first, count = place(g, block, across)
-        load_block(x, g, first, count, tile, -np.inf, across)
-        if options is not None and masked:
-            load_block(where, g, first, count, mask, 0.0, across)
-            hide(tile, mask, g.size, -np.inf)
-        for panel in range(panels(g, count, tile, across)):
-            base, row = panel * g.panel, first + panel * lanes
-            here = rows_in(count, panel, tile, across)
-            if options is not None and capped:
-                cap(tile, tile, False, base, g.steps, limit_at(softcap, row, here, room, across))
-            scale = scale_at(temperature, row, here, room, options, across)
-            top, rest = _told(facts, TOP, tops, row, here, across), _told(facts, REST, rests, row, here, across)
-            if log is None:
-                ahead = ahead_of_both(x, out, g, first, panel, tile, across)
-                rest_of(tile, base, g.steps, top, scale, None, ahead, across)  # for the terms, which stay in the tile
-            known = facts_of(top, rest, per_row(tile, 0.0, across), scale, undefined, log)
-            finish_panel(tile, base, out, g, first, not masked, known, across)
-        if options is not None and masked:
-            hide(tile, mask, g.size, 0.0 if log is None else -np.inf)
-            store_block(tile, out, g, first, count, across)
-        elif across is None:
-            store_block(tile, out, g, first, count, across)
-    release(room)
-    return True
+def _room_to_normalize(_g: Any, _lanes: int, _capped: bool, task: Any) -> Any:
+    return Room(VECTORS, False, False, 0, masked_value(task.log))
 
 
 @primitive
-def _told(facts: Any, fact: int, numbers: Any, row: int, count: int, across: Any) -> Any:
-    """Note one number for each row of a panel, and return them."""
-    at = fact * width(facts)
-    store(facts, at, spread(facts, 0.0))
-    for i in range(count):
-        place_one(facts, at + i, number(numbers, row + i, facts))
-    return known_of(facts, fact, across)
+def _exponentials_or_logits(panel: Any, across: Any, task: Any) -> Any:
+    """Return the pairs of a panel; what is normalized takes the place of its logits."""
+    pair = _known_pair(panel, across, task)
+    _exponentials_unless(panel, pair.top, across, task, task.log)
+    return pair
 
 
-def differentiate(
-    x: Any, labels: Any, where: Any, grad: Any, tops: Any, rests: Any, logits: Any, shares: Any, axis: int,
-    across: Any, options: Any, z_loss: float, temperature: Any, softcap: Any, parts: int, crew: int,
-) -> int:  # fmt: skip
-    """Write the gradient of cross-entropy as in `_cross_entropy`; `labels` may be in another array.
+@primitive
+def _exponentials_unless(panel: Any, top: Any, across: Any, task: Any, log: Any) -> None:
+    if log is None:
+        ahead = next_block_and_result(panel, task.out, across)
+        rest_of(panel.memory.tile, panel.base, panel.g.steps, top, panel.scale, None, ahead, across)
 
-    `logits` are those of the labels, wherever these are; `shares` what rows weigh, divided by what gradients are.
-    """
-    view, fits_x = entries(x, axis)
-    mask, fits_where = entries(where, axis)
-    gradient, fits_grad = entries(grad, axis)
+
+@primitive
+def _known_pair(panel: Any, across: Any, task: Any) -> Any:
+    top = _known_number(panel, TOP, task.tops, across)
+    rest = _known_number(panel, REST, task.rests, across)
+    return Pair(top, rest, per_row(panel.memory.tile, 0.0, across))
+
+
+@primitive
+def _known_number(panel: Any, which: int, known: Any, across: Any) -> Any:
+    """Collect one known number of each row of a panel, and return them."""
+    numbers = panel.memory.numbers
+    at = which * width(numbers)
+    store(numbers, at, spread(numbers, 0.0))
+    for i in range(panel.count):
+        place_one(numbers, at + i, number(known, panel.row + i, numbers))
+    return number_of(numbers, which, across)
+
+
+define(
+    NormalizingPart,
+    Passes(_room_to_normalize, nothing_to_begin, nothing_to_load, _exponentials_or_logits, normalize_panel, store_tile),
+)
+
+
+class DifferentiatePartArrays(NamedTuple):
+    """The arrays of `differentiate_part`; labels may be in another array, label_logits are theirs in any case."""
+
+    logits: OfLogits
+    labels: Ids
+    where: Mask
+    temperature: Wide
+    softcap: Computed
+    grad: OfResult
+    tops: Computed
+    rests: Computed
+    label_logits: Computed
+    shares: Computed  # the weights of rows, divided by what gradients are divided by
+
+
+class DifferentiateNumbers(NamedTuple):
+    """The numbers of `differentiate_part`."""
+
+    axis: int
+    z_loss: float
+
+
+class DifferentiatingPart(NamedTuple):
+    """The task of the loop that only differentiates."""
+
+    labels: Any
+    out: Any
+    z_loss: float
+    factor: float
+    tops: Any
+    rests: Any
+    label_logits: Any
+    shares: Any
+
+
+def differentiate_part(
+    arrays: DifferentiatePartArrays, numbers: DifferentiateNumbers, across: Way, adjusted: Way, parts: int, crew: int
+) -> int:
+    """Write the gradient of cross-entropy as `hard` does."""
+    x, fits_x = entries(arrays.logits, numbers.axis)
+    where, fits_where = entries(arrays.where, numbers.axis)
+    grad, fits_grad = entries(arrays.grad, numbers.axis)
     if not (fits_x and fits_where and fits_grad):
         return UNFIT
-    limits = rows(softcap)
-    targets = Labels(rows(labels), True, -1, limits, limits)  # whose weights are in the shares
-    work = job(_differentiate_blocks, (
-        view, targets, mask, gradient, rows(tops), rows(rests), rows(logits), rows(shares), across, options, z_loss,
-        rows(temperature), limits,
-    ))  # fmt: skip
-    return OK if together(crew, work, parts) else FAILED
+    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
+    labels = Labels(rows(arrays.labels), True, -1, logits.softcap, logits.softcap, where, None)
+    task = DifferentiatingPart(
+        labels, grad, numbers.z_loss, 1.0, rows(arrays.tops), rows(arrays.rests), rows(arrays.label_logits),
+        rows(arrays.shares),
+    )  # fmt: skip
+    return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
 @primitive
-def _differentiate_blocks(
-    x: Any, labels: Any, where: Any, grad: Any, tops: Any, rests: Any, logits: Any, shares: Any, across: Any,
-    options: Any, z_loss: float, temperature: Any, softcap: Any, part: int, parts: int,
-) -> bool:  # fmt: skip
-    g = geometry_of(x, softcap, across)
-    masked, capped = options is not None and given(where), options is not None and given(softcap)
-    lanes = width(softcap)
-    room = reserve((2 + FACTS) * lanes + (1 + masked + capped) * g.size, softcap)
-    if missing(room):
-        return False
-    facts, tile = after(room, 2 * lanes), after(room, (2 + FACTS) * lanes)
-    mask = after(tile, g.size)
-    slope = after(mask, masked * g.size)
-    start, stop = blocks_of(g, part, parts)
-    for block in range(start, stop):
-        first, count = place(g, block, across)
-        load_block(x, g, first, count, tile, -np.inf, across)
-        if options is not None and masked:
-            load_block(where, g, first, count, mask, 0.0, across)
-            hide(tile, mask, g.size, -np.inf)
-        final = False  # whether the gradient of the row has been written already
-        for panel in range(panels(g, count, tile, across)):
-            base, row = panel * g.panel, first + panel * lanes
-            here = rows_in(count, panel, tile, across)
-            if options is not None and capped:
-                cap(tile, slope, True, base, g.steps, limit_at(softcap, row, here, room, across))
-            scale = scale_at(temperature, row, here, room, options, across)
-            _told(facts, LOGIT, logits, row, here, across)
-            share = _told(facts, LABEL_SHARE, shares, row, here, across)
-            top, rest = _told(facts, TOP, tops, row, here, across), _told(facts, REST, rests, row, here, across)
-            ahead = ahead_of_both(x, grad, g, first, panel, tile, across)
-            rest_of(tile, base, g.steps, top, scale, None, ahead, across)  # for the terms, which stay in the tile
-            final = across is not None and not (masked or capped or any_of(is_nan(rest)))
-            slopes = slopes_of(facts, scale, _row_of(top, rest, scale), z_loss, 1.0, across)
-            finish_panel(tile, base, grad, g, first, final, slopes, across)
-            if final:
-                write_label(grad, g, facts, labels, row)
-            else:
-                scatter(tile, base, g, facts, labels, row, here, across)
-                zero_dead(tile, base, g, share, rest, x, row, here, across)
-        if not final:
-            if options is not None and capped:
-                multiply(tile, slope, g.size)
-            if options is not None and masked:
-                hide(tile, mask, g.size, 0.0)
-            store_block(tile, grad, g, first, count, across)
-    release(room)
-    return True
+def _room_to_differentiate(_g: Any, _lanes: int, capped: bool, _task: Any) -> Any:
+    return Room(VECTORS, False, capped, 0, 0.0)
 
 
 @primitive
-def _row_of(top: Any, rest: Any, scale: Any) -> Any:
-    zero = spread(rest, 0.0)
-    log_sum = log1p(rest, zero)
-    return Row(top, rest, zero, log_sum, log_z_of(top, log_sum, scale))
+def _exponentials(panel: Any, across: Any, task: Any) -> Any:
+    """Return what rows have been reduced to; exponentials take the place of logits."""
+    _known_number(panel, LOGIT, task.label_logits, across)
+    _known_number(panel, LABEL_SHARE, task.shares, across)
+    pair = _known_pair(panel, across, task)
+    _exponentials_unless(panel, pair.top, across, task, None)
+    return logarithms_of(pair.top, pair.rest, pair.lost, panel.scale)
+
+
+define(
+    DifferentiatingPart,
+    Passes(_room_to_differentiate, nothing_to_begin, nothing_to_load, _exponentials, differentiate_panel, store_tile),
+)

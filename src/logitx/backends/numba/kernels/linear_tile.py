@@ -1,7 +1,7 @@
 """Cross-entropy of a tile of logits: some classes of some rows, in the dtype computed in, one row at a time.
 
-Two kernels. `reduce` finds what a tile adds to the reduction of its rows, to be merged with what other tiles add;
-`differentiate` turns a tile into its gradient in place, once the reductions of its rows are known.
+Two kernels. `reduce_tile` finds what a tile adds to the reduction of its rows, to be merged with what other tiles add;
+`differentiate_tile` turns a tile into its gradient in place, once the reductions of its rows are known.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from logitx.backends.formulas.pairs import Facts, Sums
 from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.kernels.signature import Computed, Ids, OfOther, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, OK, entries, given, itemsize, rows
 from logitx.backends.numba.memory.load_store import class_id, number, read_lanes, read_one, write
 from logitx.backends.numba.memory.prefetch import Next
 from logitx.backends.numba.memory.scratch import after, load, missing, place_one, release, reserve, store, take_one
+from logitx.backends.numba.passes.finish import complement_of
 from logitx.backends.numba.passes.reduce import multiply, peak, rest_of
 from logitx.backends.numba.passes.scaling import cap, exponent, limit_at, scale_at
 from logitx.backends.numba.passes.sums import SPAN, add, folded
@@ -22,8 +25,31 @@ from logitx.backends.numba.threads.workers import job, together
 from logitx.backends.numba.vectors.exp_log import exp
 from logitx.backends.numba.vectors.lanes import cast, fma, least, maximum, select, spread, width
 
-TOP, REST, TERMS, TOTAL = range(4)  # what `reduce` finds: a row's maximum, its sum beside that, sums of the targets
-PEAK, INVERSE, BESIDE, FACTOR, WHOLE, PULL, CHANGE = range(7)  # what `differentiate` is told of a row
+TOP, REST, TERMS, TOTAL = map(Sums._fields.index, ("top", "rest", "terms", "total"))  # of what `reduce_tile` finds
+PEAK, INVERSE, BESIDE, FACTOR, WHOLE, PULL, CHANGE = map(  # of what `differentiate_tile` is given for each row
+    Facts._fields.index, ("top", "inverse", "beside", "factor", "whole", "pull", "change")
+)
+
+
+class TileArrays(NamedTuple):
+    """The arrays of a tile of logits; all but the first may be absent."""
+
+    tile: Computed
+    bias: Computed
+    labels: Ids
+    numbers: Ids  # of the rows, among those of `targets`
+    targets: OfOther  # of all classes
+    class_weight: Computed
+    temperature: Wide
+    softcap: Computed
+
+
+class TileNumbers(NamedTuple):
+    """The numbers of a tile of logits: the weight of class j in a row is class_weight_j (even + keep target_j)."""
+
+    first: int  # class of the tile
+    even: float
+    keep: float
 
 
 class Task(NamedTuple):
@@ -54,43 +80,37 @@ class Scratch(NamedTuple):
     size: int
 
 
-def reduce(
-    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
-    keep: float, temperature: Any, softcap: Any, across: Any, found: Any, logits: Any, parts: int, crew: int,
-) -> int:  # fmt: skip
-    """Reduce the rows of a tile; write the logits of labels that are in it. Return what `_memory` lists.
+def reduce_tile(
+    arrays: TileArrays, numbers: TileNumbers, found: Wide, logits: Wide, across: Way, parts: int, crew: int
+) -> int:
+    """Reduce the rows of a tile; write the logits of labels that are in it. Return a code of `arguments`.
 
-    The weight of class j in a row with targets t is class_weight_j (even + keep t_j); labels have theirs added by the
-    caller. In `found`, TERMS is the sum of weights times (maximum - logit) / temperature, and TOTAL the sum of weights.
+    Labels have their weights added by the caller. In `found`, TERMS is the sum of weights times
+    (maximum - logit) / temperature, and TOTAL the sum of weights.
     """
-    task = _task(tile, first, bias, labels, numbers, targets, class_weight, even, keep, temperature, softcap)
     sums, _ = entries(found, found.ndim - 1)
-    return OK if together(crew, job(_reduce_rows, (task, sums, rows(logits), across)), parts) else FAILED
+    work = job(_reduce_rows, (_task(arrays, numbers), sums, rows(logits), across))
+    return OK if together(crew, work, parts) else FAILED
 
 
-def differentiate(
-    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
-    keep: float, temperature: Any, softcap: Any, across: Any, facts: Any, parts: int, crew: int,
-) -> int:  # fmt: skip
+def differentiate_tile(
+    arrays: TileArrays, numbers: TileNumbers, facts: Wide, across: Way, parts: int, crew: int
+) -> int:
     """Replace the logits of a tile by FACTOR [p (WHOLE - w) - w (1 - p) + PULL p] du/dx; by CHANGE du/dx at labels.
 
-    Weights w are those of `reduce`; INVERSE is 1 over the sum of exponentials, BESIDE what that lacks to 1.
+    Weights w are those of `reduce_tile`; INVERSE is 1 over the sum of exponentials, BESIDE is 1 - INVERSE.
     """
-    task = _task(tile, first, bias, labels, numbers, targets, class_weight, even, keep, temperature, softcap)
-    told, _ = entries(facts, facts.ndim - 1)
-    return OK if together(crew, job(_descend_rows, (task, told, across)), parts) else FAILED
+    known, _ = entries(facts, facts.ndim - 1)
+    return OK if together(crew, job(_descend_rows, (_task(arrays, numbers), known, across)), parts) else FAILED
 
 
 @primitive
-def _task(
-    tile: Any, first: int, bias: Any, labels: Any, numbers: Any, targets: Any, class_weight: Any, even: float,
-    keep: float, temperature: Any, softcap: Any,
-) -> Any:  # fmt: skip
-    logits, _ = entries(tile, tile.ndim - 1)  # a matrix fits as it lies
-    shares, _ = entries(targets, targets.ndim - 1)
+def _task(arrays: Any, numbers: Any) -> Any:
+    logits, _ = entries(arrays.tile, arrays.tile.ndim - 1)  # a matrix fits as it lies
+    targets, _ = entries(arrays.targets, arrays.targets.ndim - 1)
     return Task(
-        logits, first, rows(bias), rows(labels), rows(numbers), shares, rows(class_weight), even, keep,
-        rows(temperature), rows(softcap),
+        logits, numbers.first, rows(arrays.bias), rows(arrays.labels), rows(arrays.numbers), targets,
+        rows(arrays.class_weight), numbers.even, numbers.keep, rows(arrays.temperature), rows(arrays.softcap),
     )  # fmt: skip
 
 
@@ -293,7 +313,7 @@ def _descend(panel: Any, steps: int, facts: Any, row: int, scale: Any) -> None:
 @primitive
 def _descend_weighted(panel: Any, share: Any, steps: int, facts: Any, row: int, scale: Any) -> None:
     """Write the gradient where any class may have a weight."""
-    zero, one = spread(panel, 0.0), spread(panel, 1.0)
+    zero = spread(panel, 0.0)
     dead, top = spread(panel, -np.inf), spread(panel, _fact(facts, row, PEAK))
     high, low = _inverse(facts, row, panel)
     factor, whole = spread(panel, _fact(facts, row, FACTOR)), spread(panel, _fact(facts, row, WHOLE))
@@ -303,6 +323,6 @@ def _descend_weighted(panel: Any, share: Any, steps: int, facts: Any, row: int, 
         v, lost = exponent(x, top, scale)
         e = exp(v, lost)
         p = fma(e, high, e * low)
-        complement = select(v == zero, beside, one - p)  # at the maximum 1 - p would cancel
+        complement = complement_of(p, v, beside)
         gradient = fma(p, whole - w, fma(pull, p, zero - w * complement))
         store(panel, at, select(x == dead, zero, factor * gradient))

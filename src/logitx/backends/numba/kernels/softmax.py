@@ -2,79 +2,102 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, given, rows
-from logitx.backends.numba.memory.prefetch import ahead_of_both
-from logitx.backends.numba.memory.scratch import after, missing, release, reserve
-from logitx.backends.numba.passes.blocks import blocks_of, geometry_of, panels, place, rows_in
-from logitx.backends.numba.passes.copies import finish_panel, load_block, store_block
+from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, rows
+from logitx.backends.numba.memory.scratch import missing, release, reserve
+from logitx.backends.numba.passes.copies import finish_panel
 from logitx.backends.numba.passes.finish import Logarithm, Scaled
 from logitx.backends.numba.passes.long_rows import FACTS, pieces_of, reduce_row, rewrite_row, unscaled, write_row
-from logitx.backends.numba.passes.reduce import hide, inverse_of_sum, peak, rest_of
-from logitx.backends.numba.passes.scaling import cap, limit_at, scale_at
+from logitx.backends.numba.passes.loop import (
+    Logits,
+    Passes,
+    Room,
+    define,
+    maximum_of,
+    next_block_and_result,
+    nothing_to_begin,
+    nothing_to_load,
+    run_blocks,
+    store_tile,
+)
+from logitx.backends.numba.passes.reduce import Pair, inverse_of_sum, rest_of
 from logitx.backends.numba.threads.workers import job, together
 from logitx.backends.numba.vectors.exp_log import log1p
-from logitx.backends.numba.vectors.lanes import select, spread, width
+from logitx.backends.numba.vectors.lanes import select, spread
+
+
+class NormalizeArrays(NamedTuple):
+    """The arrays of `normalize`; all but the first and the last may be absent."""
+
+    logits: OfLogits
+    where: Mask
+    temperature: Wide
+    softcap: Computed
+    out: OfResult
+
+
+class NormalizeOptions(NamedTuple):
+    """The numbers of `normalize`."""
+
+    axis: int
+    undefined: float  # what a row without a maximum gets: NaN, or 0
+
+
+class Normalizing(NamedTuple):
+    """The task of the loop: what the passes of softmax and log_softmax use."""
+
+    out: Any
+    log: Any
+    undefined: float
 
 
 def normalize(
-    x: Any, where: Any, out: Any, axis: int, across: Any, log: Any, options: Any, temperature: Any, softcap: Any,
-    undefined: float, parts: int, crew: int,
-) -> int:  # fmt: skip
-    """Write softmax, or with `log` its logarithm; without `options` there is no mask, temperature or softcap.
-
-    `undefined` is what a row without a maximum gets (NaN, or the value of p = 0).
-    """
-    logits, fits_x = entries(x, axis)
-    mask, fits_where = entries(where, axis)
-    target, fits_out = entries(out, axis)
+    arrays: NormalizeArrays, options: NormalizeOptions, across: Way, log: Way, adjusted: Way, parts: int, crew: int
+) -> int:
+    """Write softmax, or with `log` its logarithm; without `adjusted` there is no mask, temperature or softcap."""
+    x, fits_x = entries(arrays.logits, options.axis)
+    where, fits_where = entries(arrays.where, options.axis)
+    out, fits_out = entries(arrays.out, options.axis)
     if not (fits_x and fits_where and fits_out):
         return UNFIT
-    work = job(_blocks, (logits, mask, target, across, log, options, rows(temperature), rows(softcap), undefined))
-    return OK if together(crew, work, parts) else FAILED
+    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
+    task = Normalizing(out, log, options.undefined)
+    return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
 @primitive
-def _blocks(
-    x: Any, where: Any, out: Any, across: Any, log: Any, options: Any, temperature: Any, softcap: Any,
-    undefined: float, part: int, parts: int,
-) -> bool:  # fmt: skip
-    g = geometry_of(x, softcap, across)
-    masked, capped = options is not None and given(where), options is not None and given(softcap)
-    lanes = width(softcap)
-    room = reserve(2 * lanes + (1 + masked) * g.size, softcap)
-    if missing(room):
-        return False
-    tile, mask = after(room, 2 * lanes), after(room, 2 * lanes + g.size)
-    start, stop = blocks_of(g, part, parts)
-    for block in range(start, stop):
-        first, count = place(g, block, across)
-        tops = load_block(x, g, first, count, tile, -np.inf, across)
-        if options is not None and masked:
-            load_block(where, g, first, count, mask, 0.0, across)
-            hide(tile, mask, g.size, -np.inf)
-        for panel in range(panels(g, count, tile, across)):
-            base, row = panel * g.panel, first + panel * lanes
-            here = rows_in(count, panel, tile, across)
-            if options is not None and capped:
-                cap(tile, tile, False, base, g.steps, limit_at(softcap, row, here, room, across))
-            scale = scale_at(temperature, row, here, room, options, across)
-            top = peak(tile, base, g.steps, tops, not masked and not capped, across)
-            ahead = ahead_of_both(x, out, g, first, panel, tile, across)
-            rest, lost = rest_of(tile, base, g.steps, top, scale, log, ahead, across)
-            how = facts_of(top, rest, lost, scale, undefined, log)
-            finish_panel(tile, base, out, g, first, not masked, how, across)
-        if options is not None and masked:
-            hide(tile, mask, g.size, 0.0 if log is None else -np.inf)
-            store_block(tile, out, g, first, count, across)
-        elif across is None:
-            store_block(tile, out, g, first, count, across)
-    release(room)
-    return True
+def _room(_g: Any, _lanes: int, _sloping: bool, task: Any) -> Any:
+    return Room(0, False, False, 0, masked_value(task.log))
+
+
+@primitive
+def masked_value(log: Any) -> float:
+    """Return the probability of a masked entry, or with `log` its logarithm."""
+    return 0.0 if log is None else -np.inf
+
+
+@primitive
+def _reduce(panel: Any, across: Any, task: Any) -> Any:
+    top = maximum_of(panel, across)
+    ahead = next_block_and_result(panel, task.out, across)
+    rest, lost = rest_of(panel.memory.tile, panel.base, panel.g.steps, top, panel.scale, task.log, ahead, across)
+    return Pair(top, rest, lost)
+
+
+@primitive
+def normalize_panel(panel: Any, pair: Any, across: Any, task: Any) -> Any:
+    """Turn exponentials, or with `log` logits, into probabilities; they are written at once if nothing is masked."""
+    how = facts_of(pair.top, pair.rest, pair.lost, panel.scale, task.undefined, task.log)
+    finish_panel(panel.memory.tile, panel.base, task.out, panel.g, panel.first, not panel.masked, how, across)
+    return across is not None and not panel.masked
+
+
+define(Normalizing, Passes(_room, nothing_to_begin, nothing_to_load, _reduce, normalize_panel, store_tile))
 
 
 @primitive
@@ -88,19 +111,28 @@ def facts_of(top: Any, rest: Any, lost: Any, scale: Any, undefined: float, log: 
     return Scaled(select(nothing, answer, high), low)
 
 
+class NormalizeLongArrays(NamedTuple):
+    """The arrays of `normalize_long`; the last two are absent and have the dtype to compute in, and float64."""
+
+    logits: OfLogits
+    out: OfResult
+    like: Computed
+    wide: Wide
+
+
 def normalize_long(
-    x: Any, out: Any, axis: int, log: Any, keeping: Any, like: Any, wide: Any, undefined: float, parts: int, crew: int
+    arrays: NormalizeLongArrays, options: NormalizeOptions, log: Way, keeping: Way, parts: int, crew: int
 ) -> int:
-    """Write softmax or its logarithm of long rows; `like` and `wide` tell the dtype to compute in, and float64.
+    """Write softmax or its logarithm of long rows.
 
     With `keeping` the result holds the exponentials until they are normalized.
     """
-    logits, fits_x = entries(x, axis)
-    target, fits_out = entries(out, axis)
+    logits, fits_x = entries(arrays.logits, options.axis)
+    target, fits_out = entries(arrays.out, options.axis)
     if not (fits_x and fits_out):
         return UNFIT
-    number = rows(like)
-    facts = reserve(FACTS * pieces_of(logits.n), rows(wide))
+    number, undefined = rows(arrays.like), options.undefined
+    facts = reserve(FACTS * pieces_of(logits.n), rows(arrays.wide))
     if missing(facts):
         return FAILED
     fine = True

@@ -12,11 +12,37 @@ from logitx.backends.numba.passes.blocks import load_per_row
 from logitx.backends.numba.vectors.lanes import cast, spread, width
 
 
+class Labels(NamedTuple):
+    """Class ids, the id that is ignored, and what gives a row its weight."""
+
+    ids: Any
+    ignoring: bool
+    ignored: int
+    class_weight: Any
+    sample_weight: Any
+    where: Any
+    adjusted: Any  # None if there are no weights and no mask
+
+
 @primitive
-def label_of(labels: Any, row: int, n: int, ignoring: bool, ignored: int) -> Any:
-    """Return (label, good): good is 1 for a class, 0 for an ignored row, -1 for what is neither."""
-    label = class_id(labels, row)
-    if ignoring and label == ignored:
+def is_ignored(label: int, ignoring: bool, ignored: int) -> bool:
+    """Return True if a row with this class id has no loss."""
+    skipped: bool = ignoring and label == ignored
+    return skipped
+
+
+@primitive
+def is_bad(label: int, n: int, ignoring: bool, ignored: int) -> bool:
+    """Return True if a class id is neither one of `n` classes nor ignored."""
+    bad: bool = (label < 0 or label >= n) and not is_ignored(label, ignoring, ignored)
+    return bad
+
+
+@primitive
+def label_of(labels: Any, row: int, n: int) -> Any:
+    """Return (label, good): good is 1 for a class, 0 for an ignored row, -1 for a bad class id."""
+    label = class_id(labels.ids, row)
+    if is_ignored(label, labels.ignoring, labels.ignored):
         return label, 0
     return label, 1 if 0 <= label < n else -1
 
@@ -30,7 +56,7 @@ def entry(source: Any, g: Any, row: int, j: int, tile: Any) -> Any:
 
 @primitive
 def all_masked(where: Any, g: Any, row: int, tile: Any) -> bool:
-    """Tell whether a row has no class left."""
+    """Return True if a row has no class left."""
     if not given(where):
         return False
     for j in range(g.n):  # noqa: SIM110  Numba has no `all` of a generator
@@ -47,31 +73,21 @@ def place_in_panel(j: int, i: int, tile: Any, across: Any) -> Any:
     return j
 
 
-LOGIT, LABEL_SHARE, CHANGE = range(3)  # what is known of the label of each row: its logit, its weight, its gradient
-
-
-class Labels(NamedTuple):
-    """Class ids and what weighs them."""
-
-    ids: Any
-    ignoring: bool
-    ignored: int
-    class_weight: Any
-    sample_weight: Any
+LOGIT, LABEL_SHARE, CHANGE = range(3)  # vectors of numbers of each row: of its label the logit, weight and gradient
 
 
 @primitive
-def _total_share(g: Any, labels: Any, where: Any, options: Any, like: Any) -> Any:
+def total_share(g: Any, labels: Any, adjusted: Any, like: Any) -> Any:
     """Return the sum of sample weight times class weight over counted rows, and the first bad row or -1."""
-    if options is None:
+    if adjusted is None:
         return count_labels(g, labels)
     total = 0.0
     for row in range(labels.ids.outer):
-        label, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
+        label, good = label_of(labels, row, g.n)
         if good < 0:
             return total, row
         if good > 0:
-            total += _share(g, labels, label, where, row, like, options)
+            total += _share_of(g, labels, label, row, adjusted, like)
     return total, -1
 
 
@@ -86,18 +102,18 @@ def count_labels(g: Any, labels: Any) -> Any:
         bad += (not skipped) and (label < 0 or label >= g.n)
     if bad > 0:
         for row in range(labels.ids.outer):
-            _, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
+            _, good = label_of(labels, row, g.n)
             if good < 0:
                 return 0.0, row
     return float(counted), -1
 
 
 @primitive
-def _share(g: Any, labels: Any, label: int, where: Any, row: int, like: Any, options: Any) -> float:
+def _share_of(g: Any, labels: Any, label: int, row: int, adjusted: Any, like: Any) -> float:
     """Return the weight of a row with a good label; 0 where no class is left."""
-    if options is None:
+    if adjusted is None:
         return 1.0
-    if all_masked(where, g, row, like):
+    if all_masked(labels.where, g, row, like):
         return 0.0
     share = 1.0
     if given(labels.class_weight):
@@ -108,46 +124,44 @@ def _share(g: Any, labels: Any, label: int, where: Any, row: int, like: Any, opt
 
 
 @primitive
-def known_of(facts: Any, fact: int, across: Any) -> Any:
-    """Return a fact of each row of a panel."""
-    return load_per_row(facts, fact * width(facts), across)
+def number_of(numbers: Any, which: int, across: Any) -> Any:
+    """Return one of the numbers of each row of a panel."""
+    return load_per_row(numbers, which * width(numbers), across)
 
 
 @primitive
-def _gather(
-    tile: Any, base: int, g: Any, facts: Any, labels: Any, where: Any, row: int, count: int, options: Any,
-    across: Any,
-) -> int:  # fmt: skip
-    """Collect logit and weight of the label of each row; return the first row with a bad label or -1."""
-    lanes = width(tile)
-    store(facts, LOGIT * lanes, spread(tile, 0.0))
-    store(facts, LABEL_SHARE * lanes, spread(tile, 0.0))
+def gather_labels(panel: Any, labels: Any, across: Any) -> int:
+    """Collect logit and weight of the label of each row of a panel; return the first row with a bad label or -1."""
+    tile, numbers, lanes = panel.memory.tile, panel.memory.numbers, width(panel.memory.tile)
+    store(numbers, LOGIT * lanes, spread(tile, 0.0))
+    store(numbers, LABEL_SHARE * lanes, spread(tile, 0.0))
     first_bad = -1
-    for i in range(count):
-        label, good = label_of(labels.ids, row + i, g.n, labels.ignoring, labels.ignored)
+    for i in range(panel.count):
+        row = panel.row + i
+        label, good = label_of(labels, row, panel.g.n)
         if good < 0 and first_bad < 0:
-            first_bad = row + i
+            first_bad = row
         if good > 0:
-            place_one(facts, LOGIT * lanes + i, take_one(tile, base + place_in_panel(label, i, tile, across)))
-            place_one(
-                facts, LABEL_SHARE * lanes + i, cast(_share(g, labels, label, where, row + i, tile, options), tile)
-            )
+            place_one(numbers, LOGIT * lanes + i, take_one(tile, panel.base + place_in_panel(label, i, tile, across)))
+            share = _share_of(panel.g, labels, label, row, labels.adjusted, tile)
+            place_one(numbers, LABEL_SHARE * lanes + i, cast(share, tile))
     return first_bad
 
 
 @primitive
-def write_label(grad: Any, g: Any, facts: Any, labels: Any, row: int) -> None:
+def write_label(grad: Any, g: Any, numbers: Any, labels: Any, row: int) -> None:
     """Write the gradient of the label of a row to the caller's memory."""
-    label, good = label_of(labels.ids, row, g.n, labels.ignoring, labels.ignored)
+    label, good = label_of(labels, row, g.n)
     if good > 0:
-        write(grad, row * grad.outer_stride + label * grad.n_stride, take_one(facts, CHANGE * width(facts)))
+        write(grad, row * grad.outer_stride + label * grad.n_stride, take_one(numbers, CHANGE * width(numbers)))
 
 
 @primitive
-def scatter(tile: Any, base: int, g: Any, facts: Any, labels: Any, row: int, count: int, across: Any) -> None:
+def scatter_labels(panel: Any, labels: Any, across: Any) -> None:
     """Write the gradient of the labels to the tile."""
-    for i in range(count):
-        label, good = label_of(labels.ids, row + i, g.n, labels.ignoring, labels.ignored)
+    tile = panel.memory.tile
+    for i in range(panel.count):
+        label, good = label_of(labels, panel.row + i, panel.g.n)
         if good > 0:
-            change = take_one(facts, CHANGE * width(tile) + i)
-            place_one(tile, base + place_in_panel(label, i, tile, across), change)
+            change = take_one(panel.memory.numbers, CHANGE * width(tile) + i)
+            place_one(tile, panel.base + place_in_panel(label, i, tile, across), change)

@@ -60,6 +60,12 @@ def _gradient(e: Any, facts: Any) -> Any:
     return select(wide(e, facts.quiet), spread(e, 0.0), wide(e, facts.slant) * p)
 
 
+@primitive
+def complement_of(p: Any, v: Any, beside: Any) -> Any:
+    """Return 1 - p, which cancels at the maximum, where `v` = (x - max) / temperature is 0: there it is `beside`."""
+    return select(v == spread(v, 0.0), beside, spread(v, 1.0) - p)
+
+
 finish = by_type({int: _as_it_is, Scaled: _scaled, Logarithm: _logarithm, Gradient: _gradient})
 
 

@@ -1,4 +1,4 @@
-"""What the two cross-entropy kernels share: the weights of rows, their sum, and the special rows of a loss."""
+"""What the kernels of cross-entropy share: the loss of a row, its special values, and the gradient of class ids."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.memory.arguments import rows
 from logitx.backends.numba.memory.scratch import place_one, store
-from logitx.backends.numba.passes.class_ids import CHANGE, LABEL_SHARE, LOGIT, entry, known_of, place_in_panel
-from logitx.backends.numba.passes.finish import Gradient
+from logitx.backends.numba.passes.class_ids import (
+    CHANGE,
+    LABEL_SHARE,
+    LOGIT,
+    entry,
+    number_of,
+    place_in_panel,
+    scatter_labels,
+    write_label,
+)
+from logitx.backends.numba.passes.copies import finish_panel
+from logitx.backends.numba.passes.finish import Gradient, complement_of
 from logitx.backends.numba.passes.reduce import emit, inverse_of_sum, normalizer
 from logitx.backends.numba.passes.reports import LOSS, NONE, SHARE, Z_LOSS, report
 from logitx.backends.numba.passes.scaling import exponent
@@ -17,14 +28,75 @@ from logitx.backends.numba.vectors.exp_log import exp, log1p
 from logitx.backends.numba.vectors.lanes import any_of, cast, fma, fold_sum, is_nan, lane, select, spread, width
 
 
-class Row(NamedTuple):
-    """The reduction of the rows of a panel, a number a lane."""
+class LossNumbers(NamedTuple):
+    """The numbers that the kernels of cross-entropy take."""
+
+    axis: int
+    ignoring: bool  # whether there is an id that is `ignored`
+    ignored: int
+    smoothing: float
+    z_loss: float
+    undefined: float  # the loss of a row without a class, and the mean of no rows: NaN, or 0
+    reduction: int
+
+
+class Losses(NamedTuple):
+    """Where losses are written, and how they are made."""
+
+    loss: Any
+    z_part: Any
+    log_normalizer: Any
+    reports: Any
+    z_loss: float
+    undefined: float
+    reduction: int
+
+
+class Reduced(NamedTuple):
+    """The numbers that rows are reduced to, and their logarithms."""
 
     top: Any
     rest: Any
     lost: Any  # of rest, when it was rounded
     log_sum: Any
     log_z: Any  # log of the normalizer
+
+
+class Place(NamedTuple):
+    """The rows of a panel."""
+
+    block: int
+    row: int  # the first one
+    count: int
+
+
+class Weights(NamedTuple):
+    """What weighs the loss of a row."""
+
+    terms: Any  # by this the sum of its terms is multiplied
+    share: Any  # its part of the denominator of a mean; the weight of its z-loss
+
+
+@primitive
+def losses_of(arrays: Any, reports: Any, numbers: Any) -> Any:
+    """Return the Losses of the arguments of a kernel."""
+    return Losses(
+        rows(arrays.loss), rows(arrays.z_part), rows(arrays.log_normalizer), reports, numbers.z_loss,
+        numbers.undefined, numbers.reduction,
+    )  # fmt: skip
+
+
+@primitive
+def place_of(panel: Any) -> Any:
+    """Return the rows of a panel."""
+    return Place(panel.block, panel.row, panel.count)
+
+
+@primitive
+def logarithms_of(top: Any, rest: Any, lost: Any, scale: Any) -> Any:
+    """Return what rows are reduced to, with the logarithms of the sum and of the normalizer."""
+    log_sum = log1p(rest, lost)
+    return Reduced(top, rest, lost, log_sum, fma(top, scale.high, fma(top, scale.low, log_sum)))
 
 
 @primitive
@@ -37,92 +109,83 @@ def settle(value: Any, share: Any, rest: Any, undefined: float) -> Any:
 
 
 @primitive
-def finish_loss(
-    reports: Any, block: int, row: Any, terms: Any, weight: Any, share: Any, z_loss: float, undefined: float,
-    reduction: int, loss: Any, z_part: Any, first: int, count: int,
-) -> None:  # fmt: skip
-    """Write and add up the losses of a panel: weight * terms + share * z_loss * log_z**2."""
+def finish_loss(losses: Any, place: Any, reduced: Any, terms: Any, weights: Any) -> None:
+    """Write and add up the losses of a panel: weights.terms * terms + weights.share * z_loss * log_z**2."""
     z = spread(terms, 0.0)
-    value = weight * terms
-    if z_loss != 0.0:
-        z = settle(share * spread(terms, z_loss) * (row.log_z * row.log_z), share, row.rest, undefined)
+    value = weights.terms * terms
+    if losses.z_loss != 0.0:
+        square = reduced.log_z * reduced.log_z
+        z = settle(weights.share * spread(terms, losses.z_loss) * square, weights.share, reduced.rest, losses.undefined)
         value = value + z
-    value = settle(value, share, row.rest, undefined)
-    if reduction == NONE:
-        emit(loss, first, count, value)
-        emit(z_part, first, count, z)
-    report(reports, block, LOSS, total(value))
-    report(reports, block, Z_LOSS, total(z))
-    report(reports, block, SHARE, total(share))
+    value = settle(value, weights.share, reduced.rest, losses.undefined)
+    if losses.reduction == NONE:
+        emit(losses.loss, place.row, place.count, value)
+        emit(losses.z_part, place.row, place.count, z)
+    report(losses.reports, place.block, LOSS, sum_of_rows(value))
+    report(losses.reports, place.block, Z_LOSS, sum_of_rows(z))
+    report(losses.reports, place.block, SHARE, sum_of_rows(weights.share))
 
 
 @primitive
-def zero_dead(tile: Any, base: int, g: Any, share: Any, rest: Any, x: Any, row: int, count: int, across: Any) -> None:
-    """In the gradient of rows with a NaN or +inf, which is NaN, put 0 where a logit is -inf."""
-    if not any_of(is_nan(rest)):
-        return
-    for i in range(count):
-        if lane(rest, i) != lane(rest, i) and lane(share, i) != 0.0:
-            for j in range(g.n):
-                if entry(x, g, row + i, j, tile) == -np.inf:
-                    place_one(tile, base + place_in_panel(j, i, tile, across), cast(0.0, tile))
-
-
-@primitive
-def log_z_of(top: Any, log_sum: Any, scale: Any) -> Any:
-    """Return the logarithm of the normalizer of a row with plain numbers."""
-    return fma(top, scale.high, fma(top, scale.low, log_sum))
-
-
-@primitive
-def total(value: Any) -> float:
+def sum_of_rows(value: Any) -> float:
     """Return the sum over the rows of a panel."""
     folded: float = fold_sum(value, spread(value, 0.0))
     return folded
 
 
 @primitive
-def hand_in(
-    facts: Any, top: Any, rest: Any, nans: Any, scale: Any, z_loss: float, undefined: float, reduction: int, loss: Any,
-    z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int, across: Any,
-) -> Any:  # fmt: skip
-    """Write and add up the losses of rows whose sums are as good as one number can hold them."""
-    return _hand_in(
-        facts, top, rest, spread(rest, 0.0), nans, scale, z_loss, undefined, reduction, loss, z_part, log_normalizer,
-        reports, block, row, count, across,
-    )  # fmt: skip
+def finish_label_loss(losses: Any, place: Any, reduced: Any, nans: Any, numbers: Any, scale: Any, across: Any) -> None:
+    """Write and add up the losses of rows with class ids, of which `numbers` has logit and weight."""
+    emit(losses.log_normalizer, place.row, place.count, normalizer(reduced.top, reduced.rest, nans, reduced.log_z))
+    v, _ = exponent(number_of(numbers, LOGIT, across), reduced.top, scale)
+    weight = number_of(numbers, LABEL_SHARE, across)
+    finish_loss(losses, place, reduced, reduced.log_sum - v, Weights(weight, weight))
 
 
 @primitive
-def _hand_in(
-    facts: Any, top: Any, rest: Any, lost: Any, nans: Any, scale: Any, z_loss: float, undefined: float, reduction: int,
-    loss: Any, z_part: Any, log_normalizer: Any, reports: Any, block: int, row: int, count: int, across: Any,
-) -> Any:  # fmt: skip
-    """Write and add up the losses of rows that have been reduced, to rest + lost."""
-    log_sum = log1p(rest, lost)
-    reduced = Row(top, rest, lost, log_sum, log_z_of(top, log_sum, scale))
-    emit(log_normalizer, row, count, normalizer(top, rest, nans, reduced.log_z))
-    v, _ = exponent(known_of(facts, LOGIT, across), top, scale)
-    weight = known_of(facts, LABEL_SHARE, across)
-    finish_loss(
-        reports, block, reduced, log_sum - v, weight, weight, z_loss, undefined, reduction, loss, z_part, row, count
-    )
-    return reduced
-
-
-@primitive
-def slopes_of(facts: Any, scale: Any, row: Any, z_loss: float, factor: float, across: Any) -> Any:
+def slopes_of(numbers: Any, scale: Any, reduced: Any, z_loss: float, factor: float, across: Any) -> Any:
     """Return what turns exponentials into the gradient of classes that are not the label; note that of the label."""
-    weight = known_of(facts, LABEL_SHARE, across)
+    weight = number_of(numbers, LABEL_SHARE, across)
     zero, one = spread(weight, 0.0), spread(weight, 1.0)
-    quiet = (row.rest < zero) | (weight == zero)
-    high, low = inverse_of_sum(select(quiet, zero, row.rest), row.lost)
+    quiet = (reduced.rest < zero) | (weight == zero)
+    high, low = inverse_of_sum(select(quiet, zero, reduced.rest), reduced.lost)
     weight = weight * spread(weight, factor) * scale.high
-    pull = spread(weight, 2.0 * z_loss) * row.log_z if z_loss != 0.0 else zero
-    logit = known_of(facts, LOGIT, across)
-    v, lost = exponent(logit, row.top, scale)
+    pull = spread(weight, 2.0 * z_loss) * reduced.log_z if z_loss != 0.0 else zero
+    logit = number_of(numbers, LOGIT, across)
+    v, lost = exponent(logit, reduced.top, scale)
     p = exp(v, lost) * high
-    complement = select(v == zero, row.rest * high, one - p)  # at the maximum 1 - p would cancel
+    complement = complement_of(p, v, reduced.rest * high)
     change = select(logit == spread(logit, -np.inf), zero, weight * (pull * p - complement))
-    store(facts, CHANGE * width(facts), select(quiet, zero, change))
+    store(numbers, CHANGE * width(numbers), select(quiet, zero, change))
     return Gradient(quiet, weight * (one + pull), high, low)
+
+
+@primitive
+def differentiate_panel(panel: Any, reduced: Any, across: Any, task: Any) -> Any:
+    """Turn exponentials into the gradient of class ids, and write it at once if nothing else changes it.
+
+    `task` has `out`, `labels`, `z_loss` and the `factor` of all gradients.
+    """
+    tile, numbers = panel.memory.tile, panel.memory.numbers
+    written = across is not None and panel.unchanged and not any_of(is_nan(reduced.rest))
+    slopes = slopes_of(numbers, panel.scale, reduced, task.z_loss, task.factor, across)
+    finish_panel(tile, panel.base, task.out, panel.g, panel.first, written, slopes, across)
+    if written:
+        write_label(task.out, panel.g, numbers, task.labels, panel.row)
+    else:
+        scatter_labels(panel, task.labels, across)
+        zero_dead(panel, number_of(numbers, LABEL_SHARE, across), reduced.rest, across)
+    return written
+
+
+@primitive
+def zero_dead(panel: Any, share: Any, rest: Any, across: Any) -> None:
+    """In the gradient of rows with a NaN or +inf, which is NaN, put 0 where a logit is -inf."""
+    if not any_of(is_nan(rest)):
+        return
+    tile, g = panel.memory.tile, panel.g
+    for i in range(panel.count):
+        if lane(rest, i) != lane(rest, i) and lane(share, i) != 0.0:
+            for j in range(g.n):
+                if entry(panel.x, g, panel.row + i, j, tile) == -np.inf:
+                    place_one(tile, panel.base + place_in_panel(j, i, tile, across), cast(0.0, tile))

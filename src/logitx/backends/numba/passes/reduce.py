@@ -13,7 +13,7 @@ Rows that have no plain answer need no branch. A NaN or +inf makes rest NaN; whe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,14 @@ from logitx.backends.numba.vectors.lanes import (
 )
 
 FEW = 64  # classes of a column up to which a logarithm, where errors average out less, corrects each: 1.4 ulp, not 2.5
+
+
+class Pair(NamedTuple):
+    """The numbers that every row is reduced to."""
+
+    top: Any  # the maximum
+    rest: Any  # the sum of exponentials without one maximum, rounded
+    lost: Any  # what the rounding took from it
 
 
 @primitive

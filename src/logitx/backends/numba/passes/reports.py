@@ -44,7 +44,13 @@ def report_bad(reports: Any, block: int, row: int) -> None:
 
 
 @primitive
-def settle_all(reports: Any, blocks: int, loss: Any, z_part: Any, reduction: int, undefined: float) -> int:
+def mean_factor(share: float) -> float:
+    """Return what a mean multiplies gradients by, if the shares of all rows add up to `share`."""
+    return 1.0 / share if share != 0.0 else 0.0
+
+
+@primitive
+def settle_all(reports: Any, blocks: int, losses: Any) -> int:
     """Write the sum or mean over all blocks, added in order; return the first row with a bad label or -1."""
     loss_sum, z_sum, share = 0.0, 0.0, 0.0
     for block in range(blocks):
@@ -54,11 +60,11 @@ def settle_all(reports: Any, blocks: int, loss: Any, z_part: Any, reduction: int
         loss_sum += take_one(reports, COLUMNS * block + LOSS)
         z_sum += take_one(reports, COLUMNS * block + Z_LOSS)
         share += take_one(reports, COLUMNS * block + SHARE)
-    if reduction == MEAN:
-        loss_sum = loss_sum / share if share != 0.0 else undefined
-        z_sum = z_sum / share if share != 0.0 else undefined
-    if reduction != NONE:
-        write(loss, 0, loss_sum)
-        if given(z_part):
-            write(z_part, 0, z_sum)
+    if losses.reduction == MEAN:
+        loss_sum = loss_sum / share if share != 0.0 else losses.undefined
+        z_sum = z_sum / share if share != 0.0 else losses.undefined
+    if losses.reduction != NONE:
+        write(losses.loss, 0, loss_sum)
+        if given(losses.z_part):
+            write(losses.z_part, 0, z_sum)
     return -1

@@ -1,0 +1,184 @@
+"""The loop of the kernels: a tile of rows is loaded, and then every panel of it is reduced and finished.
+
+*Reduce* turns each row into a few numbers, *finish* makes each element of the output from these. What is reduced and
+how that is finished depends on the *task* of a kernel, a NamedTuple; `PASSES` has the primitives for each type of task,
+and `by_type` chooses them when a kernel is compiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.static import Function, by_type
+from logitx.backends.numba.memory.arguments import given
+from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
+from logitx.backends.numba.memory.scratch import after, missing, release, reserve
+from logitx.backends.numba.passes.blocks import blocks_of, geometry_of, panels, place, rows_in
+from logitx.backends.numba.passes.copies import load_block, store_block
+from logitx.backends.numba.passes.reduce import hide, multiply, peak
+from logitx.backends.numba.passes.scaling import cap, limit_at, scale_at
+from logitx.backends.numba.vectors.lanes import width
+
+
+class Logits(NamedTuple):
+    """The rows of a kernel and what changes a logit before its row is reduced; all but the first may be absent."""
+
+    x: Any
+    where: Any
+    temperature: Any  # float64
+    softcap: Any  # of the dtype to compute in, also where it is absent
+
+
+class Room(NamedTuple):
+    """The scratch memory of a task, beside a tile of logits, a mask if there is one, and two vectors."""
+
+    vectors: int  # for the numbers of each row
+    masked: bool  # True for a mask in any case
+    sloping: bool  # True for the derivatives of the softcap
+    more: int  # elements
+    hidden: float  # what masked entries hold in the result
+
+
+class Memory(NamedTuple):
+    """The scratch memory of a part."""
+
+    scales: Any  # two vectors, in which temperatures and softcaps of rows are collected
+    numbers: Any  # of each row, as many vectors as the task needs
+    tile: Any
+    mask: Any
+    slope: Any
+    more: Any
+
+
+class Panel(NamedTuple):
+    """Rows that are reduced and finished together."""
+
+    memory: Any
+    base: int  # where the panel begins in the tile
+    g: Any
+    x: Any
+    block: int
+    first: int  # row of the block
+    index: int  # of the panel in its block
+    row: int  # the first row
+    count: int
+    scale: Any
+    seen: Any  # maximum of each lane, if `unchanged`
+    unchanged: bool
+    masked: bool
+    sloping: bool
+
+
+class Passes(NamedTuple):
+    """The primitives for one type of task, which is the last argument of each."""
+
+    room: Function  # (g, lanes, sloping, task): the Room; `sloping` is True if there is a softcap
+    begin: Function  # (memory, g, across, task): fill what all blocks of a part use
+    load: Function  # (memory, g, block, first, count, across, task): fill other tiles, once a block
+    reduce: Function  # (panel, across, task): the numbers of each row
+    finish: Function  # (panel, numbers, across, task): True if the rows are in the result already
+    store: Function  # (memory, g, first, count, across, task): write the tile to the result
+
+
+_TABLES: tuple[dict[type, Function], ...] = ({}, {}, {}, {}, {}, {})
+_room_of, _begin, _load, _reduce, _finish, _store = (
+    by_type(table, count) for table, count in zip(_TABLES, (4, 4, 7, 3, 4, 6), strict=True)
+)
+
+
+def define(task: type, passes: Passes) -> None:
+    """Let the loop use these primitives for a type of task."""
+    for table, function in zip(_TABLES, passes, strict=True):
+        table[task] = function
+
+
+@primitive
+def maximum_of(panel: Any, across: Any) -> Any:
+    """Return the maximum of each row of a panel; 0 where nothing counts."""
+    return peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
+
+
+@primitive
+def next_block(panel: Any, across: Any) -> Any:
+    """Return what to fetch while a panel is reduced."""
+    return ahead_of(panel.x, panel.g, panel.first, panel.index, panel.memory.tile, across)
+
+
+@primitive
+def next_block_and_result(panel: Any, result: Any, across: Any) -> Any:
+    """Return what to fetch while a panel is reduced whose elements are written to `result`."""
+    return ahead_of_both(panel.x, result, panel.g, panel.first, panel.index, panel.memory.tile, across)
+
+
+@primitive
+def store_tile(memory: Any, g: Any, first: int, count: int, across: Any, task: Any) -> None:
+    """Write the tile to the `out` of a task."""
+    store_block(memory.tile, task.out, g, first, count, across)
+
+
+@primitive
+def nothing_to_begin(_memory: Any, _g: Any, _across: Any, _task: Any) -> None:
+    """Fill nothing."""
+
+
+@primitive
+def nothing_to_load(_memory: Any, _g: Any, _block: int, _first: int, _count: int, _across: Any, _task: Any) -> None:
+    """Load nothing but the logits."""
+
+
+@primitive
+def nothing_to_store(_memory: Any, _g: Any, _first: int, _count: int, _across: Any, _task: Any) -> None:
+    """Write nothing: *finish* has written the numbers of each row."""
+
+
+@primitive
+def run_blocks(logits: Any, task: Any, across: Any, masking: Any, scaling: Any, part: int, parts: int) -> bool:
+    """Load, reduce and finish the blocks of a part; return False if there is no memory.
+
+    Without `masking` there is no mask, without `scaling` no temperature and no softcap.
+    """
+    g = geometry_of(logits.x, logits.softcap, across)
+    masked, capped = masking is not None and given(logits.where), scaling is not None and given(logits.softcap)
+    lanes = width(logits.softcap)
+    needs = _room_of(g, lanes, capped, task)
+    hiding = masked or needs.masked
+    size = (2 + needs.vectors) * lanes + (1 + hiding + needs.sloping) * g.size + needs.more
+    room = reserve(size, logits.softcap)
+    if missing(room):
+        return False
+    tile = after(room, (2 + needs.vectors) * lanes)
+    mask = after(tile, g.size)
+    slope = after(mask, hiding * g.size)
+    memory = Memory(room, after(room, 2 * lanes), tile, mask, slope, after(slope, needs.sloping * g.size))
+    _begin(memory, g, across, task)
+    start, stop = blocks_of(g, part, parts)
+    for block in range(start, stop):
+        first, total = place(g, block, across)
+        seen = load_block(logits.x, g, first, total, tile, -np.inf, across)
+        if masking is not None and masked:
+            load_block(logits.where, g, first, total, mask, 0.0, across)
+            hide(tile, mask, g.size, -np.inf)
+        _load(memory, g, block, first, total, across, task)
+        written = False
+        for index in range(panels(g, total, tile, across)):
+            base, row = index * g.panel, first + index * lanes
+            count = rows_in(total, index, tile, across)
+            if scaling is not None and capped:
+                cap(tile, slope, needs.sloping, base, g.steps, limit_at(logits.softcap, row, count, room, across))
+            scale = scale_at(logits.temperature, row, count, room, scaling, across)
+            panel = Panel(
+                memory, base, g, logits.x, block, first, index, row, count, scale, seen, not masked and not capped,
+                masked, needs.sloping,
+            )  # fmt: skip
+            written = _finish(panel, _reduce(panel, across, task), across, task)
+        if not written:
+            if scaling is not None and needs.sloping:
+                multiply(tile, slope, g.size)
+            if masking is not None and masked:
+                hide(tile, mask, g.size, needs.hidden)
+            _store(memory, g, first, total, across, task)
+    release(room)
+    return True
