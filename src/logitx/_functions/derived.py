@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from logitx._arguments.operands import dtype_of
-from logitx._functions.softmax import log_softmax, logsumexp
+from logitx._functions.softmax import log_softmax, logsumexp, merge_logsumexp
 from logitx._plan import Array, Axis, layout
 
 
@@ -85,3 +85,46 @@ def _log_count(x: Array, axis: Axis, where: Array | None, keepdims: bool, dtype:
     zeros = x != x  # in rows with a NaN the result is NaN, whatever is subtracted
     count = logsumexp(zeros, axis, where=where, keepdims=keepdims, dtype=dtype)
     return count + log_softmax(count, ())  # of one class: 0, or NaN where nothing counts
+
+
+def logaddexp(a: Array, b: Array, /) -> Array:
+    r"""Logarithm of the sum of two exponentials, elementwise.
+
+    .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
+
+    The function of NumPy's name, for every array type; `merge_logsumexp` without `axis_name` is the same function.
+
+    Parameters
+    ----------
+    a, b : array
+        Exponents, in nats, of any shapes that broadcast and of any array type.
+
+    Returns
+    -------
+    array
+        Of the wider dtype of the two (float32 for float16 with bfloat16). A plain number takes the dtype of the other
+        argument.
+
+    Raises
+    ------
+    TypeError
+        For an array type or a dtype that is not allowed, or two arrays of different libraries.
+    ValueError
+        For shapes that do not broadcast.
+
+    Notes
+    -----
+    -inf is neutral; +inf without NaN gives +inf; NaN gives NaN.
+
+    References
+    ----------
+    As for `merge_logsumexp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.logaddexp(np.array([0.0, -np.inf]), 0.0).round(4))
+    [0.6931 0.    ]
+    """
+    return merge_logsumexp(a, b)

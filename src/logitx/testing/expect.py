@@ -310,7 +310,7 @@ def _vjp(case: Case, of_row: Any) -> list[Expected]:
 
 
 def merge_logsumexp(case: Case) -> list[Expected]:
-    """Return what merge_logsumexp must give."""
+    """Return what merge_logsumexp and logaddexp must give."""
     a, b = np.broadcast_arrays(*(one.values for one in case.args))
     entries = [oracle.merge(one, two) for one, two in zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)]
     high, low, slack = _split(entries, a.shape)

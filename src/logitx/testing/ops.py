@@ -329,6 +329,18 @@ OPS: tuple[Op, ...] = (
         fuzz="pairs",
         lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
     ),
+    Op(
+        "logaddexp",
+        functools.partial(grids.cases_of, grids.MERGE, grids.merge_case),
+        special.merge_cases,
+        expect.merge_logsumexp,
+        ulps=2.0,
+        why="as merge_logsumexp",
+        reduces=False,
+        examples=(Example("plain", lambda i: given(i.x, i.y), (0, 1)),),
+        fuzz="pairs",
+        lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
+    ),
 )
 
 
