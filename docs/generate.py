@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import logitx as lx
+from logitx._operations import OPERATIONS
 from logitx.backends import BACKENDS
 from logitx.testing import OPS
 
@@ -45,7 +46,7 @@ def functions() -> Iterator[str]:
     yield "| function | what it gives |"
     yield "|---|---|"
     for name in in_order():
-        if name not in CONTROL:
+        if name not in CONTROL and getattr(lx, name).__module__ != "logitx._functions.derived":  # those are on the page
             yield f"| `{name}` | {summary(name)} |"
 
 
@@ -90,11 +91,9 @@ def matrix() -> Iterator[str]:
     backends = {row.name: contents(row.module) for row in BACKENDS}
     yield f"| function | {' | '.join(f'`{name}`' for name in backends)} |"
     yield "|---" * (len(backends) + 1) + "|"
-    for op in OPS:
-        cells = [
-            declines.get(op.name) or ("yes" if op.name in names else "no") for names, declines in backends.values()
-        ]
-        yield f"| `{op.name}` | {' | '.join(cells)} |"
+    for op in OPERATIONS:
+        cells = [declines.get(op) or ("yes" if op in names else "no") for names, declines in backends.values()]
+        yield f"| `{op}` | {' | '.join(cells)} |"
 
 
 def speed() -> Iterator[str]:
@@ -132,7 +131,7 @@ def fuzzing() -> Iterator[str]:
     targets = list(dict.fromkeys(target for _, target in cells))
     yield f"| function | {' | '.join(f'`{target}`' for target in targets)} |"
     yield "|---" * (len(targets) + 1) + "|"
-    for op in OPS:
+    for op in (op for op in OPS if any(name == op.name for name, _ in cells)):
         yield f"| `{op.name}` | {' | '.join(f'{cells.get((op.name, target), 0):,}' for target in targets)} |"
 
 

@@ -326,28 +326,6 @@ def test_spawned_children(tmp_path: Any) -> None:
     assert run.returncode == 0, run.stderr[-2000:]
 
 
-def test_a_handler_that_passes_something_else_is_not_compiled() -> None:
-    from numba.core.errors import TypingError
-    from numba.core.types import int64
-
-    from logitx.backends.numba.compile.policy import native
-    from logitx.backends.numba.kernels import logsumexp
-    from logitx.backends.xla.call_frame import absent
-    from logitx.backends.xla.kernel_call import kernel_call
-
-    call, kind = kernel_call(logsumexp.reduce_long), logsumexp.LogsumexpLongArrays
-
-    def without_axis(frame: int, kernel: int) -> Any:
-        return call(kernel, (kind(absent(), absent(), absent(), absent()), 1, frame))
-
-    def with_a_number_for_an_array(frame: int, kernel: int) -> Any:
-        return call(kernel, (kind(absent(), absent(), absent(), 1), 1, 1, frame))
-
-    for handler in (without_axis, with_a_number_for_an_array):
-        with pytest.raises((TypeError, TypingError), match="its handler passes"):
-            native(handler, (int64, int64))
-
-
 @pytest.mark.parametrize(
     ("table", "answer"),
     [

@@ -13,14 +13,19 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from numba.core.errors import TypingError
 from numba.core.types import int64
 
 import logitx as lx
-from logitx.backends.numba.compile.policy import kernel
+from logitx.backends.numba.compile.policy import kernel, native
+from logitx.backends.numba.kernels import logsumexp, softmax
+from logitx.backends.numba.kernels.signature import Dtypes, signature_of
 from logitx.backends.numba.memory.arguments import Lent, rows
 from logitx.backends.numba.memory.load_store import read_lanes, write
 from logitx.backends.numba.vectors import exp_log
 from logitx.backends.numba.vectors.lanes import spread, width
+from logitx.backends.xla.call_frame import absent
+from logitx.backends.xla.kernel_call import kernel_call
 
 HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -274,3 +279,27 @@ def test_a_processor_with_narrower_registers_gives_the_same_bits(tmp_path):
         check=True,
     )
     assert found.stdout.strip() == digest()
+
+
+# -- signatures -------------------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_is_compiled_in_the_ways_that_it_declares():
+    floats = Dtypes("float32", "float32", "float32")
+    assert signature_of(softmax.normalize, (True, None, None), floats)[-1] == int64
+    with pytest.raises(TypeError, match="normalize is not compiled in the ways"):
+        signature_of(softmax.normalize, (True, None), floats)
+
+
+def test_a_handler_that_passes_something_else_is_not_compiled() -> None:
+    call, kind = kernel_call(logsumexp.reduce_long), logsumexp.LogsumexpLongArrays
+
+    def without_axis(frame: int, kernel: int) -> Any:
+        return call(kernel, (kind(absent(), absent(), absent(), absent()), 1, frame))
+
+    def with_a_number_for_an_array(frame: int, kernel: int) -> Any:
+        return call(kernel, (kind(absent(), absent(), absent(), 1), 1, 1, frame))
+
+    for handler in (without_axis, with_a_number_for_an_array):
+        with pytest.raises((TypeError, TypingError), match="its handler passes"):
+            native(handler, (int64, int64))

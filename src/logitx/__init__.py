@@ -10,6 +10,7 @@ from logitx import _dynamo as _dynamo  # torch.compile looks for what this modul
 from logitx._functions.accumulate import CrossEntropy
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
+from logitx._functions.derived import logaddexp, logmeanexp
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx._functions.softmax import (
     log_softmax,
@@ -32,6 +33,8 @@ __all__ = [
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_vjp",
+    "logaddexp",
+    "logmeanexp",
     "logsumexp",
     "merge_logsumexp",
     "set_num_threads",

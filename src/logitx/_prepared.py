@@ -21,31 +21,24 @@ def call(op: str, first: Array, second: Array, *options: Any) -> Any:
     may be None. `options` are the other arguments of the operation's check. A prepared call skips checks, plan and
     choice: a softmax of ten numbers takes 0.4 us in the kernel, and 3 us on the way through `_dispatch.run`.
     """
-    prepared = _look_up(op, first, second, options)
-    if prepared is not None:
-        result = prepared(first, second)
-        if result is not None:
-            return result
-    return run(op, first, second, *options)
-
-
-def _look_up(op: str, first: Array, second: Array, options: tuple[Any, ...]) -> Prepared | None:
-    """Return the prepared call; None where only `_dispatch.run` will do."""
     cls: Any = type(first)
-    differentiated = False
+    differentiated: bool | None = False
     if cls is not np.ndarray:
         source = _source(cls)
-        if source is None or (differentiated := source.differentiated(first)) is None:
-            return None
-    shape = dtype = None
-    if second is not None:
-        if type(second) is not cls:
-            return None
-        shape, dtype = second.shape, second.dtype
-    try:
-        return _prepared(op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get(), *options)
-    except TypeError:  # an option that is an array cannot be looked up
-        return None
+        differentiated = None if source is None else source.differentiated(first)
+    if differentiated is not None and (second is None or type(second) is cls):
+        shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
+        try:
+            prepared = _prepared(
+                op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get(), *options
+            )
+        except TypeError:  # an option that is an array cannot be looked up
+            prepared = None
+        if prepared is not None:
+            result = prepared(first, second)
+            if result is not None:
+                return result
+    return run(op, first, second, *options)
 
 
 @functools.lru_cache(maxsize=64)

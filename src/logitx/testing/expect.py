@@ -153,6 +153,18 @@ def logsumexp(case: Case) -> list[Expected]:
     return [value, _may_cancel("sign", [s for _, s in pairs], shape, False)] if signed else [value]
 
 
+def logmeanexp(case: Case) -> list[Expected]:
+    """Return what logmeanexp must give; NaN where nothing counts."""
+    x, axis, rows = _reduced_rows(case)
+    entries = []
+    for row in rows:
+        total, count = oracle.log_normalizer(row), sum(row.valid)
+        size = oracle.CONTEXT.log(count) if count else oracle.NAN
+        entries.append(Near(total.value - size, total.slack + size))
+    shape = row_shape(x.shape, axis, bool(case.options.get("keepdims")))
+    return [_one_a_row("logmeanexp", entries, shape, "result")]
+
+
 def _may_cancel(name: str, entries: Sequence[Sum], shape: tuple[int, ...], undefined: bool) -> Expected:
     plain = _one_a_row(name, entries, shape, "result")
     moved, ceiling = (np.array([float(number) for number in column]).reshape(shape) for column in (
@@ -298,7 +310,7 @@ def _vjp(case: Case, of_row: Any) -> list[Expected]:
 
 
 def merge_logsumexp(case: Case) -> list[Expected]:
-    """Return what merge_logsumexp must give."""
+    """Return what merge_logsumexp and logaddexp must give."""
     a, b = np.broadcast_arrays(*(one.values for one in case.args))
     entries = [oracle.merge(one, two) for one, two in zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)]
     high, low, slack = _split(entries, a.shape)

@@ -76,6 +76,8 @@ def _everything(i: Inputs) -> dict[str, Any]:
     }
 
 
+_NO_FACTORS = {"b": ("none",), "return_sign": (False,), "out": ("none",)}
+
 OPS: tuple[Op, ...] = (
     Op(
         "softmax",
@@ -302,12 +304,38 @@ OPS: tuple[Op, ...] = (
         fuzz="cotangents",
     ),
     Op(
+        "logmeanexp",
+        functools.partial(grids.cases_of, grids.LOGSUMEXP | _NO_FACTORS, grids.logsumexp_case),
+        functools.partial(special.without, special.logsumexp_cases, ("b", "return_sign")),
+        expect.logmeanexp,
+        ulps=3.0,
+        why="as logsumexp, and the subtraction of the logarithm of the count",
+        examples=(
+            Example("plain", lambda i: given(i.x), kernel="reduce"),
+            Example("along the first axis", lambda i: given(i.x, axis=0, keepdims=True), kernel="reduce"),
+        ),
+        fuzz="rows",
+        lacks={"memory": "one more array of the shape of the result than logsumexp"},
+    ),
+    Op(
         "merge_logsumexp",
         functools.partial(grids.cases_of, grids.MERGE, grids.merge_case),
         special.merge_cases,
         expect.merge_logsumexp,
         ulps=2.0,
         why="a difference, exp, log1p and the addition of the maximum",
+        reduces=False,
+        examples=(Example("plain", lambda i: given(i.x, i.y), (0, 1)),),
+        fuzz="pairs",
+        lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
+    ),
+    Op(
+        "logaddexp",
+        functools.partial(grids.cases_of, grids.MERGE, grids.merge_case),
+        special.merge_cases,
+        expect.merge_logsumexp,
+        ulps=2.0,
+        why="as merge_logsumexp",
         reduces=False,
         examples=(Example("plain", lambda i: given(i.x, i.y), (0, 1)),),
         fuzz="pairs",

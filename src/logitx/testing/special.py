@@ -5,7 +5,7 @@ Rows of one kind go through the library stacked, in one call; a failure is repor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,6 +170,11 @@ def logsumexp_cases() -> list[Case]:
             Case("rows with b, no sign", dtype, (x,), {"b": b}, rows=tuple(B_ROWS)),
         ]
     return cases
+
+
+def without(cases: Callable[[], list[Case]], options: tuple[str, ...]) -> list[Case]:
+    """Return the cases of a function for another one that lacks these options and `out`."""
+    return [case for case in cases() if case.out == "none" and not any(name in case.options for name in options)]
 
 
 def merge_cases() -> list[Case]:
