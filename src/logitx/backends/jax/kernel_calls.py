@@ -69,12 +69,12 @@ def held(dtype: str, compute: str) -> str:
     return dtype if dtype in FLOATS else compute
 
 
-def _handler(kind: str, ways: tuple[bool | None, ...], *dtypes: str, other: str = "") -> Any:
-    """Return the handler for a kernel, by the dtypes of its logits, its computation, its result and its loss."""
+def _handler(kind: str, ways: tuple[bool | None, ...], **dtypes: str) -> Any:
+    """Return the handler for a kernel; `dtypes` are the fields of a Dtypes."""
     from logitx.backends.numba.kernels.signature import Dtypes
     from logitx.backends.xla.handlers import Handler
 
-    return Handler(kind, ways, Dtypes(*dtypes, other=other))
+    return Handler(kind, ways, Dtypes(**dtypes))
 
 
 def _packed(operands: tuple[tuple[Array, str | None], ...], first: int) -> tuple[list[Array], list[int]]:
@@ -97,10 +97,10 @@ def _normalize(plan: Plan, x: Array, where: Array, temperature: Array, softcap: 
     facts = CallFacts(plan.layout.axis, int(plan.empty == "nan"), where=at_where, temperature=at_heat, softcap=at_cap)
     if is_long(plan) and not others:
         keeping = _known(log is None and plan.result == compute)
-        handler = _handler("normalize_long", (log, keeping), store, compute, plan.result)
+        handler = _handler("normalize_long", (log, keeping), logits=store, compute=compute, result=plan.result)
     else:
         ways = is_across(plan), log, _known(bool(others))
-        handler = _handler("normalize", ways, store, compute, plan.result)
+        handler = _handler("normalize", ways, logits=store, compute=compute, result=plan.result)
     return Call(handler, (x.astype(store), *others), facts)
 
 
@@ -111,10 +111,10 @@ def _reduce(plan: Plan, x: Array, where: Array) -> Call:
     others, (at_where,) = _packed(((where, "bool"),), 1)
     facts = CallFacts(plan.layout.axis, where=at_where)
     if is_long(plan) and not others:
-        handler = _handler("reduce_long", (), store, compute, plan.result)
+        handler = _handler("reduce_long", (), logits=store, compute=compute, result=plan.result)
     else:
         ways = is_across(plan), _known(bool(others))
-        handler = _handler("reduce", ways, store, compute, plan.result)
+        handler = _handler("reduce", ways, logits=store, compute=compute, result=plan.result)
     return Call(handler, (x.astype(store), *others), facts)
 
 
@@ -123,7 +123,7 @@ def _pull_back(plan: Plan, value: Array, cotangent: Array) -> Call:
 
     compute, store = plan.compute, held(plan.dtype, plan.compute)
     other = held(dtype_name(cotangent.dtype), compute)
-    handler = _handler("pull_back", (is_across(plan),), store, compute, plan.result, other=other)
+    handler = _handler("pull_back", (is_across(plan),), logits=store, compute=compute, result=plan.result, other=other)
     facts = CallFacts(plan.layout.axis, log=int(plan.op == "log_softmax_vjp"))
     return Call(handler, (value.astype(store), cotangent.astype(other)), facts)
 
@@ -173,12 +173,16 @@ def _loss(
     )
     ways = is_across(plan), _known(backward), _known(len(others) > (z_loss is not None))
     if not plan.hard or label_smoothing is not None:
-        handler = _handler("soft", ways[:1], store, compute, plan.result, plan.loss, other=shares)
+        handler = _handler(
+            "soft", ways[:1], logits=store, compute=compute, result=plan.result, loss=plan.loss, other=shares
+        )
     elif is_long(plan) and ways[2] is None:
         keeping = _known(backward and plan.result == compute)
-        handler = _handler("hard_long", (ways[1], keeping), store, compute, plan.result, plan.loss)
+        handler = _handler(
+            "hard_long", (ways[1], keeping), logits=store, compute=compute, result=plan.result, loss=plan.loss
+        )
     else:
-        handler = _handler("hard", ways, store, compute, plan.result, plan.loss)
+        handler = _handler("hard", ways, logits=store, compute=compute, result=plan.result, loss=plan.loss)
     return Call(handler, (logits.astype(store), targets, *others), facts)
 
 
@@ -190,7 +194,7 @@ def _partial(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Ar
     others, (at_where, at_heat, at_cap, at_ids) = _packed(named, 1)
     options = _known(len(others) > (ids is not None))
     facts = CallFacts(plan.layout.axis, where=at_where, temperature=at_heat, softcap=at_cap, labels=at_ids)
-    handler = _handler("reduce_part", (is_across(plan), options), store, compute)
+    handler = _handler("reduce_part", (is_across(plan), options), logits=store, compute=compute)
     return Call(handler, (x.astype(store), *others), facts)
 
 

@@ -65,7 +65,7 @@ def merge_rows(plan: Plan, tops: list[Array], rests: list[Array], temperature: S
     view, shape = FAMILIES[plan.family].to_numpy, tuple(tops[0].shape)
     arrays = [np.stack([view(one).reshape(-1) for one in ones], dtype=np.float64) for ones in (tops, rests)]  # type: ignore[misc]
     top, rest = np.empty_like(arrays[0][0]), np.empty_like(arrays[1][0])
-    pairs = MergeArrays(*arrays, temperature=per_row(plan, temperature, "float64"), top=top, rest=rest)
+    pairs = MergeArrays(arrays[0], arrays[1], temperature=per_row(plan, temperature, "float64"), top=top, rest=rest)
     done(version(merge_parts, (), Dtypes("float64", "float64"))(pairs, 1, CREW.address))
     return given_back(plan, top, "float64", shape), given_back(plan, rest, "float64", shape)
 

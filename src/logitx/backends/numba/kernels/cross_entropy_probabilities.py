@@ -197,7 +197,7 @@ def _collect_samples(panel: Any, task: Any) -> None:
     """Put the weight of each row of a panel into lanes: 0 for ignored rows and lanes without a row."""
     samples, sample_weight = panel.memory.numbers, task.labels.sample_weight
     store(samples, 0, spread(samples, 0.0))
-    for i in range(panel.count):
+    for i in range(panel.rows):
         good = 1
         if not given(task.targets):
             _, good = label_of(task.labels, panel.row + i, panel.g.n)
@@ -254,7 +254,7 @@ def _reduce(panel: Any, across: Any, task: Any) -> Any:
     nans = nans_beside_infinity(tile, base, steps, top, across)
     rest, lost = rest_of(tile, base, steps, top, panel.scale, True, next_block(panel, across), across)
     reduced, losses = logarithms_of(top, rest, lost, panel.scale), task.losses
-    emit(losses.log_normalizer, panel.row, panel.count, normalizer(top, rest, nans, reduced.log_z))
+    emit(losses.log_normalizer, panel.row, panel.rows, normalizer(top, rest, nans, reduced.log_z))
     terms = _terms_of(panel, reduced, across)
     finish_loss(losses, place_of(panel), reduced, terms, Weights(weights.sample, weights.share))
     return WeightedRow(reduced, weights)

@@ -98,8 +98,8 @@ def _reduce(panel: Any, across: Any, task: Any) -> Any:
 
 @primitive
 def _emit_pair(panel: Any, pair: Any, _across: Any, task: Any) -> bool:
-    emit(task.tops, panel.row, panel.count, pair.top)
-    emit(task.rests, panel.row, panel.count, pair.rest)
+    emit(task.tops, panel.row, panel.rows, pair.top)
+    emit(task.rests, panel.row, panel.rows, pair.rest)
     return True
 
 
@@ -115,7 +115,7 @@ def _nan_or_maximum(top: Any, rest: Any, nans: Any) -> Any:
 def _emit_logits(panel: Any, across: Any, task: Any) -> None:
     """Write the logit of the label of each row of a panel that has its label here."""
     tile, logits = panel.memory.tile, task.label_logits
-    for i in range(panel.count):
+    for i in range(panel.rows):
         label = class_id(task.labels, panel.row + i)
         if 0 <= label < panel.g.n:
             logit = take_one(tile, panel.base + place_in_panel(label, i, tile, across))
@@ -258,7 +258,7 @@ def _known_number(panel: Any, which: int, known: Any, across: Any) -> Any:
     numbers = panel.memory.numbers
     at = which * width(numbers)
     store(numbers, at, spread(numbers, 0.0))
-    for i in range(panel.count):
+    for i in range(panel.rows):
         place_one(numbers, at + i, number(known, panel.row + i, numbers))
     return number_of(numbers, which, across)
 

@@ -121,10 +121,10 @@ def _reduce(panel: Any, across: Any, _task: Any) -> Any:
 def _emit_logarithm(panel: Any, found: Any, _across: Any, task: Any) -> bool:
     zero = spread(found.rest, 0.0)
     log_z = normalizer(found.top, found.rest, found.nans, found.top + log1p(found.rest, found.lost))
-    emit(task.value, panel.row, panel.count, log_z)
+    emit(task.value, panel.row, panel.rows, log_z)
     if given(task.sign):
         positive = select(found.rest < zero, zero, spread(found.rest, 1.0))
-        emit(task.sign, panel.row, panel.count, select(log_z == log_z, positive, log_z))
+        emit(task.sign, panel.row, panel.rows, select(log_z == log_z, positive, log_z))
     return True
 
 
@@ -181,7 +181,7 @@ def _emit_signs(panel: Any, found: Any, task: Any) -> None:
     certain = select(found.positive > zero, from_positive, select(found.negative > zero, zero - one, nan))
     infinite = found.top == spread(found.top, np.inf)
     total = select(infinite, select(found.nans == zero, certain, nan), found.total)
-    for i in range(panel.count):
+    for i in range(panel.rows):
         number = float(lane(total, i))
         size = float(lane(found.top, i))
         direction = 1.0 if number > 0.0 else -1.0 if number < 0.0 else number

@@ -17,11 +17,15 @@ from logitx.backends.numba.compile.static import KNOWN, Function
 from logitx.backends.numba.memory.arguments import Lent
 
 Way = Annotated[Any, KNOWN]  # True or None: two types, so that only the branch that is asked for is compiled
-Mask, Ids, Wide = (Annotated[Any, Lent(name)] for name in ("bool", "int64", "float64"))
-# Arrays whose dtypes `Dtypes` has; also an array that may be absent has a dtype
-OfLogits, OfOther, Computed, OfResult, OfLoss = (
-    Annotated[Any, name] for name in ("logits", "other", "compute", "result", "loss")
-)
+Mask = Annotated[Any, Lent("bool")]
+Ids = Annotated[Any, Lent("int64")]
+Wide = Annotated[Any, Lent("float64")]
+# Arrays whose dtypes a `Dtypes` has, each under the name that stands here; an array that is absent has a dtype as well
+OfLogits = Annotated[Any, "logits"]
+Computed = Annotated[Any, "compute"]
+OfResult = Annotated[Any, "result"]
+OfLoss = Annotated[Any, "loss"]
+OfOther = Annotated[Any, "other"]
 _NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
 
 

@@ -136,7 +136,7 @@ def gather_labels(panel: Any, labels: Any, across: Any) -> int:
     store(numbers, LOGIT * lanes, spread(tile, 0.0))
     store(numbers, LABEL_SHARE * lanes, spread(tile, 0.0))
     first_bad = -1
-    for i in range(panel.count):
+    for i in range(panel.rows):
         row = panel.row + i
         label, good = label_of(labels, row, panel.g.n)
         if good < 0 and first_bad < 0:
@@ -160,7 +160,7 @@ def write_label(grad: Any, g: Any, numbers: Any, labels: Any, row: int) -> None:
 def scatter_labels(panel: Any, labels: Any, across: Any) -> None:
     """Write the gradient of the labels to the tile."""
     tile = panel.memory.tile
-    for i in range(panel.count):
+    for i in range(panel.rows):
         label, good = label_of(labels, panel.row + i, panel.g.n)
         if good > 0:
             change = take_one(panel.memory.numbers, CHANGE * width(tile) + i)

@@ -62,9 +62,9 @@ class Panel(NamedTuple):
     x: Any
     block: int
     first: int  # row of the block
-    index: int  # of the panel in its block
-    row: int  # the first row
-    count: int
+    nth: int  # of its block
+    row: int  # the first one
+    rows: int  # how many
     scale: Any
     seen: Any  # maximum of each lane, if `unchanged`
     unchanged: bool
@@ -104,13 +104,13 @@ def maximum_of(panel: Any, across: Any) -> Any:
 @primitive
 def next_block(panel: Any, across: Any) -> Any:
     """Return what to fetch while a panel is reduced."""
-    return ahead_of(panel.x, panel.g, panel.first, panel.index, panel.memory.tile, across)
+    return ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across)
 
 
 @primitive
 def next_block_and_result(panel: Any, result: Any, across: Any) -> Any:
     """Return what to fetch while a panel is reduced whose elements are written to `result`."""
-    return ahead_of_both(panel.x, result, panel.g, panel.first, panel.index, panel.memory.tile, across)
+    return ahead_of_both(panel.x, result, panel.g, panel.first, panel.nth, panel.memory.tile, across)
 
 
 @primitive

@@ -67,7 +67,7 @@ class Place(NamedTuple):
 
     block: int
     row: int  # the first one
-    count: int
+    rows: int  # how many
 
 
 class Weights(NamedTuple):
@@ -89,7 +89,7 @@ def losses_of(arrays: Any, reports: Any, numbers: Any) -> Any:
 @primitive
 def place_of(panel: Any) -> Any:
     """Return the rows of a panel."""
-    return Place(panel.block, panel.row, panel.count)
+    return Place(panel.block, panel.row, panel.rows)
 
 
 @primitive
@@ -119,8 +119,8 @@ def finish_loss(losses: Any, place: Any, reduced: Any, terms: Any, weights: Any)
         value = value + z
     value = settle(value, weights.share, reduced.rest, losses.undefined)
     if losses.reduction == NONE:
-        emit(losses.loss, place.row, place.count, value)
-        emit(losses.z_part, place.row, place.count, z)
+        emit(losses.loss, place.row, place.rows, value)
+        emit(losses.z_part, place.row, place.rows, z)
     report(losses.reports, place.block, LOSS, sum_of_rows(value))
     report(losses.reports, place.block, Z_LOSS, sum_of_rows(z))
     report(losses.reports, place.block, SHARE, sum_of_rows(weights.share))
@@ -136,7 +136,7 @@ def sum_of_rows(value: Any) -> float:
 @primitive
 def finish_label_loss(losses: Any, place: Any, reduced: Any, nans: Any, numbers: Any, scale: Any, across: Any) -> None:
     """Write and add up the losses of rows with class ids, of which `numbers` has logit and weight."""
-    emit(losses.log_normalizer, place.row, place.count, normalizer(reduced.top, reduced.rest, nans, reduced.log_z))
+    emit(losses.log_normalizer, place.row, place.rows, normalizer(reduced.top, reduced.rest, nans, reduced.log_z))
     v, _ = exponent(number_of(numbers, LOGIT, across), reduced.top, scale)
     weight = number_of(numbers, LABEL_SHARE, across)
     finish_loss(losses, place, reduced, reduced.log_sum - v, Weights(weight, weight))
@@ -184,7 +184,7 @@ def zero_dead(panel: Any, share: Any, rest: Any, across: Any) -> None:
     if not any_of(is_nan(rest)):
         return
     tile, g = panel.memory.tile, panel.g
-    for i in range(panel.count):
+    for i in range(panel.rows):
         if lane(rest, i) != lane(rest, i) and lane(share, i) != 0.0:
             for j in range(g.n):
                 if entry(panel.x, g, panel.row + i, j, tile) == -np.inf:
