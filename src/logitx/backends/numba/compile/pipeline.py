@@ -33,6 +33,16 @@ class _Draft(codegen.CPUCodeLibrary):
         return self._final_module
 
 
+class _InlinedDraft(_Draft):
+    """A draft that LLVM copies into its callers, whatever its size."""
+
+    def finalize(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == binding.Linkage.external:
+                function.add_function_attribute("alwaysinline")
+        super().finalize()
+
+
 class _Whole(codegen.JITCodeLibrary):
     """A library with all that it calls, each linked once, and optimized once.
 
@@ -57,9 +67,10 @@ class _Whole(codegen.JITCodeLibrary):
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _LowerToDraft(typed_passes.NativeLowering):
     _name = "logitx_lower_to_draft"
+    draft: type[_Draft] = _Draft
 
     def run_pass(self, state: Any) -> bool:
-        state.library = _Draft(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = self.draft(state.targetctx.codegen(), state.func_id.func_qualname)
         state.flags.no_compile = True
         changed: bool = super().run_pass(state)
         name = state.func_id.func_name
@@ -68,6 +79,12 @@ class _LowerToDraft(typed_passes.NativeLowering):
         state.targetctx.insert_user_function(handle, lowered.fndesc, [state.library])
         state.cr = lowered._replace(cfunc=handle)
         return changed
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LowerToInlinedDraft(_LowerToDraft):
+    _name = "logitx_lower_to_inlined_draft"
+    draft = _InlinedDraft
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -116,6 +133,10 @@ class _Pipeline(compiler.CompilerBase):
 
 class _PrimitivePipeline(_Pipeline):
     lower = _LowerToDraft
+
+
+class _InlinedPipeline(_Pipeline):
+    lower = _LowerToInlinedDraft
 
 
 class _KernelPipeline(_Pipeline):

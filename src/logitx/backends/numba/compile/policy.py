@@ -22,7 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic as _numba_intrinsic
 
 from logitx.backends.numba.compile.cache import _Cache
-from logitx.backends.numba.compile.pipeline import _KernelPipeline, _PrimitivePipeline
+from logitx.backends.numba.compile.pipeline import _InlinedPipeline, _KernelPipeline, _PrimitivePipeline
 from logitx.backends.numba.compile.static import Function
 
 _KEPT: list[Any] = []  # dispatchers own the machine code
@@ -36,8 +36,8 @@ def intrinsic(function: Function) -> Function:
     return made
 
 
-def primitive(function: Function) -> Function:
-    """Compile a building block of kernels: inlined into the kernels that call it, never called from Python."""
+def primitive(function: Function, pipeline: type = _PrimitivePipeline) -> Function:
+    """Compile a building block of kernels, never called from Python: LLVM decides where it is inlined."""
     made: Function = numba.njit(
         function,
         nogil=True,
@@ -45,9 +45,17 @@ def primitive(function: Function) -> Function:
         _nrt=False,  # nothing in kernels is counted
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
-        pipeline_class=_PrimitivePipeline,
+        pipeline_class=pipeline,
     )
     return made
+
+
+def inlined(function: Function) -> Function:
+    """Compile a building block that is always inlined: one that takes a panel or a task, a hundred numbers by value.
+
+    To pass these costs 20 to 40 ns a panel: 13 % of the cross-entropy of 10,000 rows of 10 classes.
+    """
+    return primitive(function, _InlinedPipeline)
 
 
 def kernel(function: Function, signature: tuple[Any, ...]) -> Function:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfLoss, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, UNFIT, entries, rows
 from logitx.backends.numba.memory.scratch import missing, release
@@ -121,17 +121,17 @@ def _gradient_room(_g: Any, _lanes: int, capped: bool, _task: Any) -> Any:
     return Room(3, False, capped, 0, 0.0)
 
 
-@primitive
+@inlined
 def _reduce_to_loss(panel: Any, across: Any, task: Any) -> Any:
     return _forward(panel, next_block(panel, across), across, task)
 
 
-@primitive
+@inlined
 def _reduce_to_gradient(panel: Any, across: Any, task: Any) -> Any:
     return _forward(panel, next_block_and_result(panel, task.out, across), across, task)
 
 
-@primitive
+@inlined
 def _forward(panel: Any, ahead: Any, across: Any, task: Any) -> Any:
     """Reduce the rows of a panel to exponentials, which stay in the tile, and hand in their losses."""
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
@@ -144,7 +144,7 @@ def _forward(panel: Any, ahead: Any, across: Any, task: Any) -> Any:
     return reduced
 
 
-@primitive
+@inlined
 def _nothing_to_finish(_panel: Any, _reduced: Any, _across: Any, _task: Any) -> bool:
     return True
 

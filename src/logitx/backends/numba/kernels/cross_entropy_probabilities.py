@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfLoss, OfOther, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, UNFIT, entries, given, rows
 from logitx.backends.numba.memory.load_store import number
@@ -133,7 +133,7 @@ def _sum_of_shares(g: Any, targets: Any, labels: Any, like: Any) -> Any:
     return total, -1
 
 
-@primitive
+@inlined
 def _room(g: Any, lanes: int, capped: bool, task: Any) -> Any:
     """Return room for a vector of sample weights, a tile of the weights of classes in rows, and the class weights."""
     padded = (g.n + lanes - 1) // lanes * lanes
@@ -141,7 +141,7 @@ def _room(g: Any, lanes: int, capped: bool, task: Any) -> Any:
     return Room(1, task.smoothing > 0.0, capped and given(task.out), more, 0.0)
 
 
-@primitive
+@inlined
 def _begin(memory: Any, g: Any, across: Any, task: Any) -> None:
     """Count every class where there is no mask; collect the class weights."""
     if task.smoothing > 0.0 and not given(task.labels.where):
@@ -165,7 +165,7 @@ def _pad(classes: Any, class_weight: Any, n: int, padded: int) -> None:
         place_one(classes, j, number(class_weight, j, classes) if j < n else 0.0)
 
 
-@primitive
+@inlined
 def _load_weights(memory: Any, g: Any, block: int, first: int, count: int, across: Any, task: Any) -> None:
     """Load the targets of a block."""
     if given(task.targets):
@@ -192,7 +192,7 @@ def _one_hot(weight: Any, g: Any, labels: Any, first: int, count: int, across: A
     return first_bad
 
 
-@primitive
+@inlined
 def _collect_samples(panel: Any, task: Any) -> None:
     """Put the weight of each row of a panel into lanes: 0 for ignored rows and lanes without a row."""
     samples, sample_weight = panel.memory.numbers, task.labels.sample_weight
@@ -244,7 +244,7 @@ def _weigh(panel: Any, across: Any, task: Any) -> Any:
     return RowWeights(sample, share, folded(total_high, total_low, across))
 
 
-@primitive
+@inlined
 def _reduce(panel: Any, across: Any, task: Any) -> Any:
     """Reduce the rows of a panel and hand in their losses."""
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
@@ -277,7 +277,7 @@ def _terms_of(panel: Any, reduced: Any, across: Any) -> Any:
     return folded(high, low, across)
 
 
-@primitive
+@inlined
 def _finish(panel: Any, row: Any, _across: Any, task: Any) -> bool:
     wanted: bool = given(task.out) or given(task.hess)
     if given(task.out):
@@ -317,7 +317,7 @@ def _differentiate(panel: Any, row: Any, shares: Any, task: Any) -> None:
         store(weight, at, select(silent, zero, sample * (total * (p * complement))))
 
 
-@primitive
+@inlined
 def _store(memory: Any, g: Any, first: int, count: int, across: Any, task: Any) -> None:
     if given(task.out):
         store_block(memory.tile, task.out, g, first, count, across)

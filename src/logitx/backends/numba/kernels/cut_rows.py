@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfResult, Way, Wide
 from logitx.backends.numba.kernels.softmax import NormalizeOptions, masked_value, normalize_panel
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, given, rows
@@ -85,7 +85,7 @@ def _room_to_reduce(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
     return Room(0, False, False, 0, 0.0)
 
 
-@primitive
+@inlined
 def _reduce(panel: Any, across: Any, task: Any) -> Any:
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     if given(task.labels):
@@ -96,7 +96,7 @@ def _reduce(panel: Any, across: Any, task: Any) -> Any:
     return Pair(_nan_or_maximum(top, rest, nans), rest, lost)
 
 
-@primitive
+@inlined
 def _emit_pair(panel: Any, pair: Any, _across: Any, task: Any) -> bool:
     emit(task.tops, panel.row, panel.rows, pair.top)
     emit(task.rests, panel.row, panel.rows, pair.rest)
@@ -111,7 +111,7 @@ def _nan_or_maximum(top: Any, rest: Any, nans: Any) -> Any:
     return select(top == spread(top, np.inf), infinite, select(rest == rest, top, nan))
 
 
-@primitive
+@inlined
 def _emit_logits(panel: Any, across: Any, task: Any) -> None:
     """Write the logit of the label of each row of a panel that has its label here."""
     tile, logits = panel.memory.tile, task.label_logits
@@ -225,12 +225,12 @@ def normalize_part(
     return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
-@primitive
+@inlined
 def _room_to_normalize(_g: Any, _lanes: int, _capped: bool, task: Any) -> Any:
     return Room(VECTORS, False, False, 0, masked_value(task.log))
 
 
-@primitive
+@inlined
 def _exponentials_or_logits(panel: Any, across: Any, task: Any) -> Any:
     """Return the pairs of a panel; what is normalized takes the place of its logits."""
     pair = _known_pair(panel, across, task)
@@ -238,21 +238,21 @@ def _exponentials_or_logits(panel: Any, across: Any, task: Any) -> Any:
     return pair
 
 
-@primitive
+@inlined
 def _exponentials_unless(panel: Any, top: Any, across: Any, task: Any, log: Any) -> None:
     if log is None:
         ahead = next_block_and_result(panel, task.out, across)
         rest_of(panel.memory.tile, panel.base, panel.g.steps, top, panel.scale, None, ahead, across)
 
 
-@primitive
+@inlined
 def _known_pair(panel: Any, across: Any, task: Any) -> Any:
     top = _known_number(panel, TOP, task.tops, across)
     rest = _known_number(panel, REST, task.rests, across)
     return Pair(top, rest, per_row(panel.memory.tile, 0.0, across))
 
 
-@primitive
+@inlined
 def _known_number(panel: Any, which: int, known: Any, across: Any) -> Any:
     """Collect one known number of each row of a panel, and return them."""
     numbers = panel.memory.numbers
@@ -327,7 +327,7 @@ def _room_to_differentiate(_g: Any, _lanes: int, capped: bool, _task: Any) -> An
     return Room(VECTORS, False, capped, 0, 0.0)
 
 
-@primitive
+@inlined
 def _exponentials(panel: Any, across: Any, task: Any) -> Any:
     """Return what rows have been reduced to; exponentials take the place of logits."""
     _known_number(panel, LOGIT, task.label_logits, across)

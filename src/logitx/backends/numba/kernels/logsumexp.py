@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, given, rows
 from logitx.backends.numba.memory.load_store import write
@@ -107,7 +107,7 @@ def _no_room(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
     return Room(0, False, False, 0, 0.0)
 
 
-@primitive
+@inlined
 def _reduce(panel: Any, across: Any, _task: Any) -> Any:
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     ahead = next_block(panel, across)
@@ -117,7 +117,7 @@ def _reduce(panel: Any, across: Any, _task: Any) -> Any:
     return Total(top, nans, rest, lost)
 
 
-@primitive
+@inlined
 def _emit_logarithm(panel: Any, found: Any, _across: Any, task: Any) -> bool:
     zero = spread(found.rest, 0.0)
     log_z = normalizer(found.top, found.rest, found.nans, found.top + log1p(found.rest, found.lost))
@@ -131,12 +131,12 @@ def _emit_logarithm(panel: Any, found: Any, _across: Any, task: Any) -> bool:
 define(Logarithms, Passes(_no_room, nothing_to_begin, nothing_to_load, _reduce, _emit_logarithm, nothing_to_store))
 
 
-@primitive
+@inlined
 def _room(g: Any, _lanes: int, _capped: bool, task: Any) -> Any:
     return Room(0, False, False, given(task.b) * g.size, 0.0)
 
 
-@primitive
+@inlined
 def _load_factor(memory: Any, g: Any, _block: int, first: int, count: int, across: Any, task: Any) -> None:
     """Load b; logits where it is 0 do not count."""
     if given(task.b):
@@ -146,7 +146,7 @@ def _load_factor(memory: Any, g: Any, _block: int, first: int, count: int, acros
         hide(memory.tile, memory.more, g.size, -np.inf)
 
 
-@primitive
+@inlined
 def _reduce_signed(panel: Any, across: Any, task: Any) -> Any:
     tile, factor, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
     ahead = next_block(panel, across)
@@ -164,7 +164,7 @@ def _reduce_signed(panel: Any, across: Any, task: Any) -> Any:
     return SignedTotal(top, nans, rest, lost, total, positive, negative)
 
 
-@primitive
+@inlined
 def _emit_signed(panel: Any, found: Any, across: Any, task: Any) -> bool:
     if given(task.b):
         _emit_signs(panel, found, task)

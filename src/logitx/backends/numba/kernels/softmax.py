@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, rows
 from logitx.backends.numba.memory.scratch import missing, release, reserve
@@ -70,7 +70,7 @@ def normalize(
     return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
-@primitive
+@inlined
 def _room(_g: Any, _lanes: int, _sloping: bool, task: Any) -> Any:
     return Room(0, False, False, 0, masked_value(task.log))
 
@@ -81,7 +81,7 @@ def masked_value(log: Any) -> float:
     return 0.0 if log is None else -np.inf
 
 
-@primitive
+@inlined
 def _reduce(panel: Any, across: Any, task: Any) -> Any:
     top = maximum_of(panel, across)
     ahead = next_block_and_result(panel, task.out, across)
@@ -89,7 +89,7 @@ def _reduce(panel: Any, across: Any, task: Any) -> Any:
     return Pair(top, rest, lost)
 
 
-@primitive
+@inlined
 def normalize_panel(panel: Any, pair: Any, across: Any, task: Any) -> Any:
     """Turn exponentials, or with `log` logits, into probabilities; they are written at once if nothing is masked."""
     how = facts_of(pair.top, pair.rest, pair.lost, panel.scale, task.undefined, task.log)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, OfLogits, OfOther, OfResult, Way
 from logitx.backends.numba.kernels.vjp_rows import long_rows, neighbors, short_rows
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, rows
@@ -77,12 +77,12 @@ def _room(g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
     return Room(0, False, False, g.size, 0.0)
 
 
-@primitive
+@inlined
 def _load_cotangent(memory: Any, g: Any, _block: int, first: int, count: int, across: Any, task: Any) -> None:
     load_block(task.cotangent, g, first, count, memory.more, 0.0, across)
 
 
-@primitive
+@inlined
 def _reduce(panel: Any, across: Any, task: Any) -> Any:
     tile, other, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
     if not task.log:
@@ -95,7 +95,7 @@ def _reduce(panel: Any, across: Any, task: Any) -> Any:
     return CotangentSum(total, lost)
 
 
-@primitive
+@inlined
 def _finish(panel: Any, found: Any, _across: Any, task: Any) -> bool:
     tile, other, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
     if task.log:

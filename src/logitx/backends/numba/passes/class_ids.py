@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.memory.arguments import given
 from logitx.backends.numba.memory.load_store import class_id, number, read_one, write
 from logitx.backends.numba.memory.scratch import place_one, store, take_one
@@ -129,7 +129,7 @@ def number_of(numbers: Any, which: int, across: Any) -> Any:
     return load_per_row(numbers, which * width(numbers), across)
 
 
-@primitive
+@inlined
 def gather_labels(panel: Any, labels: Any, across: Any) -> int:
     """Collect logit and weight of the label of each row of a panel; return the first row with a bad label or -1."""
     tile, numbers, lanes = panel.memory.tile, panel.memory.numbers, width(panel.memory.tile)
@@ -156,7 +156,7 @@ def write_label(grad: Any, g: Any, numbers: Any, labels: Any, row: int) -> None:
         write(grad, row * grad.outer_stride + label * grad.n_stride, take_one(numbers, CHANGE * width(numbers)))
 
 
-@primitive
+@inlined
 def scatter_labels(panel: Any, labels: Any, across: Any) -> None:
     """Write the gradient of the labels to the tile."""
     tile = panel.memory.tile

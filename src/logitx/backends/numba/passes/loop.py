@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.compile.static import Function, by_type
 from logitx.backends.numba.memory.arguments import given
 from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
@@ -95,25 +95,25 @@ def define(task: type, passes: Passes) -> None:
         table[task] = function
 
 
-@primitive
+@inlined
 def maximum_of(panel: Any, across: Any) -> Any:
     """Return the maximum of each row of a panel; 0 where nothing counts."""
     return peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
 
 
-@primitive
+@inlined
 def next_block(panel: Any, across: Any) -> Any:
     """Return what to fetch while a panel is reduced."""
     return ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across)
 
 
-@primitive
+@inlined
 def next_block_and_result(panel: Any, result: Any, across: Any) -> Any:
     """Return what to fetch while a panel is reduced whose elements are written to `result`."""
     return ahead_of_both(panel.x, result, panel.g, panel.first, panel.nth, panel.memory.tile, across)
 
 
-@primitive
+@inlined
 def store_tile(memory: Any, g: Any, first: int, count: int, across: Any, task: Any) -> None:
     """Write the tile to the `out` of a task."""
     store_block(memory.tile, task.out, g, first, count, across)
@@ -134,7 +134,7 @@ def nothing_to_store(_memory: Any, _g: Any, _first: int, _count: int, _across: A
     """Write nothing: *finish* has written the numbers of each row."""
 
 
-@primitive
+@inlined
 def run_blocks(logits: Any, task: Any, across: Any, masking: Any, scaling: Any, part: int, parts: int) -> bool:
     """Load, reduce and finish the blocks of a part; return False if there is no memory.
 

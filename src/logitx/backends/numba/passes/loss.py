@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.memory.arguments import rows
 from logitx.backends.numba.memory.scratch import place_one, store
 from logitx.backends.numba.passes.class_ids import (
@@ -86,7 +86,7 @@ def losses_of(arrays: Any, reports: Any, numbers: Any) -> Any:
     )  # fmt: skip
 
 
-@primitive
+@inlined
 def place_of(panel: Any) -> Any:
     """Return the rows of a panel."""
     return Place(panel.block, panel.row, panel.rows)
@@ -108,7 +108,7 @@ def settle(value: Any, share: Any, rest: Any, undefined: float) -> Any:
     return select(share == zero, zero, value)
 
 
-@primitive
+@inlined
 def finish_loss(losses: Any, place: Any, reduced: Any, terms: Any, weights: Any) -> None:
     """Write and add up the losses of a panel: weights.terms * terms + weights.share * z_loss * log_z**2."""
     z = spread(terms, 0.0)
@@ -133,7 +133,7 @@ def sum_of_rows(value: Any) -> float:
     return folded
 
 
-@primitive
+@inlined
 def finish_label_loss(losses: Any, place: Any, reduced: Any, nans: Any, numbers: Any, scale: Any, across: Any) -> None:
     """Write and add up the losses of rows with class ids, of which `numbers` has logit and weight."""
     emit(losses.log_normalizer, place.row, place.rows, normalizer(reduced.top, reduced.rest, nans, reduced.log_z))
@@ -160,7 +160,7 @@ def slopes_of(numbers: Any, scale: Any, reduced: Any, z_loss: float, factor: flo
     return Gradient(quiet, weight * (one + pull), high, low)
 
 
-@primitive
+@inlined
 def differentiate_panel(panel: Any, reduced: Any, across: Any, task: Any) -> Any:
     """Turn exponentials into the gradient of class ids, and write it at once if nothing else changes it.
 
@@ -178,7 +178,7 @@ def differentiate_panel(panel: Any, reduced: Any, across: Any, task: Any) -> Any
     return written
 
 
-@primitive
+@inlined
 def zero_dead(panel: Any, share: Any, rest: Any, across: Any) -> None:
     """In the gradient of rows with a NaN or +inf, which is NaN, put 0 where a logit is -inf."""
     if not any_of(is_nan(rest)):
