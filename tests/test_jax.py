@@ -342,7 +342,7 @@ def test_what_a_handler_says_of_its_version(table: Any, answer: tuple[int, int])
     from logitx.backends.xla import handlers
 
     function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
-        handlers.address(handlers.Handler("reduce", (True, None), Dtypes("float32", "float32", "float32")))
+        handlers.address_of_handler(handlers.Handler("reduce", (True, None), Dtypes("float32", "float32", "float32")))
     )
     frame, extension, metadata, api = (np.zeros(30, np.int64) for _ in range(4))
     metadata[0] = 48

@@ -18,13 +18,13 @@ from numba.core.errors import TypingError
 from numba.core.types import int64
 
 import logitx as lx
-from logitx.backends.numba.compile.policy import kernel, native
+from logitx.backends.numba.compile.policy import compile_kernel, native
 from logitx.backends.numba.kernels import logsumexp, softmax
 from logitx.backends.numba.kernels.signature import Dtypes, signature_of
-from logitx.backends.numba.memory.arguments import Lent, rows
-from logitx.backends.numba.memory.load_store import read_lanes, write
+from logitx.backends.numba.memory.arguments import Lent, view_of_rows
+from logitx.backends.numba.memory.load_store import read_lanes, write_back
 from logitx.backends.numba.vectors import exp_log
-from logitx.backends.numba.vectors.lanes import spread, width
+from logitx.backends.numba.vectors.lanes import spread_as, width_of
 from logitx.backends.xla.call_frame import absent
 from logitx.backends.xla.kernel_call import kernel_call
 
@@ -32,25 +32,27 @@ HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat
 
 
 def exp_of(x, out, parts, crew):
-    numbers, results = rows(x), rows(out)
-    for i in range(0, numbers.outer, width(numbers)):
+    numbers, results = view_of_rows(x), view_of_rows(out)
+    for i in range(0, numbers.outer, width_of(numbers)):
         lanes = read_lanes(numbers, i * numbers.outer_stride, numbers)
-        write(results, i * numbers.outer_stride, exp_log.exp(lanes, spread(lanes, 0.0)))
+        write_back(results, i * numbers.outer_stride, exp_log.exp_of_sum(lanes, spread_as(lanes, 0.0)))
     return 0
 
 
 def expm1_of(x, out, parts, crew):
-    numbers, results = rows(x), rows(out)
-    for i in range(0, numbers.outer, width(numbers)):
-        write(results, i * numbers.outer_stride, exp_log.expm1(read_lanes(numbers, i * numbers.outer_stride, numbers)))
+    numbers, results = view_of_rows(x), view_of_rows(out)
+    for i in range(0, numbers.outer, width_of(numbers)):
+        write_back(
+            results, i * numbers.outer_stride, exp_log.expm1(read_lanes(numbers, i * numbers.outer_stride, numbers))
+        )
     return 0
 
 
 def log1p_of(x, out, parts, crew):
-    numbers, results = rows(x), rows(out)
-    for i in range(0, numbers.outer, width(numbers)):
+    numbers, results = view_of_rows(x), view_of_rows(out)
+    for i in range(0, numbers.outer, width_of(numbers)):
         lanes = read_lanes(numbers, i * numbers.outer_stride, numbers)
-        write(results, i * numbers.outer_stride, exp_log.log1p(lanes, spread(lanes, 0.0)))
+        write_back(results, i * numbers.outer_stride, exp_log.log1p_of_sum(lanes, spread_as(lanes, 0.0)))
     return 0
 
 
@@ -77,7 +79,7 @@ def every_float32(first: float, last: float, at_once: int) -> Iterator[np.ndarra
 
 def worst(name: str, blocks: Iterator[np.ndarray]) -> float:
     function, right, _, _ = FUNCTIONS[name]
-    compiled = kernel(function, (Lent("float32"), Lent("float32"), int64, int64))
+    compiled = compile_kernel(function, (Lent("float32"), Lent("float32"), int64, int64))
     largest = 0.0
     for block in blocks:
         x = np.resize(block, (block.size + 31) // 32 * 32)
@@ -293,7 +295,7 @@ def test_a_kernel_is_compiled_in_the_ways_that_it_declares():
 
 
 def test_a_handler_that_passes_something_else_is_not_compiled() -> None:
-    call, kind = kernel_call(logsumexp.reduce_long), logsumexp.LogsumexpLongArrays
+    call, kind = kernel_call(logsumexp.logsumexp_long), logsumexp.LogsumexpLongArrays
 
     def without_axis(frame: int, kernel: int) -> Any:
         return call(kernel, (kind(absent(), absent(), absent(), absent()), 1, frame))

@@ -16,13 +16,13 @@ from logitx.backends.xla.facts import CallFacts
 
 # Of an operation's operands: of the shape of the logits, one number a row, that or a single one, one a class, one
 ENTRIES, ROWS, ROWS_OR_ONE, CLASSES, ONE = range(5)
-_LOSS = (ENTRIES, ROWS, CLASSES, ROWS, ONE, ONE, ROWS_OR_ONE, ROWS_OR_ONE, ENTRIES)
+_LOSS_KINDS = (ENTRIES, ROWS, CLASSES, ROWS, ONE, ONE, ROWS_OR_ONE, ROWS_OR_ONE, ENTRIES)
 KINDS = {
     "softmax": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
     "log_softmax": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
     "logsumexp": (ENTRIES, ENTRIES),
-    "cross_entropy": _LOSS,
-    "cross_entropy_value_and_grad": _LOSS,
+    "cross_entropy": _LOSS_KINDS,
+    "cross_entropy_value_and_grad": _LOSS_KINDS,
     "softmax_vjp": (ENTRIES, ENTRIES),
     "log_softmax_vjp": (ENTRIES, ENTRIES),
     "reduce_rows": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE, ROWS),
@@ -32,7 +32,7 @@ KINDS = {
 def kinds(plan: Plan) -> tuple[int, ...]:
     """Return what each operand is one of."""
     given = KINDS[plan.op]
-    if given is _LOSS and not plan.hard:
+    if given is _LOSS_KINDS and not plan.hard:
         return (ENTRIES, ENTRIES, *given[2:])
     return given
 
@@ -52,7 +52,7 @@ def results(plan: Plan) -> tuple[jax.ShapeDtypeStruct, ...]:
     return (value, *parts) if plan.op == "cross_entropy" else (value, full, *parts)
 
 
-class Call(NamedTuple):
+class HandlerCall(NamedTuple):
     """A call of a handler."""
 
     handler: Any
@@ -60,11 +60,11 @@ class Call(NamedTuple):
     facts: CallFacts
 
 
-def _known(wanted: bool) -> bool | None:
+def _way(wanted: bool) -> bool | None:
     return True if wanted else None
 
 
-def held(dtype: str, compute: str) -> str:
+def held_dtype(dtype: str, compute: str) -> str:
     """Return the dtype in which kernels read an array of `dtype`."""
     return dtype if dtype in FLOATS else compute
 
@@ -88,47 +88,47 @@ def _packed(operands: tuple[tuple[Array, str | None], ...], first: int) -> tuple
     return arrays, places
 
 
-def _normalize(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> Call:
+def _normalize_call(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> HandlerCall:
     from logitx.backends.numba.passes.blocks import is_across, is_long
 
-    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), (temperature, compute), (softcap, compute)), 1)
-    log = _known(plan.op == "log_softmax")
+    log = _way(plan.op == "log_softmax")
     facts = CallFacts(plan.layout.axis, int(plan.empty == "nan"), where=at_where, temperature=at_heat, softcap=at_cap)
     if is_long(plan) and not others:
-        keeping = _known(log is None and plan.result == compute)
+        keeping = _way(log is None and plan.result == compute)
         handler = _handler("normalize_long", (log, keeping), logits=store, compute=compute, result=plan.result)
     else:
-        ways = is_across(plan), log, _known(bool(others))
+        ways = is_across(plan), log, _way(bool(others))
         handler = _handler("normalize", ways, logits=store, compute=compute, result=plan.result)
-    return Call(handler, (x.astype(store), *others), facts)
+    return HandlerCall(handler, (x.astype(store), *others), facts)
 
 
-def _reduce(plan: Plan, x: Array, where: Array) -> Call:
+def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
     from logitx.backends.numba.passes.blocks import is_across, is_long
 
-    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     others, (at_where,) = _packed(((where, "bool"),), 1)
     facts = CallFacts(plan.layout.axis, where=at_where)
     if is_long(plan) and not others:
         handler = _handler("reduce_long", (), logits=store, compute=compute, result=plan.result)
     else:
-        ways = is_across(plan), _known(bool(others))
+        ways = is_across(plan), _way(bool(others))
         handler = _handler("reduce", ways, logits=store, compute=compute, result=plan.result)
-    return Call(handler, (x.astype(store), *others), facts)
+    return HandlerCall(handler, (x.astype(store), *others), facts)
 
 
-def _pull_back(plan: Plan, value: Array, cotangent: Array) -> Call:
+def _pull_back_call(plan: Plan, value: Array, cotangent: Array) -> HandlerCall:
     from logitx.backends.numba.passes.blocks import is_across
 
-    compute, store = plan.compute, held(plan.dtype, plan.compute)
-    other = held(dtype_name(cotangent.dtype), compute)
+    compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
+    other = held_dtype(dtype_name(cotangent.dtype), compute)
     handler = _handler("pull_back", (is_across(plan),), logits=store, compute=compute, result=plan.result, other=other)
     facts = CallFacts(plan.layout.axis, log=int(plan.op == "log_softmax_vjp"))
-    return Call(handler, (value.astype(store), cotangent.astype(other)), facts)
+    return HandlerCall(handler, (value.astype(store), cotangent.astype(other)), facts)
 
 
-_REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
+_REDUCTION_CODES = {"none": 0, "sum": 1, "mean": 2}
 _SMALL_IDS = ("int8", "int16", "int32", "uint8", "uint16")
 
 
@@ -137,14 +137,14 @@ def _ids(targets: Array) -> Array:
     return targets.astype("int32") if dtype_name(targets.dtype) in _SMALL_IDS else targets
 
 
-def _loss(
+def _loss_call(
     plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array, label_smoothing: Array,
     z_loss: Array, softcap: Array, temperature: Array, where: Array,
-) -> Call:  # fmt: skip
+) -> HandlerCall:  # fmt: skip
     from logitx.backends.numba.passes.blocks import is_across, is_long
 
-    compute, store = plan.compute, held(plan.dtype, plan.compute)
-    shares = store if plan.hard else held(dtype_name(targets.dtype), compute)
+    compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
+    shares = store if plan.hard else held_dtype(dtype_name(targets.dtype), compute)
     targets = _ids(targets) if plan.hard else targets.astype(shares)
     named = (
         (where, "bool"), (temperature, compute), (softcap, compute), (class_weight, compute), (sample_weight, compute),
@@ -159,7 +159,7 @@ def _loss(
         where=at_where,
         temperature=at_heat,
         softcap=at_cap,
-        reduction=_REDUCTIONS[plan.reduction],
+        reduction=_REDUCTION_CODES[plan.reduction],
         ignoring=int(plan.ignore_index is not None),
         ignored=plan.ignore_index or 0,
         hard=int(plan.hard),
@@ -171,42 +171,44 @@ def _loss(
         z_part=after if plan.return_parts else 0,
         log_normalizer=after + 1 if plan.return_parts else 0,
     )
-    ways = is_across(plan), _known(backward), _known(len(others) > (z_loss is not None))
+    ways = is_across(plan), _way(backward), _way(len(others) > (z_loss is not None))
     if not plan.hard or label_smoothing is not None:
         handler = _handler(
             "soft", ways[:1], logits=store, compute=compute, result=plan.result, loss=plan.loss, other=shares
         )
     elif is_long(plan) and ways[2] is None:
-        keeping = _known(backward and plan.result == compute)
+        keeping = _way(backward and plan.result == compute)
         handler = _handler(
             "hard_long", (ways[1], keeping), logits=store, compute=compute, result=plan.result, loss=plan.loss
         )
     else:
         handler = _handler("hard", ways, logits=store, compute=compute, result=plan.result, loss=plan.loss)
-    return Call(handler, (logits.astype(store), targets, *others), facts)
+    return HandlerCall(handler, (logits.astype(store), targets, *others), facts)
 
 
-def _partial(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array, ids: Array) -> Call:
+def _reduce_part_call(
+    plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array, ids: Array
+) -> HandlerCall:
     from logitx.backends.numba.passes.blocks import is_across
 
-    compute, store = plan.compute, held(plan.dtype, plan.compute)
+    compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     named = (where, "bool"), (temperature, compute), (softcap, compute), (None if ids is None else _ids(ids), None)
     others, (at_where, at_heat, at_cap, at_ids) = _packed(named, 1)
-    options = _known(len(others) > (ids is not None))
+    options = _way(len(others) > (ids is not None))
     facts = CallFacts(plan.layout.axis, where=at_where, temperature=at_heat, softcap=at_cap, labels=at_ids)
     handler = _handler("reduce_part", (is_across(plan), options), logits=store, compute=compute)
-    return Call(handler, (x.astype(store), *others), facts)
+    return HandlerCall(handler, (x.astype(store), *others), facts)
 
 
-_CALLS: dict[str, Callable[..., Call]] = {
-    "softmax": _normalize,
-    "log_softmax": _normalize,
-    "logsumexp": _reduce,
-    "cross_entropy": _loss,
-    "cross_entropy_value_and_grad": _loss,
-    "softmax_vjp": _pull_back,
-    "log_softmax_vjp": _pull_back,
-    "reduce_rows": _partial,
+_CALLS: dict[str, Callable[..., HandlerCall]] = {
+    "softmax": _normalize_call,
+    "log_softmax": _normalize_call,
+    "logsumexp": _logsumexp_call,
+    "cross_entropy": _loss_call,
+    "cross_entropy_value_and_grad": _loss_call,
+    "softmax_vjp": _pull_back_call,
+    "log_softmax_vjp": _pull_back_call,
+    "reduce_rows": _reduce_part_call,
 }
 
 

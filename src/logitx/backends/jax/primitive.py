@@ -20,7 +20,7 @@ from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.jax import sharding
 from logitx.backends.jax.kernel_calls import CLASSES, ONE, ROWS_OR_ONE, kernel, kinds, results
-from logitx.backends.jax.registration import missing
+from logitx.backends.jax.registration import why_missing
 
 kernel_p = Primitive("logitx")
 kernel_p.multiple_results = True
@@ -158,7 +158,7 @@ def _is_spread(context: Any) -> bool:
 def _lower_on_cpu(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
     context, operands = ctx.module_context, _all(present, ctx.avals_in)
     # An export may run where these kernels are not
-    if context.lowering_parameters.for_export or refusal(plan, operands) is not None or missing() is not None:
+    if context.lowering_parameters.for_export or refusal(plan, operands) is not None or why_missing() is not None:
         return _lower(ctx, *arrays, plan=plan, present=present)
     if _is_alone(context):
         function = functools.partial(fast, plan=plan, present=present)

@@ -14,26 +14,26 @@ import jax
 if TYPE_CHECKING:
     from logitx.backends.xla.handlers import Handler
 
-_LOCK = threading.Lock()
+_REGISTERING = threading.Lock()
 
 
 @functools.cache
 def _register(handler: Handler) -> str:
     from logitx.backends.xla import handlers
 
-    capsule = jax.ffi.pycapsule(ctypes.c_void_p(handlers.address(handler)))
+    capsule = jax.ffi.pycapsule(ctypes.c_void_p(handlers.address_of_handler(handler)))
     jax.ffi.register_ffi_target(handler.name, capsule, platform="cpu")
     return handler.name
 
 
 def registered(handler: Handler) -> str:
     """Return the name by which XLA knows a handler."""
-    with _LOCK:
+    with _REGISTERING:
         return _register(handler)
 
 
 @functools.cache
-def missing() -> str | None:
+def why_missing() -> str | None:
     """Return why XLA cannot call the kernels here; None where it can."""
     if not importlib.util.find_spec("numba"):
         return "numba is not installed"

@@ -25,12 +25,12 @@ from logitx.backends.numba.arrays import (
 from logitx.backends.numba.kernels.cross_entropy_ids import HardArrays, hard
 from logitx.backends.numba.kernels.cross_entropy_long import HardLongArrays, hard_long
 from logitx.backends.numba.kernels.cross_entropy_probabilities import SoftArrays, soft
-from logitx.backends.numba.kernels.signature import Dtypes, version
+from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.memory.arguments import OK
 from logitx.backends.numba.passes.blocks import is_across, is_long
 from logitx.backends.numba.passes.loss import LossNumbers
 from logitx.backends.numba.passes.reports import MEAN, NONE, SUM
-from logitx.backends.numba.threads.policy import CREW, SERIAL, parts_for
+from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 
 _REDUCTIONS = {"none": NONE, "sum": SUM, "mean": MEAN}
@@ -87,14 +87,14 @@ def loss(
                 z_part=written.z_part, log_normalizer=written.log_normalizer,
             )  # fmt: skip
             long_ways = ways[1], known(wanted.gradient and plan.result == compute)
-            bad = version(hard_long, long_ways, dtypes)(whole, options, *long_ways, parts, crew)
+            bad = compiled_kernel(hard_long, long_ways, dtypes)(whole, options, *long_ways, parts, crew)
         else:
             arrays = HardArrays(
                 logits=x, labels=labels, class_weight=by_class, sample_weight=by_row, where=mask, temperature=heat,
                 softcap=cap, grad=written.gradient, loss=written.loss, z_part=written.z_part,
                 log_normalizer=written.log_normalizer,
             )  # fmt: skip
-            bad = version(hard, ways, dtypes)(arrays, options, *ways, parts, crew)
+            bad = compiled_kernel(hard, ways, dtypes)(arrays, options, *ways, parts, crew)
     else:
         dtype = held if plan.hard else dtype_name(targets.dtype)
         shares = SoftArrays(
@@ -103,7 +103,7 @@ def loss(
             grad=written.gradient, hess=written.hessian, loss=written.loss, z_part=written.z_part,
             log_normalizer=written.log_normalizer,
         )  # fmt: skip
-        kernel = version(soft, (across,), Dtypes(held, compute, plan.result, plan.loss, dtype))
+        kernel = compiled_kernel(soft, (across,), Dtypes(held, compute, plan.result, plan.loss, dtype))
         bad = kernel(shares, options, across, parts, crew)
     if done(bad) >= 0:
         ids: NdArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
@@ -143,7 +143,7 @@ def prepare_loss(
     compute, backward = plan.compute, plan.op == "cross_entropy_value_and_grad"
     cap, heat = per_row(plan, softcap, compute), per_row(plan, temperature, "float64")
     ways = is_across(plan), known(backward), known(cap is not None or heat is not None)
-    kernel = version(hard, ways, Dtypes(plan.dtype, compute, plan.result, plan.loss))
+    kernel = compiled_kernel(hard, ways, Dtypes(plan.dtype, compute, plan.result, plan.loss))
     options, adjusted = _numbers(plan, plan.layout.axis, None, z_loss), ways[2]
     across, gradients = ways[:2]
     rows = plan.layout.rows if plan.reduction == "none" else ()
@@ -156,7 +156,7 @@ def prepare_loss(
             ids = np.ascontiguousarray(ids, ids_dtype)
         loss = empty(rows, loss_dtype)
         gradient = empty(shape, dtype) if backward else None
-        parts = 1 if nbytes < SERIAL else parts_for(nbytes)
+        parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
         arrays = x, ids, None, None, None, heat, cap, gradient, loss, None, None
         bad = kernel(arrays, options, across, gradients, adjusted, parts, crew.address)
         if bad != OK:  # a label out of range, say

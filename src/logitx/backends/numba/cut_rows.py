@@ -30,7 +30,7 @@ from logitx.backends.numba.kernels.cut_rows import (
     normalize_part,
     reduce_part,
 )
-from logitx.backends.numba.kernels.signature import Dtypes, version
+from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.kernels.softmax import NormalizeOptions
 from logitx.backends.numba.passes.blocks import is_across
 from logitx.backends.numba.threads.policy import CREW, parts_for
@@ -54,7 +54,7 @@ def reduce_rows(
         logits=view, where=mask, labels=labels, temperature=heat, softcap=cap, top=top, rest=rest,
         label_logits=logit if labels is not None else None,
     )  # fmt: skip
-    kernel = version(reduce_part, ways, Dtypes(held, compute))
+    kernel = compiled_kernel(reduce_part, ways, Dtypes(held, compute))
     done(kernel(arrays, CLASSES, *ways, parts_for(view.nbytes), CREW.address))
     found = [given_back(plan, one, compute, plan.layout.rows) for one in (top, rest, logit)]
     return found[0], found[1], None if labels is None else found[2]
@@ -66,7 +66,7 @@ def merge_rows(plan: Plan, tops: list[Array], rests: list[Array], temperature: S
     arrays = [np.stack([view(one).reshape(-1) for one in ones], dtype=np.float64) for ones in (tops, rests)]  # type: ignore[misc]
     top, rest = np.empty_like(arrays[0][0]), np.empty_like(arrays[1][0])
     pairs = MergeArrays(arrays[0], arrays[1], temperature=per_row(plan, temperature, "float64"), top=top, rest=rest)
-    done(version(merge_parts, (), Dtypes("float64", "float64"))(pairs, 1, CREW.address))
+    done(compiled_kernel(merge_parts, (), Dtypes("float64", "float64"))(pairs, 1, CREW.address))
     return given_back(plan, top, "float64", shape), given_back(plan, rest, "float64", shape)
 
 
@@ -79,7 +79,7 @@ def normalize_rows(
     heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
     written, undefined = blank(plan, plan.result), np.nan if plan.empty == "nan" else 0.0
     ways = is_across(plan), known(plan.op == "log_softmax"), known(any(one is not None for one in (mask, heat, cap)))
-    kernel = version(normalize_part, ways, Dtypes(held, compute, plan.result))
+    kernel = compiled_kernel(normalize_part, ways, Dtypes(held, compute, plan.result))
     arrays = NormalizePartArrays(
         logits=view, where=mask, temperature=heat, softcap=cap, out=written, tops=numbers(plan, top, compute),
         rests=numbers(plan, rest, compute),
@@ -107,7 +107,7 @@ def differentiate_rows(
     heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
     written = blank(plan, plan.result)
     ways = is_across(plan), known(any(one is not None for one in (mask, heat, cap)))
-    kernel = version(differentiate_part, ways, Dtypes(held, compute, plan.result))
+    kernel = compiled_kernel(differentiate_part, ways, Dtypes(held, compute, plan.result))
     arrays = DifferentiatePartArrays(
         logits=view, labels=numbers(plan, ids, "int64"), where=mask, temperature=heat, softcap=cap, grad=written,
         tops=numbers(plan, top, compute), rests=numbers(plan, rest, compute),

@@ -20,7 +20,7 @@ from logitx.backends.formulas.linear_blocks import Block, blocks, pieces
 from logitx.backends.formulas.pairs import Rows, Shared, Sums, facts_of, losses_of, merged
 from logitx.backends.numba.arrays import HELD, NdArray, done, fresh, given_back, rounded, stored
 from logitx.backends.numba.kernels.linear_tile import TileArrays, TileNumbers, differentiate_tile, reduce_tile
-from logitx.backends.numba.kernels.signature import Dtypes, version
+from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.linear_operands import Layer, layer_of, panels, rows_of
 from logitx.backends.numba.threads.policy import CREW, parts_for
 
@@ -79,7 +79,7 @@ class Call:
     def _kernel(self, which: Any) -> Any:
         compute = self.plan.compute
         targets = compute if self.plan.hard else stored(self.dtypes[2], compute)
-        return version(which, (True,), Dtypes(compute, compute, other=targets))
+        return compiled_kernel(which, (True,), Dtypes(compute, compute, other=targets))
 
     def reduce(self, hidden: NdArray, block: Block) -> tuple[Sums, Rows]:
         """Reduce the rows of a block; the logits of the last tile, or of all if they are held, stay where they are."""

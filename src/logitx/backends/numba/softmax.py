@@ -25,8 +25,8 @@ from logitx.backends.numba.arrays import (
     widened,
 )
 from logitx.backends.numba.compile.static import Function
-from logitx.backends.numba.kernels.logsumexp import LogsumexpArrays, LogsumexpLongArrays, reduce, reduce_long
-from logitx.backends.numba.kernels.signature import Dtypes, version
+from logitx.backends.numba.kernels.logsumexp import LogsumexpArrays, LogsumexpLongArrays, logsumexp_long, logsumexp_rows
+from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.kernels.softmax import (
     NormalizeArrays,
     NormalizeLongArrays,
@@ -37,7 +37,7 @@ from logitx.backends.numba.kernels.softmax import (
 from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions, pull_back
 from logitx.backends.numba.memory.arguments import OK
 from logitx.backends.numba.passes.blocks import is_across, is_long
-from logitx.backends.numba.threads.policy import CREW, SERIAL, parts_for
+from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 
 
@@ -57,7 +57,7 @@ def prepare_normalizing(
             out = empty(shape, dtype)
         elif not _is_apart(x, out):
             return None
-        parts = 1 if nbytes < SERIAL else parts_for(nbytes)
+        parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
         if kernel((x, None, heat, cap, out), options, across, log, adjusted, parts, crew.address) == OK:
             return out
         return None
@@ -75,13 +75,13 @@ def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array) -> Prepared |
     if b is not None or where is not None or plan.return_sign:
         return None
     across, shape = is_across(plan), plan.layout.kept if plan.keepdims else plan.layout.rows
-    kernel = version(reduce, (across, None), Dtypes(plan.dtype, plan.compute, plan.result))
+    kernel = compiled_kernel(logsumexp_rows, (across, None), Dtypes(plan.dtype, plan.compute, plan.result))
     dtype, axis, nbytes, empty, crew = namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes, np.empty, CREW
     scalar = FAMILIES[plan.family].scalar
 
     def call(x: Array, _out: None) -> Array | None:
         value = empty(shape, dtype)
-        parts = 1 if nbytes < SERIAL else parts_for(nbytes)
+        parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
         if kernel((x, None, None, None, value, None), axis, across, None, parts, crew.address) == OK:
             return scalar(value)
         return None
@@ -95,13 +95,13 @@ def prepare_pulling_back(plan: Plan, value: Array, cotangent: Array) -> Prepared
     if given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None
     across, options = is_across(plan), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
-    kernel = version(pull_back, (across,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
+    kernel = compiled_kernel(pull_back, (across,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
     shape, dtype, nbytes = plan.layout.given, namespace_dtype(np, plan.result), value.nbytes
     empty, crew = np.empty, CREW
 
     def call(value: Array, cotangent: Array) -> Array | None:
         out = empty(shape, dtype)
-        parts = 1 if nbytes < SERIAL else parts_for(nbytes)
+        parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
         if kernel((value, cotangent, out, None), options, across, parts, crew.address) == OK:
             return out
         return None
@@ -134,7 +134,7 @@ def _normalizing(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar)
     heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
     ways = is_across(plan), known(plan.op == "log_softmax"), known(masked or heat is not None or cap is not None)
     options = NormalizeOptions(CLASSES, np.nan if plan.empty == "nan" else 0.0)
-    return version(normalize, ways, Dtypes(held, compute, plan.result)), Settled(options, ways, heat, cap)
+    return compiled_kernel(normalize, ways, Dtypes(held, compute, plan.result)), Settled(options, ways, heat, cap)
 
 
 def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
@@ -149,7 +149,7 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     parts = parts_for(view.nbytes)
     if is_long(plan) and ways[2] is None:
         log, keeping = ways[1], known(ways[1] is None and result == plan.compute)
-        kernel = version(normalize_long, (log, keeping), Dtypes(held, plan.compute, result))
+        kernel = compiled_kernel(normalize_long, (log, keeping), Dtypes(held, plan.compute, result))
         done(kernel(NormalizeLongArrays(view, written, None, None), options, log, keeping, parts, CREW.address))
     else:
         arrays = NormalizeArrays(logits=view, where=mask, temperature=heat, softcap=cap, out=written)
@@ -168,10 +168,10 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     ways = is_across(plan), known(mask is not None or factor is not None)
     parts = parts_for(view.nbytes)
     if is_long(plan) and ways[1] is None and sign is None:
-        kernel = version(reduce_long, (), Dtypes(held, compute, plan.result))
+        kernel = compiled_kernel(logsumexp_long, (), Dtypes(held, compute, plan.result))
         done(kernel(LogsumexpLongArrays(view, value, None, None), CLASSES, parts, CREW.address))
     else:
-        kernel = version(reduce, ways, Dtypes(held, compute, plan.result))
+        kernel = compiled_kernel(logsumexp_rows, ways, Dtypes(held, compute, plan.result))
         arrays = LogsumexpArrays(logits=view, b=factor, where=mask, like=None, value=value, sign=sign)
         done(kernel(arrays, CLASSES, *ways, parts, CREW.address))
     found = given_back(plan, value, plan.result, layout.rows)
@@ -196,7 +196,7 @@ def _pulled_back(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array
     written, across = blank(plan, plan.result), is_across(plan)
     if across:
         view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
-    kernel = version(pull_back, (across,), Dtypes(held, compute, plan.result, other=other))
+    kernel = compiled_kernel(pull_back, (across,), Dtypes(held, compute, plan.result, other=other))
     arrays = PullBackArrays(value=view, cotangent=pulled, out=written, like=None)
     done(kernel(arrays, PullBackOptions(CLASSES, log), across, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)

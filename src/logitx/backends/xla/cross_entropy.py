@@ -16,26 +16,20 @@ from logitx.backends.numba.passes.reports import NONE
 from logitx.backends.xla.call_frame import (
     INT32,
     absent,
-    argument,
+    argument_buffer,
     bytes_of,
+    closed_at_once,
     data_of,
-    dtype_of,
+    dtype_code,
     entries_of,
     facts_of_call,
     length_of,
     no_memory,
     numbers_at,
     numbers_of,
-    opened,
-    peek,
-    peek_byte,
-    peek_half,
-    poke,
-    poke_byte,
     real_at,
-    result,
+    result_buffer,
     size_of,
-    words,
 )
 from logitx.backends.xla.kernel_call import kernel_call
 from logitx.backends.xla.softmax import (
@@ -43,19 +37,20 @@ from logitx.backends.xla.softmax import (
     blank_entries,
     entries_if,
     numbers_if,
-    parts_of,
-    place,
+    parts_of_call,
     room_for,
+    room_of,
+    temperatures_if,
     undefined_of,
-    widened,
 )
 from logitx.backends.xla.threads import allocate, free
+from logitx.backends.xla.words import peek_byte, peek_half, peek_word, poke_byte, poke_word, words
 
 _call_hard, _call_hard_long = kernel_call(cross_entropy_ids.hard), kernel_call(cross_entropy_long.hard_long)
 _call_soft = kernel_call(cross_entropy_probabilities.soft)
 
-_NANS = (0,) * 10 + (0x7E00, 0x7FC00000, 0x7FF8 << 48) + (0,) * 3 + (0x7FC0,)  # bits by XLA's number of the dtype
-_DEAD = (0,) * 10 + (0xFC00, 0xFF800000, -0x10 << 48) + (0,) * 3 + (0xFF80,)  # those of -inf
+_NAN_BITS = (0,) * 10 + (0x7E00, 0x7FC00000, 0x7FF8 << 48) + (0,) * 3 + (0x7FC0,)  # bits by XLA's number of the dtype
+_DEAD_BITS = (0,) * 10 + (0xFC00, 0xFF800000, -0x10 << 48) + (0,) * 3 + (0xFF80,)  # those of -inf
 
 
 class LossOperands(NamedTuple):
@@ -75,7 +70,9 @@ class LossOperands(NamedTuple):
 @primitive
 def _id_at(buffer: int, row: int) -> int:
     """Return a class id."""
-    label: int = peek_half(data_of(buffer) + 4 * row) if dtype_of(buffer) == INT32 else peek(data_of(buffer) + 8 * row)
+    label: int = (
+        peek_half(data_of(buffer) + 4 * row) if dtype_code(buffer) == INT32 else peek_word(data_of(buffer) + 8 * row)
+    )
     return label
 
 
@@ -85,25 +82,25 @@ def _copied_ids(frame: int, facts: Any, memory: int) -> int:
 
     A row that will be NaN counts for the mean of the others: with class weights as one of no weight, else like any.
     """
-    buffer, n = argument(frame, 1), _classes(frame, facts)
+    buffer, n = argument_buffer(frame, 1), _classes(frame, facts)
     ignoring, ignored = facts.ignoring != 0, facts.ignored
     instead = n - 1 if ignoring and ignored == 0 else 0
     if facts.class_weight != 0:
         instead = ignored if ignoring else -1
     count = size_of(buffer)
-    address, small, found = data_of(buffer), dtype_of(buffer) == INT32, 0
+    address, small, found = data_of(buffer), dtype_code(buffer) == INT32, 0
     for row in range(count):
-        label = peek_half(address + 4 * row) if small else peek(address + 8 * row)
+        label = peek_half(address + 4 * row) if small else peek_word(address + 8 * row)
         bad = is_bad(label, n, ignoring, ignored)
         found += bad
-        poke(memory + 8 * row, instead if bad else label)
+        poke_word(memory + 8 * row, instead if bad else label)
     return found
 
 
 @primitive
 def _classes(frame: int, facts: Any) -> int:
     """Return the number of classes."""
-    n: int = length_of(argument(frame, 0), facts.axis, facts.axis + 1)
+    n: int = length_of(argument_buffer(frame, 0), facts.axis, facts.axis + 1)
     return n
 
 
@@ -126,19 +123,19 @@ def _put_bits(address: int, size: int, bits: int) -> None:
 def _put_nan(buffer: int, at: int) -> None:
     """Write NaN to a place in a buffer."""
     size = bytes_of(buffer)
-    _put_bits(data_of(buffer) + size * at, size, _NANS[dtype_of(buffer)])
+    _put_bits(data_of(buffer) + size * at, size, _NAN_BITS[dtype_code(buffer)])
 
 
 @primitive
 def _spoil(frame: int, facts: Any) -> None:
     """Put NaN in the loss, its parts and the gradient of rows whose class id is out of range."""
-    buffer, n = argument(frame, 1), _classes(frame, facts)
+    buffer, n = argument_buffer(frame, 1), _classes(frame, facts)
     for row in range(size_of(buffer)):
         if is_bad(_id_at(buffer, row), n, facts.ignoring != 0, facts.ignored):
             at = row if facts.reduction == NONE else 0
-            _put_nan(result(frame, 0), at)
+            _put_nan(result_buffer(frame, 0), at)
             if facts.z_part != 0:
-                _put_nan(result(frame, facts.z_part), at)
+                _put_nan(result_buffer(frame, facts.z_part), at)
             if facts.gradient != 0:
                 _spoil_gradient(frame, facts, row)
 
@@ -146,16 +143,16 @@ def _spoil(frame: int, facts: Any) -> None:
 @primitive
 def _spoil_gradient(frame: int, facts: Any, row: int) -> None:
     """Put NaN in the gradient of a row, but 0 where a logit is masked or -inf."""
-    logits, gradient = argument(frame, 0), result(frame, facts.gradient)
+    logits, gradient = argument_buffer(frame, 0), result_buffer(frame, facts.gradient)
     axis, n = facts.axis, _classes(frame, facts)
     inner = size_of(logits) // (length_of(logits, 0, axis) * n)
     start = row // inner * n * inner + row % inner
-    size, dead = bytes_of(logits), _DEAD[dtype_of(logits)]
+    size, dead = bytes_of(logits), _DEAD_BITS[dtype_code(logits)]
     for j in range(n):
         at = start + j * inner
         hidden = _bits(data_of(logits) + size * at, size) == dead
         if facts.where != 0:
-            hidden = hidden or peek_byte(data_of(argument(frame, facts.where)) + at) == 0
+            hidden = hidden or peek_byte(data_of(argument_buffer(frame, facts.where)) + at) == 0
         if hidden:
             _put_bits(data_of(gradient) + bytes_of(gradient) * at, bytes_of(gradient), 0)
         else:
@@ -167,8 +164,8 @@ def _number_if(frame: int, index: int) -> float:
     """Return an operand that is one number; 0 where it is absent."""
     if index == 0:
         return 0.0
-    buffer = argument(frame, index)
-    value: float = real_at(dtype_of(buffer), data_of(buffer))
+    buffer = argument_buffer(frame, index)
+    value: float = real_at(dtype_code(buffer), data_of(buffer))
     return value
 
 
@@ -177,7 +174,7 @@ def _rows_if(frame: int, index: int, room: int) -> Any:
     """Return a result with one number a row, or what stands for no array."""
     if index == 0:
         return absent()
-    return numbers_of(result(frame, index), room)
+    return numbers_of(result_buffer(frame, index), room)
 
 
 @primitive
@@ -189,23 +186,23 @@ def _result_if(frame: int, index: int, axis: int, room: int) -> Any:
 
 
 @primitive
-def _operands(frame: int, facts: Any, memory: int, crew: int) -> Any:
+def _loss_operands(frame: int, facts: Any, memory: int, crew: int) -> Any:
     """Return the operands and results of a loss; temperatures are copied to `memory`. Rooms 2 to 10 are used."""
     return LossOperands(
-        class_weight=numbers_if(frame, facts.class_weight, place(crew, 2)),
-        sample_weight=numbers_if(frame, facts.sample_weight, place(crew, 3)),
-        where=entries_if(frame, facts.where, facts.axis, place(crew, 4)),
-        temperature=widened(frame, facts.temperature, memory, place(crew, 6)),
-        softcap=numbers_if(frame, facts.softcap, place(crew, 5)),
-        grad=_result_if(frame, facts.gradient, facts.axis, place(crew, 7)),
-        loss=numbers_of(result(frame, 0), place(crew, 8)),
-        z_part=_rows_if(frame, facts.z_part, place(crew, 9)),
-        log_normalizer=_rows_if(frame, facts.log_normalizer, place(crew, 10)),
+        class_weight=numbers_if(frame, facts.class_weight, room_of(crew, 2)),
+        sample_weight=numbers_if(frame, facts.sample_weight, room_of(crew, 3)),
+        where=entries_if(frame, facts.where, facts.axis, room_of(crew, 4)),
+        temperature=temperatures_if(frame, facts.temperature, memory, room_of(crew, 6)),
+        softcap=numbers_if(frame, facts.softcap, room_of(crew, 5)),
+        grad=_result_if(frame, facts.gradient, facts.axis, room_of(crew, 7)),
+        loss=numbers_of(result_buffer(frame, 0), room_of(crew, 8)),
+        z_part=_rows_if(frame, facts.z_part, room_of(crew, 9)),
+        log_normalizer=_rows_if(frame, facts.log_normalizer, room_of(crew, 10)),
     )
 
 
 @primitive
-def _numbers(frame: int, facts: Any) -> Any:
+def _loss_numbers(frame: int, facts: Any) -> Any:
     """Return the numbers of a loss; ids out of range have been replaced, perhaps by -1, which is then ignored."""
     ignoring = facts.ignoring != 0
     return LossNumbers(
@@ -231,71 +228,71 @@ def _closed(frame: int, facts: Any, memory: int, bad: int, code: int, crew: int)
 def hard(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of class ids, and its gradient where there is room for it."""
     crew = words()
-    closed, code = opened(frame, crew)
+    closed, code = closed_at_once(frame, crew)
     if closed:
         return code
-    facts, count = facts_of_call(frame), size_of(argument(frame, 1))
+    facts, count = facts_of_call(frame), size_of(argument_buffer(frame, 1))
     memory = allocate(8 * count + room_for(frame, facts.temperature) + 8)
     if memory == 0:
         return no_memory(frame, crew)
-    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
+    logits = entries_of(argument_buffer(frame, 0), facts.axis, room_of(crew, 0))
     bad = _copied_ids(frame, facts, memory)
-    labels = numbers_at(memory, count, 8, place(crew, 1))
-    given = _operands(frame, facts, memory + 8 * count, crew)
+    labels = numbers_at(memory, count, 8, room_of(crew, 1))
+    given = _loss_operands(frame, facts, memory + 8 * count, crew)
     arrays = cross_entropy_ids.HardArrays(
         logits=logits, labels=labels, class_weight=given.class_weight, sample_weight=given.sample_weight,
         where=given.where, temperature=given.temperature, softcap=given.softcap, grad=given.grad, loss=given.loss,
         z_part=given.z_part, log_normalizer=given.log_normalizer,
     )  # fmt: skip
-    code = _call_hard(kernel, (arrays, _numbers(frame, facts), parts_of(frame, crew), crew))
+    code = _call_hard(kernel, (arrays, _loss_numbers(frame, facts), parts_of_call(frame, crew), crew))
     return _closed(frame, facts, memory, bad, code, crew)
 
 
 def hard_long(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of class ids of long rows, and its gradient where there is room for it."""
     crew = words()
-    closed, code = opened(frame, crew)
+    closed, code = closed_at_once(frame, crew)
     if closed:
         return code
-    facts, count = facts_of_call(frame), size_of(argument(frame, 1))
+    facts, count = facts_of_call(frame), size_of(argument_buffer(frame, 1))
     memory = allocate(8 * count + 8)
     if memory == 0:
         return no_memory(frame, crew)
-    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
+    logits = entries_of(argument_buffer(frame, 0), facts.axis, room_of(crew, 0))
     bad = _copied_ids(frame, facts, memory)
-    labels = numbers_at(memory, count, 8, place(crew, 1))
-    given = _operands(frame, facts, memory, crew)
+    labels = numbers_at(memory, count, 8, room_of(crew, 1))
+    given = _loss_operands(frame, facts, memory, crew)
     arrays = cross_entropy_long.HardLongArrays(
         logits=logits, labels=labels, like=absent(), wide=absent(), grad=given.grad, loss=given.loss,
         z_part=given.z_part, log_normalizer=given.log_normalizer,
     )  # fmt: skip
-    code = _call_hard_long(kernel, (arrays, _numbers(frame, facts), parts_of(frame, crew), crew))
+    code = _call_hard_long(kernel, (arrays, _loss_numbers(frame, facts), parts_of_call(frame, crew), crew))
     return _closed(frame, facts, memory, bad, code, crew)
 
 
 def soft(frame: int, kernel: int) -> Any:
     """Write the cross-entropy of probabilities or smoothed class ids, and its gradient where there is room for it."""
     crew = words()
-    closed, code = opened(frame, crew)
+    closed, code = closed_at_once(frame, crew)
     if closed:
         return code
     facts = facts_of_call(frame)
-    count = size_of(argument(frame, 1)) if facts.hard != 0 else 0
+    count = size_of(argument_buffer(frame, 1)) if facts.hard != 0 else 0
     memory = allocate(8 * count + room_for(frame, facts.temperature) + 8)
     if memory == 0:
         return no_memory(frame, crew)
-    logits = entries_of(argument(frame, 0), facts.axis, place(crew, 0))
+    logits = entries_of(argument_buffer(frame, 0), facts.axis, room_of(crew, 0))
     labels, targets, bad = absent(), absent(), 0
     if facts.hard != 0:
         bad = _copied_ids(frame, facts, memory)
-        labels = numbers_at(memory, count, 8, place(crew, 1))
+        labels = numbers_at(memory, count, 8, room_of(crew, 1))
     else:
-        targets = entries_of(argument(frame, 1), facts.axis, place(crew, 1))
-    given = _operands(frame, facts, memory + 8 * count, crew)
+        targets = entries_of(argument_buffer(frame, 1), facts.axis, room_of(crew, 1))
+    given = _loss_operands(frame, facts, memory + 8 * count, crew)
     arrays = cross_entropy_probabilities.SoftArrays(
         logits=logits, targets=targets, labels=labels, class_weight=given.class_weight,
         sample_weight=given.sample_weight, where=given.where, temperature=given.temperature, softcap=given.softcap,
         grad=given.grad, hess=absent(), loss=given.loss, z_part=given.z_part, log_normalizer=given.log_normalizer,
     )  # fmt: skip
-    code = _call_soft(kernel, (arrays, _numbers(frame, facts), parts_of(frame, crew), crew))
+    code = _call_soft(kernel, (arrays, _loss_numbers(frame, facts), parts_of_call(frame, crew), crew))
     return _closed(frame, facts, memory, bad, code, crew)

@@ -10,28 +10,28 @@ from numba.core import types
 
 from logitx.backends.numba import kernels
 from logitx.backends.numba.compile.cache import sources
-from logitx.backends.numba.compile.policy import bound, machine_code, native
-from logitx.backends.numba.kernels.signature import Dtypes, version
+from logitx.backends.numba.compile.policy import bind_word, machine_code, native
+from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.xla import cross_entropy, softmax
 
 
-class Kind(NamedTuple):
+class HandlerKind(NamedTuple):
     """The handler of a kind of kernels, and the entry function of these."""
 
     handler: Callable[[int, int], Any]
     entry: Callable[..., Any]
 
 
-_KINDS = {
-    "normalize": Kind(softmax.normalize, kernels.softmax.normalize),
-    "normalize_long": Kind(softmax.normalize_long, kernels.softmax.normalize_long),
-    "reduce": Kind(softmax.reduce, kernels.logsumexp.reduce),
-    "reduce_long": Kind(softmax.reduce_long, kernels.logsumexp.reduce_long),
-    "reduce_part": Kind(softmax.reduce_part, kernels.cut_rows.reduce_part),
-    "pull_back": Kind(softmax.pull_back, kernels.vjp.pull_back),
-    "hard": Kind(cross_entropy.hard, kernels.cross_entropy_ids.hard),
-    "hard_long": Kind(cross_entropy.hard_long, kernels.cross_entropy_long.hard_long),
-    "soft": Kind(cross_entropy.soft, kernels.cross_entropy_probabilities.soft),
+_HANDLERS = {
+    "normalize": HandlerKind(softmax.normalize, kernels.softmax.normalize),
+    "normalize_long": HandlerKind(softmax.normalize_long, kernels.softmax.normalize_long),
+    "reduce": HandlerKind(softmax.logsumexp_rows, kernels.logsumexp.logsumexp_rows),
+    "reduce_long": HandlerKind(softmax.logsumexp_long, kernels.logsumexp.logsumexp_long),
+    "reduce_part": HandlerKind(softmax.reduce_part, kernels.cut_rows.reduce_part),
+    "pull_back": HandlerKind(softmax.pull_back, kernels.vjp.pull_back),
+    "hard": HandlerKind(cross_entropy.hard, kernels.cross_entropy_ids.hard),
+    "hard_long": HandlerKind(cross_entropy.hard_long, kernels.cross_entropy_long.hard_long),
+    "soft": HandlerKind(cross_entropy.soft, kernels.cross_entropy_probabilities.soft),
 }
 
 
@@ -54,12 +54,12 @@ class Handler(NamedTuple):
 @functools.cache
 def _general(kind: str) -> int:
     """Return the address of the handler for a kind of kernels, a function of a call frame and a kernel."""
-    return native(_KINDS[kind].handler, (types.int64, types.int64))
+    return native(_HANDLERS[kind].handler, (types.int64, types.int64))
 
 
 @functools.cache
-def address(handler: Handler) -> int:
+def address_of_handler(handler: Handler) -> int:
     """Return the address of what XLA calls, a function of a call frame."""
-    kind = _KINDS[handler.kind]
-    kernel = machine_code(version(kind.entry, handler.ways, handler.dtypes))
-    return bound(_general(handler.kind), kernel)
+    kind = _HANDLERS[handler.kind]
+    kernel = machine_code(compiled_kernel(kind.entry, handler.ways, handler.dtypes))
+    return bind_word(_general(handler.kind), kernel)

@@ -12,21 +12,21 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from logitx.backends.numba.compile.llvm_types import I32, I64
 from logitx.backends.numba.compile.policy import intrinsic, primitive
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 _LARGE = 1 << 21  # bytes of a large page
 _MADV_HUGEPAGE = 14
 
 
 @intrinsic
-def _advise(_context: Any, address: Any, size: Any) -> Any:
+def _advise_pages(_context: Any, address: Any, size: Any) -> Any:
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         if sys.platform == "linux":
             byte = ir.IntType(8).as_pointer()
-            kind = ir.FunctionType(_I32, [byte, _I64, _I32])
+            kind = ir.FunctionType(I32, [byte, I64, I32])
             function = cgutils.get_or_insert_function(builder.module, kind, "madvise")
-            builder.call(function, [builder.inttoptr(operands[0], byte), operands[1], _I32(_MADV_HUGEPAGE)])
+            builder.call(function, [builder.inttoptr(operands[0], byte), operands[1], I32(_MADV_HUGEPAGE)])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), emit
@@ -38,4 +38,4 @@ def in_large_pages(address: int, size: int) -> None:
     start = (address + _LARGE - 1) // _LARGE * _LARGE
     stop = (address + size) // _LARGE * _LARGE
     if stop > start:
-        _advise(start, stop - start)
+        _advise_pages(start, stop - start)

@@ -43,7 +43,7 @@ class _InlinedDraft(_Draft):
         super().finalize()
 
 
-class _Whole(codegen.JITCodeLibrary):
+class _LinkedLibrary(codegen.JITCodeLibrary):
     """A library with all that it calls, each linked once, and optimized once.
 
     Numba's second pipeline looks for reference counts to remove, of which kernels have none.
@@ -92,7 +92,7 @@ class _LowerToWhole(typed_passes.NativeLowering):
     _name = "logitx_lower_to_whole"
 
     def run_pass(self, state: Any) -> bool:
-        state.library = _Whole(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         changed: bool = super().run_pass(state)
         return changed

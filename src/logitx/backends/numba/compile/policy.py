@@ -2,9 +2,9 @@
 
 Three decisions live here and nowhere else. *Flags*: kernels run without the GIL, without bounds or division checks, and
 with no fast-math flag at all, so that every result is the same on every machine. *Specialization*: one machine-code
-version for each combination of dtypes, and none for memory layouts (`_memory`). *Caching*: on disk where a directory
-can be written, with a key that covers every source file of this package, since Numba itself looks at the file of the
-entry function only.
+version for each combination of dtypes, and none for memory layouts (`memory.arguments`). *Caching*: on disk where a
+directory can be written, with a key that covers every source file of this package, since Numba itself looks at the file
+of the entry function only.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic as _numba_intrinsic
 
 from logitx.backends.numba.compile.cache import _Cache
+from logitx.backends.numba.compile.llvm_types import I64
 from logitx.backends.numba.compile.pipeline import _InlinedPipeline, _KernelPipeline, _PrimitivePipeline
 from logitx.backends.numba.compile.static import Function
 
 _KEPT: list[Any] = []  # dispatchers own the machine code
 _MACHINE_CODE: dict[Function, Any] = {}
-_I64 = ir.IntType(64)
 
 
 def intrinsic(function: Function) -> Function:
@@ -58,7 +58,7 @@ def inlined(function: Function) -> Function:
     return primitive(function, _InlinedPipeline)
 
 
-def kernel(function: Function, signature: tuple[Any, ...]) -> Function:
+def compile_kernel(function: Function, signature: tuple[Any, ...]) -> Function:
     """Compile an entry point for exactly one signature; what is returned checks no types, its caller knows them.
 
     It is what Numba's dispatcher would call after looking at every argument, which costs 0.3 us.
@@ -82,16 +82,16 @@ def machine_code(made: Function) -> int:
     return address
 
 
-def bound(function: int, word: int) -> int:
+def bind_word(function: int, word: int) -> int:
     """Return the address of machine code that calls a function of two words with a second one that stays the same."""
     context = registry.cpu_target.target_context
     library: Any = codegen.JITCodeLibrary(context.codegen(), f"logitx_bound_{function:x}_{word:x}")
     module = library.create_ir_module("bound")
-    kind = ir.FunctionType(_I64, [_I64])
+    kind = ir.FunctionType(I64, [I64])
     entry = ir.Function(module, kind, f"logitx_bound_{function:x}_{word:x}")
     builder = ir.IRBuilder(entry.append_basic_block())
-    target = builder.inttoptr(_I64(function), ir.FunctionType(_I64, [_I64, _I64]).as_pointer())
-    builder.ret(builder.call(target, [entry.args[0], _I64(word)]))
+    target = builder.inttoptr(I64(function), ir.FunctionType(I64, [I64, I64]).as_pointer())
+    builder.ret(builder.call(target, [entry.args[0], I64(word)]))
     with global_compiler_lock:
         library.add_ir_module(module)
         library.finalize()

@@ -35,7 +35,7 @@ register_model(Known)(models.OpaqueModel)
 
 
 @unbox(Known)
-def _unbox(_kind: Known, _obj: Any, c: Any) -> Any:
+def _unbox_known(_kind: Known, _obj: Any, c: Any) -> Any:
     return NativeValue(c.context.get_dummy_value())
 
 

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfLoss, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, UNFIT, entries, rows
-from logitx.backends.numba.memory.scratch import missing, release
+from logitx.backends.numba.memory.arguments import FAILED, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.scratch import is_missing, release
 from logitx.backends.numba.passes.blocks import geometry_of
-from logitx.backends.numba.passes.class_ids import Labels, gather_labels, total_share
+from logitx.backends.numba.passes.class_ids import LabelRule, gather_labels, total_share
 from logitx.backends.numba.passes.loop import (
     Logits,
     Passes,
-    Room,
-    define,
+    RoomNeeds,
+    define_passes,
     maximum_of,
     next_block,
     next_block_and_result,
@@ -29,12 +29,12 @@ from logitx.backends.numba.passes.loss import (
     differentiate_panel,
     finish_label_loss,
     logarithms_of,
-    losses_of,
+    losses_to_write,
     place_of,
 )
 from logitx.backends.numba.passes.reduce import nans_beside_infinity, rest_of
 from logitx.backends.numba.passes.reports import MEAN, blank_reports, mean_factor, report_bad, settle_all
-from logitx.backends.numba.threads.workers import job, together
+from logitx.backends.numba.threads.workers import job_of, together
 
 
 class HardArrays(NamedTuple):
@@ -53,14 +53,14 @@ class HardArrays(NamedTuple):
     log_normalizer: OfLoss
 
 
-class HardLoss(NamedTuple):
+class HardLossTask(NamedTuple):
     """The task of the loop for losses alone."""
 
     labels: Any
     losses: Any
 
 
-class HardGradient(NamedTuple):
+class HardGradientTask(NamedTuple):
     """The task of the loop for losses and gradients."""
 
     labels: Any
@@ -78,16 +78,21 @@ def hard(
     Without `adjusted` there is no mask, weight, softcap or temperature, without `backward` no gradient.
     For a mean the gradient is divided by the sum of shares, which then has to be known first.
     """
-    x, fits_x = entries(arrays.logits, numbers.axis)
-    where, fits_where = entries(arrays.where, numbers.axis)
-    grad, fits_grad = entries(arrays.grad, numbers.axis)
+    x, fits_x = view_of_entries(arrays.logits, numbers.axis)
+    where, fits_where = view_of_entries(arrays.where, numbers.axis)
+    grad, fits_grad = view_of_entries(arrays.grad, numbers.axis)
     if not (fits_x and fits_where and fits_grad):
         return UNFIT
-    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
-    labels = Labels(
-        rows(arrays.labels), numbers.ignoring, numbers.ignored, rows(arrays.class_weight), rows(arrays.sample_weight),
-        where, adjusted,
-    )  # fmt: skip
+    logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
+    labels = LabelRule(
+        view_of_rows(arrays.labels),
+        numbers.ignoring,
+        numbers.ignored,
+        view_of_rows(arrays.class_weight),
+        view_of_rows(arrays.sample_weight),
+        where,
+        adjusted,
+    )
     g = geometry_of(x, logits.softcap, across)
     factor = 1.0
     if backward is not None and numbers.reduction == MEAN:
@@ -96,14 +101,14 @@ def hard(
             return bad
         factor = mean_factor(total)
     reports = blank_reports(g.blocks, logits.temperature)
-    if missing(reports):
+    if is_missing(reports):
         return FAILED
-    losses = losses_of(arrays, reports, numbers)
+    losses = losses_to_write(arrays, reports, numbers)
     if backward is None:
-        work = job(run_blocks, (logits, HardLoss(labels, losses), across, adjusted, adjusted))
+        work = job_of(run_blocks, (logits, HardLossTask(labels, losses), across, adjusted, adjusted))
     else:
-        task = HardGradient(labels, losses, grad, numbers.z_loss, factor)
-        work = job(run_blocks, (logits, task, across, adjusted, adjusted))
+        task = HardGradientTask(labels, losses, grad, numbers.z_loss, factor)
+        work = job_of(run_blocks, (logits, task, across, adjusted, adjusted))
     code = FAILED
     if together(crew, work, parts):
         code = settle_all(reports, g.blocks, losses)
@@ -113,26 +118,26 @@ def hard(
 
 @primitive
 def _loss_room(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
-    return Room(3, False, False, 0, 0.0)
+    return RoomNeeds(3, False, False, 0, 0.0)
 
 
 @primitive
 def _gradient_room(_g: Any, _lanes: int, capped: bool, _task: Any) -> Any:
-    return Room(3, False, capped, 0, 0.0)
+    return RoomNeeds(3, False, capped, 0, 0.0)
 
 
 @inlined
 def _reduce_to_loss(panel: Any, across: Any, task: Any) -> Any:
-    return _forward(panel, next_block(panel, across), across, task)
+    return _reduce_and_emit(panel, next_block(panel, across), across, task)
 
 
 @inlined
 def _reduce_to_gradient(panel: Any, across: Any, task: Any) -> Any:
-    return _forward(panel, next_block_and_result(panel, task.out, across), across, task)
+    return _reduce_and_emit(panel, next_block_and_result(panel, task.out, across), across, task)
 
 
 @inlined
-def _forward(panel: Any, ahead: Any, across: Any, task: Any) -> Any:
+def _reduce_and_emit(panel: Any, ahead: Any, across: Any, task: Any) -> Any:
     """Reduce the rows of a panel to exponentials, which stay in the tile, and hand in their losses."""
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     report_bad(task.losses.reports, panel.block, gather_labels(panel, task.labels, across))
@@ -149,11 +154,11 @@ def _nothing_to_finish(_panel: Any, _reduced: Any, _across: Any, _task: Any) -> 
     return True
 
 
-define(
-    HardLoss,
+define_passes(
+    HardLossTask,
     Passes(_loss_room, nothing_to_begin, nothing_to_load, _reduce_to_loss, _nothing_to_finish, nothing_to_store),
 )
-define(
-    HardGradient,
+define_passes(
+    HardGradientTask,
     Passes(_gradient_room, nothing_to_begin, nothing_to_load, _reduce_to_gradient, differentiate_panel, store_tile),
 )

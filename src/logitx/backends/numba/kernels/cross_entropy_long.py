@@ -8,30 +8,37 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, OfLogits, OfLoss, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, UNFIT, entries, rows
-from logitx.backends.numba.memory.load_store import write
-from logitx.backends.numba.memory.scratch import missing, place_one, release, reserve
+from logitx.backends.numba.memory.arguments import FAILED, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.load_store import write_back
+from logitx.backends.numba.memory.scratch import is_missing, place_one, release, reserve
 from logitx.backends.numba.passes.blocks import geometry_of
 from logitx.backends.numba.passes.class_ids import (
     LABEL_SHARE,
     LOGIT,
-    Labels,
+    LabelRule,
     count_labels,
     entry,
     label_of,
     write_label,
 )
-from logitx.backends.numba.passes.long_rows import FACTS, pieces_of, reduce_row, rewrite_row, unscaled, write_row
+from logitx.backends.numba.passes.long_rows import (
+    PIECE_NUMBERS,
+    pieces_of,
+    reduce_long_row,
+    rewrite_long_row,
+    unscaled_rows,
+    write_long_row,
+)
 from logitx.backends.numba.passes.loss import (
     LossNumbers,
     Place,
     finish_label_loss,
     logarithms_of,
-    losses_of,
+    losses_to_write,
     slopes_of,
 )
 from logitx.backends.numba.passes.reports import MEAN, blank_reports, mean_factor, report_bad, settle_all
-from logitx.backends.numba.vectors.lanes import lane, spread, width
+from logitx.backends.numba.vectors.lanes import lane, spread_as, width_of
 
 
 class HardLongArrays(NamedTuple):
@@ -52,12 +59,12 @@ def hard_long(arrays: HardLongArrays, numbers: LossNumbers, backward: Way, keepi
 
     With `keeping` the gradient holds the exponentials until they are normalized.
     """
-    logits, fits_x = entries(arrays.logits, numbers.axis)
-    gradient, fits_grad = entries(arrays.grad, numbers.axis)
+    logits, fits_x = view_of_entries(arrays.logits, numbers.axis)
+    gradient, fits_grad = view_of_entries(arrays.grad, numbers.axis)
     if not (fits_x and fits_grad):
         return UNFIT
-    number, double = rows(arrays.like), rows(arrays.wide)
-    targets = Labels(rows(arrays.labels), numbers.ignoring, numbers.ignored, number, number, number, None)
+    number, double = view_of_rows(arrays.like), view_of_rows(arrays.wide)
+    targets = LabelRule(view_of_rows(arrays.labels), numbers.ignoring, numbers.ignored, number, number, number, None)
     g = geometry_of(logits, number, True)
     factor = 1.0
     if backward is not None and numbers.reduction == MEAN:
@@ -65,25 +72,25 @@ def hard_long(arrays: HardLongArrays, numbers: LossNumbers, backward: Way, keepi
         if bad >= 0:
             return bad
         factor = mean_factor(total)
-    room, reports = reserve(3 * width(number), number), blank_reports(g.blocks, double)
-    facts = reserve(FACTS * pieces_of(g.n), double)
-    fine = not (missing(room) or missing(reports) or missing(facts))
-    losses = losses_of(arrays, reports, numbers)
+    room, reports = reserve(3 * width_of(number), number), blank_reports(g.blocks, double)
+    facts = reserve(PIECE_NUMBERS * pieces_of(g.n), double)
+    fine = not (is_missing(room) or is_missing(reports) or is_missing(facts))
+    losses = losses_to_write(arrays, reports, numbers)
     for row in range(g.outer):
         if fine:
             _know_label(logits, g, targets, room, reports, row)
             if keeping is not None:
-                fine, top, rest, nans = reduce_row(logits, gradient, row, facts, number, parts, crew)
+                fine, top, rest, nans = reduce_long_row(logits, gradient, row, facts, number, parts, crew)
             else:
-                fine, top, rest, nans = reduce_row(logits, None, row, facts, number, parts, crew)
-            reduced = logarithms_of(top, rest, spread(rest, 0.0), unscaled(top))
-            finish_label_loss(losses, Place(row, row, 1), reduced, nans, room, unscaled(top), True)
+                fine, top, rest, nans = reduce_long_row(logits, None, row, facts, number, parts, crew)
+            reduced = logarithms_of(top, rest, spread_as(rest, 0.0), unscaled_rows(top))
+            finish_label_loss(losses, Place(row, row, 1), reduced, nans, room, unscaled_rows(top), True)
             if fine and backward is not None:
-                slopes = slopes_of(room, unscaled(top), reduced, numbers.z_loss, factor, True)
+                slopes = slopes_of(room, unscaled_rows(top), reduced, numbers.z_loss, factor, True)
                 if keeping is not None:
-                    fine = rewrite_row(gradient, row, slopes, facts, number, parts, crew)
+                    fine = rewrite_long_row(gradient, row, slopes, facts, number, parts, crew)
                 else:
-                    fine = write_row(logits, gradient, row, top, slopes, None, number, parts, crew)
+                    fine = write_long_row(logits, gradient, row, top, slopes, None, number, parts, crew)
                 write_label(gradient, g, room, targets, row)
                 _zero_dead_long(logits, gradient, g, rest, row, number)
     code = settle_all(reports, g.blocks, losses) if fine else FAILED
@@ -97,11 +104,11 @@ def hard_long(arrays: HardLongArrays, numbers: LossNumbers, backward: Way, keepi
 def _know_label(x: Any, g: Any, labels: Any, room: Any, reports: Any, row: int) -> None:
     """Collect logit and weight of the label of a row."""
     label, good = label_of(labels, row, g.n)
-    place_one(room, LOGIT * width(room), 0.0)
-    place_one(room, LABEL_SHARE * width(room), 0.0)
+    place_one(room, LOGIT * width_of(room), 0.0)
+    place_one(room, LABEL_SHARE * width_of(room), 0.0)
     if good > 0:
-        place_one(room, LOGIT * width(room), entry(x, g, row, label, room))
-        place_one(room, LABEL_SHARE * width(room), 1.0)
+        place_one(room, LOGIT * width_of(room), entry(x, g, row, label, room))
+        place_one(room, LABEL_SHARE * width_of(room), 1.0)
     elif good < 0:
         report_bad(reports, row, row)
 
@@ -113,4 +120,4 @@ def _zero_dead_long(x: Any, grad: Any, g: Any, rest: Any, row: int, like: Any) -
         return
     for j in range(g.n):
         if entry(x, g, row, j, like) == -np.inf:
-            write(grad, row * grad.outer_stride + j * grad.n_stride, 0.0)
+            write_back(grad, row * grad.outer_stride + j * grad.n_stride, 0.0)

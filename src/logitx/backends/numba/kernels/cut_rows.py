@@ -14,16 +14,16 @@ import numpy as np
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfResult, Way, Wide
 from logitx.backends.numba.kernels.softmax import NormalizeOptions, masked_value, normalize_panel
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, given, rows
-from logitx.backends.numba.memory.load_store import class_id, number, read_one, write
-from logitx.backends.numba.memory.scratch import place_one, store, take_one
-from logitx.backends.numba.passes.blocks import per_row
-from logitx.backends.numba.passes.class_ids import LABEL_SHARE, LOGIT, Labels, number_of, place_in_panel
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.load_store import class_id, number_at, read_one, write_back
+from logitx.backends.numba.memory.scratch import place_one, store_lanes, take_one
+from logitx.backends.numba.passes.blocks import one_per_row
+from logitx.backends.numba.passes.class_ids import LABEL_SHARE, LOGIT, LabelRule, number_of, place_in_panel
 from logitx.backends.numba.passes.loop import (
     Logits,
     Passes,
-    Room,
-    define,
+    RoomNeeds,
+    define_passes,
     maximum_of,
     next_block,
     next_block_and_result,
@@ -34,12 +34,12 @@ from logitx.backends.numba.passes.loop import (
     store_tile,
 )
 from logitx.backends.numba.passes.loss import differentiate_panel, logarithms_of
-from logitx.backends.numba.passes.reduce import Pair, emit, nans_beside_infinity, rest_of
-from logitx.backends.numba.threads.workers import job, together
-from logitx.backends.numba.vectors.lanes import select, spread, width
+from logitx.backends.numba.passes.reduce import MaximumAndSum, emit, nans_beside_infinity, rest_of
+from logitx.backends.numba.threads.workers import job_of, together
+from logitx.backends.numba.vectors.lanes import select, spread_as, width_of
 
-TOP, REST = 3, 4  # vectors of numbers of each row, after those of its label
-VECTORS = 5
+KNOWN_MAXIMUM, KNOWN_REST = 3, 4  # vectors of numbers of each row, after those of its label
+KNOWN_VECTORS = 5
 
 
 class ReducePartArrays(NamedTuple):
@@ -55,7 +55,7 @@ class ReducePartArrays(NamedTuple):
     label_logits: Computed
 
 
-class Reducing(NamedTuple):
+class ReducePartTask(NamedTuple):
     """The task of the loop that only reduces."""
 
     tops: Any
@@ -71,29 +71,34 @@ def reduce_part(arrays: ReducePartArrays, axis: int, across: Way, adjusted: Way,
     `label_logits` gets the logits at `labels`, where these are classes of the array. Without `adjusted` there is no
     mask, no temperature and no softcap.
     """
-    x, fits_x = entries(arrays.logits, axis)
-    where, fits_where = entries(arrays.where, axis)
+    x, fits_x = view_of_entries(arrays.logits, axis)
+    where, fits_where = view_of_entries(arrays.where, axis)
     if not (fits_x and fits_where):
         return UNFIT
-    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
-    task = Reducing(rows(arrays.top), rows(arrays.rest), rows(arrays.labels), rows(arrays.label_logits))
-    return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
+    logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
+    task = ReducePartTask(
+        view_of_rows(arrays.top),
+        view_of_rows(arrays.rest),
+        view_of_rows(arrays.labels),
+        view_of_rows(arrays.label_logits),
+    )
+    return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
 @primitive
 def _room_to_reduce(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
-    return Room(0, False, False, 0, 0.0)
+    return RoomNeeds(0, False, False, 0, 0.0)
 
 
 @inlined
-def _reduce(panel: Any, across: Any, task: Any) -> Any:
+def _reduce_to_known(panel: Any, across: Any, task: Any) -> Any:
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     if given(task.labels):
         _emit_logits(panel, across, task)
     top = maximum_of(panel, across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
     rest, lost = rest_of(tile, base, steps, top, panel.scale, None, next_block(panel, across), across)
-    return Pair(_nan_or_maximum(top, rest, nans), rest, lost)
+    return MaximumAndSum(_nan_or_maximum(top, rest, nans), rest, lost)
 
 
 @inlined
@@ -106,9 +111,9 @@ def _emit_pair(panel: Any, pair: Any, _across: Any, task: Any) -> bool:
 @primitive
 def _nan_or_maximum(top: Any, rest: Any, nans: Any) -> Any:
     """Return the maximum, NaN where the row has one."""
-    nan = spread(top, np.nan)
-    infinite = select(nans == spread(top, 0.0), top, nan)
-    return select(top == spread(top, np.inf), infinite, select(rest == rest, top, nan))
+    nan = spread_as(top, np.nan)
+    infinite = select(nans == spread_as(top, 0.0), top, nan)
+    return select(top == spread_as(top, np.inf), infinite, select(rest == rest, top, nan))
 
 
 @inlined
@@ -119,10 +124,13 @@ def _emit_logits(panel: Any, across: Any, task: Any) -> None:
         label = class_id(task.labels, panel.row + i)
         if 0 <= label < panel.g.n:
             logit = take_one(tile, panel.base + place_in_panel(label, i, tile, across))
-            write(logits, (panel.row + i) * logits.outer_stride, logit)
+            write_back(logits, (panel.row + i) * logits.outer_stride, logit)
 
 
-define(Reducing, Passes(_room_to_reduce, nothing_to_begin, nothing_to_load, _reduce, _emit_pair, nothing_to_store))
+define_passes(
+    ReducePartTask,
+    Passes(_room_to_reduce, nothing_to_begin, nothing_to_load, _reduce_to_known, _emit_pair, nothing_to_store),
+)
 
 
 # -- the merge --------------------------------------------------------------------------------------------------------
@@ -143,25 +151,25 @@ def merge_parts(arrays: MergeArrays, parts: int, crew: int) -> int:
 
     Not worth a second thread, nor a vector: 1 ms for four parts of 25,000 rows, of which NumPy makes 3 to 12.
     """
-    tops, _ = entries(arrays.tops, arrays.tops.ndim - arrays.tops.ndim)
-    rests, _ = entries(arrays.rests, arrays.rests.ndim - arrays.rests.ndim)
-    temperature, top, rest = rows(arrays.temperature), rows(arrays.top), rows(arrays.rest)
+    tops, _ = view_of_entries(arrays.tops, arrays.tops.ndim - arrays.tops.ndim)
+    rests, _ = view_of_entries(arrays.rests, arrays.rests.ndim - arrays.rests.ndim)
+    temperature, top, rest = view_of_rows(arrays.temperature), view_of_rows(arrays.top), view_of_rows(arrays.rest)
     for row in range(tops.inner):
         divisor = 1.0
         if given(temperature):
-            divisor = number(temperature, row if temperature.outer > 1 else 0, temperature)
-        maximum, total = _merged(tops, rests, row, divisor)
-        write(top, row * top.outer_stride, maximum)
-        write(rest, row * rest.outer_stride, total)
+            divisor = number_at(temperature, row if temperature.outer > 1 else 0, temperature)
+        maximum, total = _merged_pair(tops, rests, row, divisor)
+        write_back(top, row * top.outer_stride, maximum)
+        write_back(rest, row * rest.outer_stride, total)
     return OK
 
 
 @primitive
-def _merged(tops: Any, rests: Any, row: int, temperature: float) -> Any:
+def _merged_pair(tops: Any, rests: Any, row: int, temperature: float) -> Any:
     """Return the pair of one row."""
     maximum, alive = -np.inf, False
     for part in range(tops.n):
-        top, rest = _pair(tops, rests, part, row)
+        top, rest = _pair_of_part(tops, rests, part, row)
         if rest != -1.0:
             if top != top:
                 return np.nan, np.nan
@@ -171,7 +179,7 @@ def _merged(tops: Any, rests: Any, row: int, temperature: float) -> Any:
         return 0.0, -1.0
     total, leads = 0.0, -1.0  # one maximum is left out; subtracting it from the whole sum would cancel
     for part in range(tops.n):
-        top, rest = _pair(tops, rests, part, row)
+        top, rest = _pair_of_part(tops, rests, part, row)
         if rest != -1.0:
             if top == maximum:
                 total, leads = total + rest, leads + 1.0
@@ -181,7 +189,7 @@ def _merged(tops: Any, rests: Any, row: int, temperature: float) -> Any:
 
 
 @primitive
-def _pair(tops: Any, rests: Any, part: int, row: int) -> Any:
+def _pair_of_part(tops: Any, rests: Any, part: int, row: int) -> Any:
     place = part * tops.n_stride + row * tops.inner_stride
     return read_one(tops, place, tops), read_one(rests, place, rests)
 
@@ -201,7 +209,7 @@ class NormalizePartArrays(NamedTuple):
     rests: Computed
 
 
-class NormalizingPart(NamedTuple):
+class NormalizePartTask(NamedTuple):
     """The task of the loop that only normalizes."""
 
     out: Any
@@ -215,19 +223,19 @@ def normalize_part(
     arrays: NormalizePartArrays, options: NormalizeOptions, across: Way, log: Way, adjusted: Way, parts: int, crew: int
 ) -> int:
     """Write softmax, or with `log` its logarithm, as `normalize` does."""
-    x, fits_x = entries(arrays.logits, options.axis)
-    where, fits_where = entries(arrays.where, options.axis)
-    out, fits_out = entries(arrays.out, options.axis)
+    x, fits_x = view_of_entries(arrays.logits, options.axis)
+    where, fits_where = view_of_entries(arrays.where, options.axis)
+    out, fits_out = view_of_entries(arrays.out, options.axis)
     if not (fits_x and fits_where and fits_out):
         return UNFIT
-    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
-    task = NormalizingPart(out, log, options.undefined, rows(arrays.tops), rows(arrays.rests))
-    return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
+    logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
+    task = NormalizePartTask(out, log, options.undefined, view_of_rows(arrays.tops), view_of_rows(arrays.rests))
+    return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
 @inlined
 def _room_to_normalize(_g: Any, _lanes: int, _capped: bool, task: Any) -> Any:
-    return Room(VECTORS, False, False, 0, masked_value(task.log))
+    return RoomNeeds(KNOWN_VECTORS, False, False, 0, masked_value(task.log))
 
 
 @inlined
@@ -247,24 +255,24 @@ def _exponentials_unless(panel: Any, top: Any, across: Any, task: Any, log: Any)
 
 @inlined
 def _known_pair(panel: Any, across: Any, task: Any) -> Any:
-    top = _known_number(panel, TOP, task.tops, across)
-    rest = _known_number(panel, REST, task.rests, across)
-    return Pair(top, rest, per_row(panel.memory.tile, 0.0, across))
+    top = _known_number(panel, KNOWN_MAXIMUM, task.tops, across)
+    rest = _known_number(panel, KNOWN_REST, task.rests, across)
+    return MaximumAndSum(top, rest, one_per_row(panel.memory.tile, 0.0, across))
 
 
 @inlined
 def _known_number(panel: Any, which: int, known: Any, across: Any) -> Any:
     """Collect one known number of each row of a panel, and return them."""
     numbers = panel.memory.numbers
-    at = which * width(numbers)
-    store(numbers, at, spread(numbers, 0.0))
+    at = which * width_of(numbers)
+    store_lanes(numbers, at, spread_as(numbers, 0.0))
     for i in range(panel.rows):
-        place_one(numbers, at + i, number(known, panel.row + i, numbers))
+        place_one(numbers, at + i, number_at(known, panel.row + i, numbers))
     return number_of(numbers, which, across)
 
 
-define(
-    NormalizingPart,
+define_passes(
+    NormalizePartTask,
     Passes(_room_to_normalize, nothing_to_begin, nothing_to_load, _exponentials_or_logits, normalize_panel, store_tile),
 )
 
@@ -291,7 +299,7 @@ class DifferentiateNumbers(NamedTuple):
     z_loss: float
 
 
-class DifferentiatingPart(NamedTuple):
+class DifferentiatePartTask(NamedTuple):
     """The task of the loop that only differentiates."""
 
     labels: Any
@@ -308,23 +316,29 @@ def differentiate_part(
     arrays: DifferentiatePartArrays, numbers: DifferentiateNumbers, across: Way, adjusted: Way, parts: int, crew: int
 ) -> int:
     """Write the gradient of cross-entropy as `hard` does."""
-    x, fits_x = entries(arrays.logits, numbers.axis)
-    where, fits_where = entries(arrays.where, numbers.axis)
-    grad, fits_grad = entries(arrays.grad, numbers.axis)
+    x, fits_x = view_of_entries(arrays.logits, numbers.axis)
+    where, fits_where = view_of_entries(arrays.where, numbers.axis)
+    grad, fits_grad = view_of_entries(arrays.grad, numbers.axis)
     if not (fits_x and fits_where and fits_grad):
         return UNFIT
-    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
-    labels = Labels(rows(arrays.labels), True, -1, logits.softcap, logits.softcap, where, None)
-    task = DifferentiatingPart(
-        labels, grad, numbers.z_loss, 1.0, rows(arrays.tops), rows(arrays.rests), rows(arrays.label_logits),
-        rows(arrays.shares),
-    )  # fmt: skip
-    return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
+    logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
+    labels = LabelRule(view_of_rows(arrays.labels), True, -1, logits.softcap, logits.softcap, where, None)
+    task = DifferentiatePartTask(
+        labels,
+        grad,
+        numbers.z_loss,
+        1.0,
+        view_of_rows(arrays.tops),
+        view_of_rows(arrays.rests),
+        view_of_rows(arrays.label_logits),
+        view_of_rows(arrays.shares),
+    )
+    return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
 @primitive
 def _room_to_differentiate(_g: Any, _lanes: int, capped: bool, _task: Any) -> Any:
-    return Room(VECTORS, False, capped, 0, 0.0)
+    return RoomNeeds(KNOWN_VECTORS, False, capped, 0, 0.0)
 
 
 @inlined
@@ -337,7 +351,7 @@ def _exponentials(panel: Any, across: Any, task: Any) -> Any:
     return logarithms_of(pair.top, pair.rest, pair.lost, panel.scale)
 
 
-define(
-    DifferentiatingPart,
+define_passes(
+    DifferentiatePartTask,
     Passes(_room_to_differentiate, nothing_to_begin, nothing_to_load, _exponentials, differentiate_panel, store_tile),
 )

@@ -9,16 +9,16 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, given, rows
-from logitx.backends.numba.memory.load_store import write
-from logitx.backends.numba.memory.scratch import load, missing, release, reserve
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.load_store import write_back
+from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve
 from logitx.backends.numba.passes.copies import load_block
-from logitx.backends.numba.passes.long_rows import FACTS, pieces_of, reduce_row
+from logitx.backends.numba.passes.long_rows import PIECE_NUMBERS, pieces_of, reduce_long_row
 from logitx.backends.numba.passes.loop import (
     Logits,
     Passes,
-    Room,
-    define,
+    RoomNeeds,
+    define_passes,
     maximum_of,
     next_block,
     nothing_to_begin,
@@ -26,15 +26,15 @@ from logitx.backends.numba.passes.loop import (
     nothing_to_store,
     run_blocks,
 )
-from logitx.backends.numba.passes.reduce import emit, hide, nans_beside_infinity, normalizer, peak, rest_of
-from logitx.backends.numba.passes.sums import dot, folded
-from logitx.backends.numba.threads.workers import job, together
-from logitx.backends.numba.vectors.exp_log import log1p
-from logitx.backends.numba.vectors.lanes import any_of, lane, select, spread, width
+from logitx.backends.numba.passes.reduce import emit, hide, log_normalizer_of, nans_beside_infinity, peak, rest_of
+from logitx.backends.numba.passes.sums import dot_of_tiles, fold_rows
+from logitx.backends.numba.threads.workers import job_of, together
+from logitx.backends.numba.vectors.exp_log import log1p_of_sum
+from logitx.backends.numba.vectors.lanes import any_of, lane, select, spread_as, width_of
 
 
 class LogsumexpArrays(NamedTuple):
-    """The arrays of `reduce`; `like` is absent and has the dtype to compute in."""
+    """The arrays of `logsumexp_rows`; `like` is absent and has the dtype to compute in."""
 
     logits: OfLogits
     b: Computed
@@ -44,14 +44,14 @@ class LogsumexpArrays(NamedTuple):
     sign: OfResult  # of the sum
 
 
-class Logarithms(NamedTuple):
+class LogsumexpTask(NamedTuple):
     """The task of the loop without b."""
 
     value: Any
     sign: Any
 
 
-class SignedLogarithms(NamedTuple):
+class SignedLogsumexpTask(NamedTuple):
     """The task of the loop with b, which may be absent."""
 
     b: Any
@@ -60,7 +60,7 @@ class SignedLogarithms(NamedTuple):
     sign: Any
 
 
-class Total(NamedTuple):
+class LogsumexpNumbers(NamedTuple):
     """The numbers of each row."""
 
     top: Any
@@ -69,7 +69,7 @@ class Total(NamedTuple):
     lost: Any
 
 
-class SignedTotal(NamedTuple):
+class SignedLogsumexpNumbers(NamedTuple):
     """The numbers of each row, with b."""
 
     top: Any
@@ -81,59 +81,62 @@ class SignedTotal(NamedTuple):
     negative: Any
 
 
-def reduce(arrays: LogsumexpArrays, axis: int, across: Way, adjusted: Way, parts: int, crew: int) -> int:
+def logsumexp_rows(arrays: LogsumexpArrays, axis: int, across: Way, adjusted: Way, parts: int, crew: int) -> int:
     """Write log(sum of b exp(x)) of every row and the sign of the sum; without `adjusted` there is no b and no mask."""
-    x, fits_x = entries(arrays.logits, axis)
-    b, fits_b = entries(arrays.b, axis)
-    where, fits_where = entries(arrays.where, axis)
+    x, fits_x = view_of_entries(arrays.logits, axis)
+    b, fits_b = view_of_entries(arrays.b, axis)
+    where, fits_where = view_of_entries(arrays.where, axis)
     if not (fits_x and fits_b and fits_where):
         return UNFIT
-    value, sign = rows(arrays.value), rows(arrays.sign)
+    value, sign = view_of_rows(arrays.value), view_of_rows(arrays.sign)
     if x.n == 0:
         for row in range(value.outer):
-            write(value, row * value.outer_stride, -np.inf)
+            write_back(value, row * value.outer_stride, -np.inf)
         for row in range(sign.outer):
-            write(sign, row * sign.outer_stride, 0.0)
-    logits = Logits(x, where, rows(arrays.like), rows(arrays.like))
+            write_back(sign, row * sign.outer_stride, 0.0)
+    logits = Logits(x, where, view_of_rows(arrays.like), view_of_rows(arrays.like))
     if adjusted is None:
-        work = job(run_blocks, (logits, Logarithms(value, sign), across, None, None))
+        work = job_of(run_blocks, (logits, LogsumexpTask(value, sign), across, None, None))
     else:
-        work = job(run_blocks, (logits, SignedLogarithms(b, where, value, sign), across, adjusted, None))
+        work = job_of(run_blocks, (logits, SignedLogsumexpTask(b, where, value, sign), across, adjusted, None))
     return OK if together(crew, work, parts) else FAILED
 
 
 @primitive
 def _no_room(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
-    return Room(0, False, False, 0, 0.0)
+    return RoomNeeds(0, False, False, 0, 0.0)
 
 
 @inlined
-def _reduce(panel: Any, across: Any, _task: Any) -> Any:
+def _reduce_to_logarithm(panel: Any, across: Any, _task: Any) -> Any:
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     ahead = next_block(panel, across)
     top = maximum_of(panel, across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
     rest, lost = rest_of(tile, base, steps, top, panel.scale, None, ahead, across)
-    return Total(top, nans, rest, lost)
+    return LogsumexpNumbers(top, nans, rest, lost)
 
 
 @inlined
 def _emit_logarithm(panel: Any, found: Any, _across: Any, task: Any) -> bool:
-    zero = spread(found.rest, 0.0)
-    log_z = normalizer(found.top, found.rest, found.nans, found.top + log1p(found.rest, found.lost))
+    zero = spread_as(found.rest, 0.0)
+    log_z = log_normalizer_of(found.top, found.rest, found.nans, found.top + log1p_of_sum(found.rest, found.lost))
     emit(task.value, panel.row, panel.rows, log_z)
     if given(task.sign):
-        positive = select(found.rest < zero, zero, spread(found.rest, 1.0))
+        positive = select(found.rest < zero, zero, spread_as(found.rest, 1.0))
         emit(task.sign, panel.row, panel.rows, select(log_z == log_z, positive, log_z))
     return True
 
 
-define(Logarithms, Passes(_no_room, nothing_to_begin, nothing_to_load, _reduce, _emit_logarithm, nothing_to_store))
+define_passes(
+    LogsumexpTask,
+    Passes(_no_room, nothing_to_begin, nothing_to_load, _reduce_to_logarithm, _emit_logarithm, nothing_to_store),
+)
 
 
 @inlined
-def _room(g: Any, _lanes: int, _capped: bool, task: Any) -> Any:
-    return Room(0, False, False, given(task.b) * g.size, 0.0)
+def _room_for_factor(g: Any, _lanes: int, _capped: bool, task: Any) -> Any:
+    return RoomNeeds(0, False, False, given(task.b) * g.size, 0.0)
 
 
 @inlined
@@ -152,16 +155,16 @@ def _reduce_signed(panel: Any, across: Any, task: Any) -> Any:
     ahead = next_block(panel, across)
     top = peak(tile, base, steps, panel.seen, panel.unchanged and not given(task.b), across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
-    zero = spread(top, 0.0)
+    zero = spread_as(top, 0.0)
     positive, negative = zero, zero
-    if given(task.b) and any_of(top == spread(top, np.inf)):  # what is infinite decides alone, by its sign
+    if given(task.b) and any_of(top == spread_as(top, np.inf)):  # what is infinite decides alone, by its sign
         positive = _count_infinite(tile, factor, base, steps, 1.0, across)
         negative = _count_infinite(tile, factor, base, steps, -1.0, across)
     rest, lost = rest_of(tile, base, steps, top, panel.scale, None, ahead, across)
     total = rest
     if given(task.b):
-        total, _ = dot(factor, tile, base, steps, across)
-    return SignedTotal(top, nans, rest, lost, total, positive, negative)
+        total, _ = dot_of_tiles(factor, tile, base, steps, across)
+    return SignedLogsumexpNumbers(top, nans, rest, lost, total, positive, negative)
 
 
 @inlined
@@ -175,11 +178,11 @@ def _emit_signed(panel: Any, found: Any, across: Any, task: Any) -> bool:
 
 @primitive
 def _emit_signs(panel: Any, found: Any, task: Any) -> None:
-    value, sign, zero, one = task.value, task.sign, spread(found.top, 0.0), spread(found.top, 1.0)
-    nan = spread(found.top, np.nan)
+    value, sign, zero, one = task.value, task.sign, spread_as(found.top, 0.0), spread_as(found.top, 1.0)
+    nan = spread_as(found.top, np.nan)
     from_positive = select(found.negative > zero, nan, one)
     certain = select(found.positive > zero, from_positive, select(found.negative > zero, zero - one, nan))
-    infinite = found.top == spread(found.top, np.inf)
+    infinite = found.top == spread_as(found.top, np.inf)
     total = select(infinite, select(found.nans == zero, certain, nan), found.total)
     for i in range(panel.rows):
         number = float(lane(total, i))
@@ -188,30 +191,30 @@ def _emit_signs(panel: Any, found: Any, task: Any) -> None:
         result = -np.inf if number == 0.0 else size + math.log(abs(number))
         if number < 0.0 and not given(sign):
             result = np.nan
-        write(value, (panel.row + i) * value.outer_stride, result)
+        write_back(value, (panel.row + i) * value.outer_stride, result)
         if given(sign):
-            write(sign, (panel.row + i) * sign.outer_stride, direction)
+            write_back(sign, (panel.row + i) * sign.outer_stride, direction)
 
 
 @primitive
 def _count_infinite(tile: Any, factor: Any, base: int, steps: int, direction: float, across: Any) -> Any:
     """Return how many entries are +inf with a factor of this sign."""
-    zero, one = spread(tile, 0.0), spread(tile, 1.0)
+    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
     count = zero
-    for at in range(base, base + steps * width(tile), width(tile)):
-        aligned = load(factor, at) * spread(tile, direction) > zero
-        count = count + select(load(tile, at) == spread(tile, np.inf), select(aligned, one, zero), zero)
-    return folded(count, zero, across)
+    for at in range(base, base + steps * width_of(tile), width_of(tile)):
+        aligned = load_lanes(factor, at) * spread_as(tile, direction) > zero
+        count = count + select(load_lanes(tile, at) == spread_as(tile, np.inf), select(aligned, one, zero), zero)
+    return fold_rows(count, zero, across)
 
 
-define(
-    SignedLogarithms,
-    Passes(_room, nothing_to_begin, _load_factor, _reduce_signed, _emit_signed, nothing_to_store),
+define_passes(
+    SignedLogsumexpTask,
+    Passes(_room_for_factor, nothing_to_begin, _load_factor, _reduce_signed, _emit_signed, nothing_to_store),
 )
 
 
 class LogsumexpLongArrays(NamedTuple):
-    """The arrays of `reduce_long`; the last two are absent and have the dtype to compute in, and float64."""
+    """The arrays of `logsumexp_long`; the last two are absent and have the dtype to compute in, and float64."""
 
     logits: OfLogits
     value: OfResult
@@ -219,18 +222,18 @@ class LogsumexpLongArrays(NamedTuple):
     wide: Wide
 
 
-def reduce_long(arrays: LogsumexpLongArrays, axis: int, parts: int, crew: int) -> int:
+def logsumexp_long(arrays: LogsumexpLongArrays, axis: int, parts: int, crew: int) -> int:
     """Write log(sum of exp(x)) of long rows."""
-    logits, fits = entries(arrays.logits, axis)
+    logits, fits = view_of_entries(arrays.logits, axis)
     if not fits:
         return UNFIT
-    facts = reserve(FACTS * pieces_of(logits.n), rows(arrays.wide))
-    if missing(facts):
+    facts = reserve(PIECE_NUMBERS * pieces_of(logits.n), view_of_rows(arrays.wide))
+    if is_missing(facts):
         return FAILED
-    found, fine = rows(arrays.value), True
+    found, fine = view_of_rows(arrays.value), True
     for row in range(logits.outer):
-        reduced, top, rest, nans = reduce_row(logits, None, row, facts, rows(arrays.like), parts, crew)
-        emit(found, row, 1, normalizer(top, rest, nans, top + log1p(rest, spread(rest, 0.0))))
+        reduced, top, rest, nans = reduce_long_row(logits, None, row, facts, view_of_rows(arrays.like), parts, crew)
+        emit(found, row, 1, log_normalizer_of(top, rest, nans, top + log1p_of_sum(rest, spread_as(rest, 0.0))))
         fine = fine and reduced
     release(facts)
     return OK if fine else FAILED

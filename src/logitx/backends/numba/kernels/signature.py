@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from numba.core import types
 
-from logitx.backends.numba.compile.policy import kernel
+from logitx.backends.numba.compile.policy import compile_kernel
 from logitx.backends.numba.compile.static import KNOWN, Function
 from logitx.backends.numba.memory.arguments import Lent
 
@@ -26,7 +26,7 @@ Computed = Annotated[Any, "compute"]
 OfResult = Annotated[Any, "result"]
 OfLoss = Annotated[Any, "loss"]
 OfOther = Annotated[Any, "other"]
-_NUMBERS = {bool: types.boolean, int: types.int64, float: types.float64}
+_PLAIN_TYPES = {bool: types.boolean, int: types.int64, float: types.float64}
 
 
 class Dtypes(NamedTuple):
@@ -48,8 +48,8 @@ def type_of(hint: Any, dtypes: Dtypes) -> Any:
     """Return the Numba type of an annotation."""
     if hasattr(hint, "_fields"):
         return types.BaseTuple.from_types([type_of(one, dtypes) for one in _hints(hint)], hint)
-    if hint in _NUMBERS:
-        return _NUMBERS[hint]
+    if hint in _PLAIN_TYPES:
+        return _PLAIN_TYPES[hint]
     (kind,) = hint.__metadata__
     return Lent(getattr(dtypes, kind)) if isinstance(kind, str) else kind
 
@@ -68,6 +68,6 @@ def signature_of(entry: Function, ways: tuple[bool | None, ...], dtypes: Dtypes)
 
 
 @functools.cache
-def version(entry: Function, ways: tuple[bool | None, ...], dtypes: Dtypes) -> Function:
+def compiled_kernel(entry: Function, ways: tuple[bool | None, ...], dtypes: Dtypes) -> Function:
     """Return the machine code of a kernel for some ways and dtypes, compiled when it is first asked for."""
-    return kernel(entry, signature_of(entry, ways, dtypes))
+    return compile_kernel(entry, signature_of(entry, ways, dtypes))

@@ -8,16 +8,23 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, rows
-from logitx.backends.numba.memory.scratch import missing, release, reserve
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.scratch import is_missing, release, reserve
 from logitx.backends.numba.passes.copies import finish_panel
 from logitx.backends.numba.passes.finish import Logarithm, Scaled
-from logitx.backends.numba.passes.long_rows import FACTS, pieces_of, reduce_row, rewrite_row, unscaled, write_row
+from logitx.backends.numba.passes.long_rows import (
+    PIECE_NUMBERS,
+    pieces_of,
+    reduce_long_row,
+    rewrite_long_row,
+    unscaled_rows,
+    write_long_row,
+)
 from logitx.backends.numba.passes.loop import (
     Logits,
     Passes,
-    Room,
-    define,
+    RoomNeeds,
+    define_passes,
     maximum_of,
     next_block_and_result,
     nothing_to_begin,
@@ -25,10 +32,10 @@ from logitx.backends.numba.passes.loop import (
     run_blocks,
     store_tile,
 )
-from logitx.backends.numba.passes.reduce import Pair, inverse_of_sum, rest_of
-from logitx.backends.numba.threads.workers import job, together
-from logitx.backends.numba.vectors.exp_log import log1p
-from logitx.backends.numba.vectors.lanes import select, spread
+from logitx.backends.numba.passes.reduce import MaximumAndSum, inverse_of_sum, rest_of
+from logitx.backends.numba.threads.workers import job_of, together
+from logitx.backends.numba.vectors.exp_log import log1p_of_sum
+from logitx.backends.numba.vectors.lanes import select, spread_as
 
 
 class NormalizeArrays(NamedTuple):
@@ -48,7 +55,7 @@ class NormalizeOptions(NamedTuple):
     undefined: float  # what a row without a maximum gets: NaN, or 0
 
 
-class Normalizing(NamedTuple):
+class NormalizeTask(NamedTuple):
     """The task of the loop: what the passes of softmax and log_softmax use."""
 
     out: Any
@@ -60,19 +67,19 @@ def normalize(
     arrays: NormalizeArrays, options: NormalizeOptions, across: Way, log: Way, adjusted: Way, parts: int, crew: int
 ) -> int:
     """Write softmax, or with `log` its logarithm; without `adjusted` there is no mask, temperature or softcap."""
-    x, fits_x = entries(arrays.logits, options.axis)
-    where, fits_where = entries(arrays.where, options.axis)
-    out, fits_out = entries(arrays.out, options.axis)
+    x, fits_x = view_of_entries(arrays.logits, options.axis)
+    where, fits_where = view_of_entries(arrays.where, options.axis)
+    out, fits_out = view_of_entries(arrays.out, options.axis)
     if not (fits_x and fits_where and fits_out):
         return UNFIT
-    logits = Logits(x, where, rows(arrays.temperature), rows(arrays.softcap))
-    task = Normalizing(out, log, options.undefined)
-    return OK if together(crew, job(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
+    logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
+    task = NormalizeTask(out, log, options.undefined)
+    return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
 @inlined
-def _room(_g: Any, _lanes: int, _sloping: bool, task: Any) -> Any:
-    return Room(0, False, False, 0, masked_value(task.log))
+def _room_for_softmax(_g: Any, _lanes: int, _sloping: bool, task: Any) -> Any:
+    return RoomNeeds(0, False, False, 0, masked_value(task.log))
 
 
 @primitive
@@ -82,31 +89,34 @@ def masked_value(log: Any) -> float:
 
 
 @inlined
-def _reduce(panel: Any, across: Any, task: Any) -> Any:
+def _reduce_to_sum(panel: Any, across: Any, task: Any) -> Any:
     top = maximum_of(panel, across)
     ahead = next_block_and_result(panel, task.out, across)
     rest, lost = rest_of(panel.memory.tile, panel.base, panel.g.steps, top, panel.scale, task.log, ahead, across)
-    return Pair(top, rest, lost)
+    return MaximumAndSum(top, rest, lost)
 
 
 @inlined
 def normalize_panel(panel: Any, pair: Any, across: Any, task: Any) -> Any:
     """Turn exponentials, or with `log` logits, into probabilities; they are written at once if nothing is masked."""
-    how = facts_of(pair.top, pair.rest, pair.lost, panel.scale, task.undefined, task.log)
+    how = formula_of(pair.top, pair.rest, pair.lost, panel.scale, task.undefined, task.log)
     finish_panel(panel.memory.tile, panel.base, task.out, panel.g, panel.first, not panel.masked, how, across)
     return across is not None and not panel.masked
 
 
-define(Normalizing, Passes(_room, nothing_to_begin, nothing_to_load, _reduce, normalize_panel, store_tile))
+define_passes(
+    NormalizeTask,
+    Passes(_room_for_softmax, nothing_to_begin, nothing_to_load, _reduce_to_sum, normalize_panel, store_tile),
+)
 
 
 @primitive
-def facts_of(top: Any, rest: Any, lost: Any, scale: Any, undefined: float, log: Any) -> Any:
+def formula_of(top: Any, rest: Any, lost: Any, scale: Any, undefined: float, log: Any) -> Any:
     """Return what the last pass has to know of each row, whose sum is rest + lost."""
-    nothing, answer = rest < spread(rest, 0.0), spread(rest, undefined)
+    nothing, answer = rest < spread_as(rest, 0.0), spread_as(rest, undefined)
     if log is not None:
-        return Logarithm(top, select(nothing, answer, log1p(rest, lost)), scale)
-    zero = spread(rest, 0.0)
+        return Logarithm(top, select(nothing, answer, log1p_of_sum(rest, lost)), scale)
+    zero = spread_as(rest, 0.0)
     high, low = inverse_of_sum(select(nothing, zero, rest), lost)
     return Scaled(select(nothing, answer, high), low)
 
@@ -127,24 +137,24 @@ def normalize_long(
 
     With `keeping` the result holds the exponentials until they are normalized.
     """
-    logits, fits_x = entries(arrays.logits, options.axis)
-    target, fits_out = entries(arrays.out, options.axis)
+    logits, fits_x = view_of_entries(arrays.logits, options.axis)
+    target, fits_out = view_of_entries(arrays.out, options.axis)
     if not (fits_x and fits_out):
         return UNFIT
-    number, undefined = rows(arrays.like), options.undefined
-    facts = reserve(FACTS * pieces_of(logits.n), rows(arrays.wide))
-    if missing(facts):
+    number, undefined = view_of_rows(arrays.like), options.undefined
+    facts = reserve(PIECE_NUMBERS * pieces_of(logits.n), view_of_rows(arrays.wide))
+    if is_missing(facts):
         return FAILED
     fine = True
     for row in range(logits.outer):
         if keeping is not None:
-            reduced, top, rest, _ = reduce_row(logits, target, row, facts, number, parts, crew)
-            how = facts_of(top, rest, spread(rest, 0.0), unscaled(top), undefined, None)
-            written = rewrite_row(target, row, how, facts, number, parts, crew)
+            reduced, top, rest, _ = reduce_long_row(logits, target, row, facts, number, parts, crew)
+            how = formula_of(top, rest, spread_as(rest, 0.0), unscaled_rows(top), undefined, None)
+            written = rewrite_long_row(target, row, how, facts, number, parts, crew)
         else:
-            reduced, top, rest, _ = reduce_row(logits, None, row, facts, number, parts, crew)
-            how = facts_of(top, rest, spread(rest, 0.0), unscaled(top), undefined, log)
-            written = write_row(logits, target, row, top, how, log, number, parts, crew)
+            reduced, top, rest, _ = reduce_long_row(logits, None, row, facts, number, parts, crew)
+            how = formula_of(top, rest, spread_as(rest, 0.0), unscaled_rows(top), undefined, log)
+            written = write_long_row(logits, target, row, top, how, log, number, parts, crew)
         fine = fine and reduced and written
     release(facts)
     return OK if fine else FAILED

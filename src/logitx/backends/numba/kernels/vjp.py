@@ -12,15 +12,23 @@ import numpy as np
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, OfLogits, OfOther, OfResult, Way
 from logitx.backends.numba.kernels.vjp_rows import long_rows, neighbors, short_rows
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, entries, rows
-from logitx.backends.numba.memory.scratch import load, store
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.scratch import load_lanes, store_lanes
 from logitx.backends.numba.passes.blocks import LONG
 from logitx.backends.numba.passes.copies import load_block
-from logitx.backends.numba.passes.loop import Logits, Passes, Room, define, nothing_to_begin, run_blocks, store_tile
-from logitx.backends.numba.passes.sums import dot, signed_sum
-from logitx.backends.numba.threads.workers import job, together
+from logitx.backends.numba.passes.loop import (
+    Logits,
+    Passes,
+    RoomNeeds,
+    define_passes,
+    nothing_to_begin,
+    run_blocks,
+    store_tile,
+)
+from logitx.backends.numba.passes.sums import dot_of_tiles, signed_sum
+from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_any
-from logitx.backends.numba.vectors.lanes import fma, select, spread, width
+from logitx.backends.numba.vectors.lanes import fma, select, spread_as, width_of
 
 
 class PullBackArrays(NamedTuple):
@@ -39,7 +47,7 @@ class PullBackOptions(NamedTuple):
     log: bool
 
 
-class PullingBack(NamedTuple):
+class PullBackTask(NamedTuple):
     """The task of the loop."""
 
     cotangent: Any
@@ -56,25 +64,25 @@ class CotangentSum(NamedTuple):
 
 def pull_back(arrays: PullBackArrays, options: PullBackOptions, across: Way, parts: int, crew: int) -> int:
     """Write p (dp - sum of p dp), or with `log` dlog_p - p sum of dlog_p."""
-    value, fits_value = entries(arrays.value, options.axis)
-    cotangent, fits_cotangent = entries(arrays.cotangent, options.axis)
-    out, fits_out = entries(arrays.out, options.axis)
+    value, fits_value = view_of_entries(arrays.value, options.axis)
+    cotangent, fits_cotangent = view_of_entries(arrays.cotangent, options.axis)
+    out, fits_out = view_of_entries(arrays.out, options.axis)
     if not (fits_value and fits_cotangent and fits_out):
         return UNFIT
-    like = rows(arrays.like)
+    like = view_of_rows(arrays.like)
     if across is None:
-        logits, task = Logits(value, like, like, like), PullingBack(cotangent, out, options.log)
-        return OK if together(crew, job(run_blocks, (logits, task, None, None, None)), parts) else FAILED
+        logits, task = Logits(value, like, like, like), PullBackTask(cotangent, out, options.log)
+        return OK if together(crew, job_of(run_blocks, (logits, task, None, None, None)), parts) else FAILED
     if not (neighbors(value) and neighbors(cotangent) and neighbors(out)):
         return UNFIT
     if value.n >= LONG:
         return OK if long_rows(value, cotangent, out, options.log, like, parts, crew) else FAILED
-    return OK if together(crew, job(short_rows, (value, cotangent, out, options.log, like)), parts) else FAILED
+    return OK if together(crew, job_of(short_rows, (value, cotangent, out, options.log, like)), parts) else FAILED
 
 
 @primitive
-def _room(g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
-    return Room(0, False, False, g.size, 0.0)
+def _room_for_cotangent(g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
+    return RoomNeeds(0, False, False, g.size, 0.0)
 
 
 @inlined
@@ -83,40 +91,43 @@ def _load_cotangent(memory: Any, g: Any, _block: int, first: int, count: int, ac
 
 
 @inlined
-def _reduce(panel: Any, across: Any, task: Any) -> Any:
+def _sum_cotangents(panel: Any, across: Any, task: Any) -> Any:
     tile, other, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
     if not task.log:
-        total, lost = dot(tile, other, base, steps, across)
+        total, lost = dot_of_tiles(tile, other, base, steps, across)
         return CotangentSum(total, lost)
-    zero, dead = spread(tile, 0.0), spread(tile, -np.inf)
-    for at in range(base, base + steps * width(tile), width(tile)):
-        store(other, at, select(load(tile, at) == dead, zero, load(other, at)))
+    zero, dead = spread_as(tile, 0.0), spread_as(tile, -np.inf)
+    for at in range(base, base + steps * width_of(tile), width_of(tile)):
+        store_lanes(other, at, select(load_lanes(tile, at) == dead, zero, load_lanes(other, at)))
     total, lost = signed_sum(other, base, steps, across)
     return CotangentSum(total, lost)
 
 
 @inlined
-def _finish(panel: Any, found: Any, _across: Any, task: Any) -> bool:
+def _finish_pull_back(panel: Any, found: Any, _across: Any, task: Any) -> bool:
     tile, other, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
     if task.log:
         _finish_log(tile, other, base, steps, found)
     else:
-        zero = spread(tile, 0.0)
-        for at in range(base, base + steps * width(tile), width(tile)):
-            p = load(tile, at)
-            difference = (load(other, at) - found.total) - found.lost
-            store(tile, at, select(p == zero, zero, p * difference))
+        zero = spread_as(tile, 0.0)
+        for at in range(base, base + steps * width_of(tile), width_of(tile)):
+            p = load_lanes(tile, at)
+            difference = (load_lanes(other, at) - found.total) - found.lost
+            store_lanes(tile, at, select(p == zero, zero, p * difference))
     return False
 
 
 @primitive
 def _finish_log(tile: Any, other: Any, base: int, steps: int, found: Any) -> None:
-    zero, dead = spread(tile, 0.0), spread(tile, -np.inf)
-    for at in range(base, base + steps * width(tile), width(tile)):
-        log_p = load(tile, at)
+    zero, dead = spread_as(tile, 0.0), spread_as(tile, -np.inf)
+    for at in range(base, base + steps * width_of(tile), width_of(tile)):
+        log_p = load_lanes(tile, at)
         p = exp_any(log_p)
-        gradient = fma(p, zero - found.total, load(other, at)) - p * found.lost
-        store(tile, at, select(log_p == dead, zero, gradient))
+        gradient = fma(p, zero - found.total, load_lanes(other, at)) - p * found.lost
+        store_lanes(tile, at, select(log_p == dead, zero, gradient))
 
 
-define(PullingBack, Passes(_room, nothing_to_begin, _load_cotangent, _reduce, _finish, store_tile))
+define_passes(
+    PullBackTask,
+    Passes(_room_for_cotangent, nothing_to_begin, _load_cotangent, _sum_cotangents, _finish_pull_back, store_tile),
+)

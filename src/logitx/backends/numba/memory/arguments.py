@@ -16,9 +16,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import NativeValue, make_attribute_wrapper, models, register_model, unbox
 
+from logitx.backends.numba.compile.llvm_types import I32, I64
 from logitx.backends.numba.compile.policy import intrinsic, primitive
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 _HEADER = object.__basicsize__  # of a PyObject; then come data, nd, dimensions, strides, by NumPy's binary interface
 
 # What a kernel returns, unless it is the first row with a bad class id. UNFIT: an array must be reshaped first, nothing
@@ -26,7 +26,7 @@ _HEADER = object.__basicsize__  # of a PyObject; then come data, nd, dimensions,
 OK, UNFIT, FAILED = -1, -2, -3
 
 # The number type that stands for a dtype. Numba has neither half; two integer types tell the kernels which one it is.
-NUMBERS = {
+NUMBER_TYPES = {
     "float16": types.uint16,
     "bfloat16": types.int16,
     "float32": types.float32,
@@ -34,7 +34,7 @@ NUMBERS = {
     "bool": types.boolean,
     "int64": types.int64,
 }
-_BYTES = dict(zip(NUMBERS, (2, 2, 4, 8, 1, 8), strict=True))
+_NUMBER_BYTES = dict(zip(NUMBER_TYPES, (2, 2, 4, 8, 1, 8), strict=True))
 
 
 class Lent(types.Type):
@@ -42,7 +42,7 @@ class Lent(types.Type):
 
     def __init__(self, name: str) -> None:
         """Take the name of a dtype."""
-        self.dtype, self.bytes = NUMBERS[name], _BYTES[name]
+        self.dtype, self.bytes = NUMBER_TYPES[name], _NUMBER_BYTES[name]
         super().__init__(name=f"Lent({name})")
 
 
@@ -62,62 +62,62 @@ class _LentModel(models.StructModel):
         super().__init__(dmm, fe_type, members)
 
 
-_VIEW = ("address", "outer", "n", "inner", "outer_stride", "n_stride", "inner_stride")
+_VIEW_FIELDS = ("address", "outer", "n", "inner", "outer_stride", "n_stride", "inner_stride")
 
 
 @register_model(View)
 class _ViewModel(models.StructModel):
     def __init__(self, dmm: Any, fe_type: View) -> None:
-        super().__init__(dmm, fe_type, [(name, types.int64) for name in _VIEW])
+        super().__init__(dmm, fe_type, [(name, types.int64) for name in _VIEW_FIELDS])
 
 
-for _name in _VIEW:
+for _name in _VIEW_FIELDS:
     make_attribute_wrapper(View, _name, _name)
 for _name in ("address", "ndim", "lengths", "strides"):
     make_attribute_wrapper(Lent, _name, _name)
 
 
 @unbox(Lent)
-def _unbox(kind: Lent, obj: Any, c: Any) -> Any:
+def _unbox_lent(kind: Lent, obj: Any, c: Any) -> Any:
     builder = c.builder
     place = cgutils.alloca_once_value(builder, ir.Constant(c.context.get_value_type(kind), None))
     with builder.if_then(builder.icmp_unsigned("!=", obj, c.pyapi.borrow_none())):
-        start = builder.ptrtoint(obj, _I64)
+        start = builder.ptrtoint(obj, I64)
 
         def field(offset: int, element: Any) -> Any:
-            address = builder.add(start, _I64(_HEADER + offset))
+            address = builder.add(start, I64(_HEADER + offset))
             return builder.load(builder.inttoptr(address, element.as_pointer()), typ=element)
 
-        values = field(0, _I64), builder.sext(field(8, _I32), _I64), field(16, _I64), field(24, _I64)
+        values = field(0, I64), builder.sext(field(8, I32), I64), field(16, I64), field(24, I64)
         for index, value in enumerate(values):
             builder.store(value, cgutils.gep_inbounds(builder, place, 0, index))
     return NativeValue(builder.load(place))
 
 
 @intrinsic
-def itemsize(_context: Any, memory: Any) -> Any:
+def bytes_per_element(_context: Any, memory: Any) -> Any:
     """Return the bytes of an element."""
     size = memory.bytes
 
     def emit(_context: Any, _builder: Any, _signature: Any, _operands: Any) -> Any:
-        return _I64(size)
+        return I64(size)
 
     return types.int64(memory), emit
 
 
 @intrinsic
-def _peek(_context: Any, address: Any, index: Any) -> Any:
+def _axis_item(_context: Any, address: Any, index: Any) -> Any:
     """Return one of the integers at an address."""
 
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        start = builder.inttoptr(operands[0], _I64.as_pointer())
-        return builder.load(builder.gep(start, [operands[1]], source_etype=_I64), typ=_I64)
+        start = builder.inttoptr(operands[0], I64.as_pointer())
+        return builder.load(builder.gep(start, [operands[1]], source_etype=I64), typ=I64)
 
     return types.int64(types.int64, types.int64), emit
 
 
 @intrinsic
-def view(
+def make_view(
     _context: Any, like: Any, address: Any, outer: Any, n: Any, inner: Any, outer_stride: Any, n_stride: Any,
     inner_stride: Any,
 ) -> Any:  # fmt: skip
@@ -126,7 +126,7 @@ def view(
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         made = cgutils.create_struct_proxy(kind)(context, builder)
-        for name, value in zip(_VIEW, operands[1:], strict=True):
+        for name, value in zip(_VIEW_FIELDS, operands[1:], strict=True):
             setattr(made, name, value)
         return made._getvalue()
 
@@ -134,46 +134,46 @@ def view(
 
 
 @primitive
-def _merged(lengths: int, strides: int, first: int, last: int) -> Any:
+def _merged_axes(lengths: int, strides: int, first: int, last: int) -> Any:
     """Return (length, stride, fits) of neighboring axes seen as one."""
     length, stride, fits = 1, 0, True
     for axis in range(last - 1, first - 1, -1):
-        this = _peek(lengths, axis)
+        this = _axis_item(lengths, axis)
         if this != 1:
             if length == 1:
-                stride = _peek(strides, axis)
-            elif _peek(strides, axis) != stride * length:
+                stride = _axis_item(strides, axis)
+            elif _axis_item(strides, axis) != stride * length:
                 fits = False
             length *= this
     return length, stride, fits or length == 0
 
 
 @primitive
-def entries(lent: Any, axis: int) -> Any:
+def view_of_entries(lent: Any, axis: int) -> Any:
     """Return (view, fits) of an array of the shape of the logits, with its classes on `axis`."""
     if lent.address == 0:
-        return view(lent, 0, 0, 0, 0, 0, 0, 0), True
+        return make_view(lent, 0, 0, 0, 0, 0, 0, 0), True
     first = lent.ndim - lent.ndim  # a literal 0 would have a type of its own, and another compilation
-    outer, outer_stride, one = _merged(lent.lengths, lent.strides, first, axis)
-    inner, inner_stride, two = _merged(lent.lengths, lent.strides, axis + 1, lent.ndim)
-    n, n_stride = _peek(lent.lengths, axis), _peek(lent.strides, axis)
-    return view(lent, lent.address, outer, n, inner, outer_stride, n_stride, inner_stride), one and two
+    outer, outer_stride, one = _merged_axes(lent.lengths, lent.strides, first, axis)
+    inner, inner_stride, two = _merged_axes(lent.lengths, lent.strides, axis + 1, lent.ndim)
+    n, n_stride = _axis_item(lent.lengths, axis), _axis_item(lent.strides, axis)
+    return make_view(lent, lent.address, outer, n, inner, outer_stride, n_stride, inner_stride), one and two
 
 
 @primitive
-def rows(lent: Any) -> Any:
+def view_of_rows(lent: Any) -> Any:
     """Return a view of contiguous numbers, one a row or one a class: `outer` of them."""
     size = 0
     if lent.address != 0:
         size = 1
         for axis in range(lent.ndim):
-            size *= _peek(lent.lengths, axis)
-    step = itemsize(lent)
-    return view(lent, lent.address, size, 1, 1, step, step, step)
+            size *= _axis_item(lent.lengths, axis)
+    step = bytes_per_element(lent)
+    return make_view(lent, lent.address, size, 1, 1, step, step, step)
 
 
 @primitive
 def given(memory: Any) -> bool:
-    """Tell whether the caller passed an array."""
+    """Return True if the caller passed an array."""
     there: bool = memory.address != 0
     return there

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from logitx.backends.numba.compile.llvm_types import I32, I64
 from logitx.backends.numba.compile.policy import intrinsic, primitive
 from logitx.backends.numba.compile.static import by_type
-from logitx.backends.numba.memory.arguments import itemsize
-from logitx.backends.numba.memory.halves import _I32, _I64
-from logitx.backends.numba.vectors.lanes import least, width
+from logitx.backends.numba.memory.arguments import bytes_per_element
+from logitx.backends.numba.vectors.lanes import least, width_of
 
 STREAMED = 1 << 25  # bytes of a result from which it is written past the caches
 
@@ -43,7 +43,7 @@ def _fetch_both(step: int, facts: Any) -> None:
     prefetch_to_write(facts.target + step * facts.target_step)
 
 
-fetch = by_type({Next: _fetch_next, NextAndResult: _fetch_both})
+fetch_ahead = by_type({Next: _fetch_next, NextAndResult: _fetch_both})
 
 
 @primitive
@@ -55,8 +55,8 @@ def start_of(memory: Any, g: Any, row: int) -> int:
 
 @primitive
 def is_streamed(target: Any, g: Any) -> bool:
-    """Tell whether a result is too large to be found in the caches by whoever reads it next."""
-    large: bool = g.outer * g.inner * g.n * itemsize(target) >= STREAMED
+    """Return True if a result is too large to stay in the caches until it is read."""
+    large: bool = g.outer * g.inner * g.n * bytes_per_element(target) >= STREAMED
     return large
 
 
@@ -64,8 +64,8 @@ def is_streamed(target: Any, g: Any) -> bool:
 def _panel_of(memory: Any, g: Any, row: int, panel: int, like: Any, across: Any) -> Any:
     """Return where a panel of the block that starts at a row begins, and how far on it is at each step."""
     if across is not None:
-        return memory.address + row * memory.outer_stride, width(like) * itemsize(memory)
-    start = start_of(memory, g, row) + panel * width(like) * itemsize(memory)
+        return memory.address + row * memory.outer_stride, width_of(like) * bytes_per_element(memory)
+    start = start_of(memory, g, row) + panel * width_of(like) * bytes_per_element(memory)
     return memory.address + start, memory.n_stride
 
 
@@ -90,11 +90,11 @@ def ahead_of_both(source: Any, target: Any, g: Any, first: int, panel: int, like
 
 def _prefetch(context: Any, builder: Any, address: Any, writing: int) -> Any:
     byte = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     for line in (0, 64):
-        place = builder.inttoptr(builder.add(address, _I64(line)), byte)
-        builder.call(function, [place, _I32(writing), _I32(2), _I32(1)])
+        place = builder.inttoptr(builder.add(address, I64(line)), byte)
+        builder.call(function, [place, I32(writing), I32(2), I32(1)])
     return context.get_dummy_value()
 
 

@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, register_model
 
+from logitx.backends.numba.compile.llvm_types import BYTE_POINTER, I64
 from logitx.backends.numba.compile.policy import intrinsic
 from logitx.backends.numba.vectors.lanes import lanes_of
 
@@ -27,25 +28,22 @@ class _TileModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, dmm.lookup(fe_type.dtype).get_value_type().as_pointer())
 
 
-_I64, _BYTE = ir.IntType(64), ir.IntType(8).as_pointer()
-
-
 @intrinsic
 def reserve(_context: Any, count: Any, like: Any) -> Any:
-    """Return a tile for `count` numbers of the dtype of `like`, or one that is `missing` if there is no memory."""
+    """Return a tile for `count` numbers of the dtype of `like`, or one that `is_missing` if there is no memory."""
     kind = Tile(like.dtype)
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         pointer = context.get_value_type(kind)
-        size = builder.mul(operands[0], _I64(context.get_abi_sizeof(pointer.pointee)))
-        allocate = ir.FunctionType(_BYTE, [_I64])
+        size = builder.mul(operands[0], I64(context.get_abi_sizeof(pointer.pointee)))
+        allocate = ir.FunctionType(BYTE_POINTER, [I64])
         function = cgutils.get_or_insert_function(builder.module, allocate, "NRT_Allocate")
-        start = builder.ptrtoint(builder.call(function, [builder.add(size, _I64(128))]), _I64)
-        found = builder.icmp_unsigned("!=", start, _I64(0))
-        aligned = builder.and_(builder.add(start, _I64(127)), _I64(-64))
-        aligned = builder.select(found, aligned, _I64(0))
+        start = builder.ptrtoint(builder.call(function, [builder.add(size, I64(128))]), I64)
+        found = builder.icmp_unsigned("!=", start, I64(0))
+        aligned = builder.and_(builder.add(start, I64(127)), I64(-64))
+        aligned = builder.select(found, aligned, I64(0))
         with builder.if_then(found):  # the number before a tile is where its memory begins
-            builder.store(start, builder.inttoptr(builder.sub(aligned, _I64(8)), _I64.as_pointer()))
+            builder.store(start, builder.inttoptr(builder.sub(aligned, I64(8)), I64.as_pointer()))
         return builder.inttoptr(aligned, pointer)
 
     return kind(types.int64, like), emit
@@ -56,24 +54,24 @@ def release(_context: Any, tile: Any) -> Any:
     """Give the memory of a tile back that `reserve` made, if there was any."""
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        tile = builder.ptrtoint(operands[0], _I64)
-        with builder.if_then(builder.icmp_unsigned("!=", tile, _I64(0))):
-            address = builder.sub(tile, _I64(8))
-            start = builder.load(builder.inttoptr(address, _I64.as_pointer()), typ=_I64)
-            free = ir.FunctionType(ir.VoidType(), [_BYTE])
+        tile = builder.ptrtoint(operands[0], I64)
+        with builder.if_then(builder.icmp_unsigned("!=", tile, I64(0))):
+            address = builder.sub(tile, I64(8))
+            start = builder.load(builder.inttoptr(address, I64.as_pointer()), typ=I64)
+            free = ir.FunctionType(ir.VoidType(), [BYTE_POINTER])
             function = cgutils.get_or_insert_function(builder.module, free, "NRT_Free")
-            builder.call(function, [builder.inttoptr(start, _BYTE)])
+            builder.call(function, [builder.inttoptr(start, BYTE_POINTER)])
         return context.get_dummy_value()
 
     return types.void(tile), emit
 
 
 @intrinsic
-def missing(_context: Any, tile: Any) -> Any:
-    """Tell whether there was no memory for a tile."""
+def is_missing(_context: Any, tile: Any) -> Any:
+    """Return True if there was no memory for a tile."""
 
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        return builder.icmp_unsigned("==", builder.ptrtoint(operands[0], _I64), _I64(0))
+        return builder.icmp_unsigned("==", builder.ptrtoint(operands[0], I64), I64(0))
 
     return types.boolean(tile), emit
 
@@ -88,25 +86,25 @@ def after(_context: Any, tile: Any, index: Any) -> Any:
     return tile(tile, types.int64), emit
 
 
-def _load(context: Any, builder: Any, tile: Any, operands: Any, align: int) -> Any:
+def _load_aligned(context: Any, builder: Any, tile: Any, operands: Any, align: int) -> Any:
     place = builder.gep(operands[0], [operands[1]])
     vector = context.get_value_type(lanes_of(tile.dtype))
     return builder.load(builder.bitcast(place, vector.as_pointer()), align=align, typ=vector)
 
 
-def _store(context: Any, builder: Any, tile: Any, operands: Any, align: int) -> Any:
+def _store_aligned(context: Any, builder: Any, tile: Any, operands: Any, align: int) -> Any:
     place = builder.gep(operands[0], [operands[1]])
     builder.store(operands[2], builder.bitcast(place, operands[2].type.as_pointer()), align=align)
     return context.get_dummy_value()
 
 
 @intrinsic
-def load(_context: Any, tile: Any, index: Any) -> Any:
+def load_lanes(_context: Any, tile: Any, index: Any) -> Any:
     """Read lanes from a tile, at an index that is a multiple of the width."""
     kind = lanes_of(tile.dtype)
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        return _load(context, builder, tile, operands, 64)
+        return _load_aligned(context, builder, tile, operands, 64)
 
     return kind(tile, types.int64), emit
 
@@ -117,17 +115,17 @@ def load_anywhere(_context: Any, tile: Any, index: Any) -> Any:
     kind = lanes_of(tile.dtype)
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        return _load(context, builder, tile, operands, 1)
+        return _load_aligned(context, builder, tile, operands, 1)
 
     return kind(tile, types.int64), emit
 
 
 @intrinsic
-def store(_context: Any, tile: Any, index: Any, value: Any) -> Any:
+def store_lanes(_context: Any, tile: Any, index: Any, value: Any) -> Any:
     """Write lanes to a tile, at an index that is a multiple of the width."""
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        return _store(context, builder, tile, operands, 64)
+        return _store_aligned(context, builder, tile, operands, 64)
 
     return types.void(tile, types.int64, value), emit
 
@@ -137,7 +135,7 @@ def store_anywhere(_context: Any, tile: Any, index: Any, value: Any) -> Any:
     """Write lanes to a tile, at any index."""
 
     def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        return _store(context, builder, tile, operands, 1)
+        return _store_aligned(context, builder, tile, operands, 1)
 
     return types.void(tile, types.int64, value), emit
 

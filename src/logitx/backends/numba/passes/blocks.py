@@ -8,7 +8,7 @@ to fill lanes with them:
 axes that are not the last (neighbors in memory are different rows) and rows of few classes (turned while copied).
 
 Which one depends on n and inner alone, so a row gives the same bits in any batch. In both, a *panel* of a tile is a
-sequence of steps, each one vector: n / width steps of a single row, or n steps of `width` rows. Panels are compact,
+sequence of steps, each one vector: n / width steps of a single row, or n steps of `width_of` rows. Panels are compact,
 aligned, converted to the compute dtype, and small enough for the cache. From there on a kernel sees no strides, no
 storage dtype and no difference between the two ways, except when it folds.
 """
@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 from logitx._plan import Plan
 from logitx.backends.numba.compile.policy import primitive
-from logitx.backends.numba.memory.scratch import load, take_one
-from logitx.backends.numba.vectors.lanes import LANES, least, single, spread, width
+from logitx.backends.numba.memory.scratch import load_lanes, take_one
+from logitx.backends.numba.vectors.lanes import LANES, least, single_lane, spread_as, width_of
 
-FEW = 6  # up to so many vectors of classes, turning rows into columns costs less than folding each row
+FEW_VECTORS = 6  # up to so many vectors of classes, turning rows into columns costs less than folding each row
 TILE_BYTES = 1 << 19  # a fraction of the second-level cache of any processor of the last decade
 MOST_PANELS = 16
-LONG = 1 << 18  # classes from which a row is cut into pieces (`_long`), 1 MiB of float32
+LONG = 1 << 18  # classes from which a row is cut into pieces (`long_rows`), 1 MiB of float32
 
 
 class Geometry(NamedTuple):
@@ -44,13 +44,13 @@ class Geometry(NamedTuple):
 
 
 def is_long(plan: Plan) -> bool:
-    """Tell whether a row is too long for scratch memory, or for one thread."""
+    """Return True if a row is too long for scratch memory, or for one thread."""
     return plan.layout.inner == 1 and plan.layout.n >= LONG
 
 
 def is_across(plan: Plan) -> bool | None:
     """Choose how to fill lanes: True for one row at a time, None for columns; kernels are compiled for either."""
-    return True if plan.layout.inner == 1 and plan.layout.n > FEW * LANES[plan.compute] else None
+    return True if plan.layout.inner == 1 and plan.layout.n > FEW_VECTORS * LANES[plan.compute] else None
 
 
 @primitive
@@ -78,17 +78,17 @@ def geometry(outer: int, n: int, inner: int, lanes: int, across: Any) -> Any:
 @primitive
 def geometry_of(x: Any, like: Any, across: Any) -> Any:
     """Return the geometry of an array for the compute dtype, that of `like`."""
-    return geometry(x.outer, x.n, x.inner, width(like), across)
+    return geometry(x.outer, x.n, x.inner, width_of(like), across)
 
 
 @primitive
-def blocks_of(g: Any, part: int, parts: int) -> Any:
+def blocks_of_part(g: Any, part: int, parts: int) -> Any:
     """Return the first block of a part, and the one after its last."""
     return g.blocks * part // parts, g.blocks * (part + 1) // parts
 
 
 @primitive
-def place(g: Any, block: int, across: Any) -> Any:
+def place_of_block(g: Any, block: int, across: Any) -> Any:
     """Return the first row of a block and how many rows it has; rows are counted in C order."""
     if across is not None:
         return block, 1
@@ -98,11 +98,11 @@ def place(g: Any, block: int, across: Any) -> Any:
 
 
 @primitive
-def panels(g: Any, rows: int, tile: Any, across: Any) -> int:
+def panels_in(g: Any, rows: int, tile: Any, across: Any) -> int:
     """Return how many panels of a tile a block of so many rows fills."""
     if across is not None:
         return 1
-    filled: int = (rows + width(tile) - 1) // width(tile)
+    filled: int = (rows + width_of(tile) - 1) // width_of(tile)
     return filled
 
 
@@ -111,21 +111,21 @@ def rows_in(rows: int, panel: int, tile: Any, across: Any) -> int:
     """Return how many rows of a block are in one of its panels."""
     if across is not None:
         return 1
-    count: int = least(rows - panel * width(tile), width(tile))
+    count: int = least(rows - panel * width_of(tile), width_of(tile))
     return count
 
 
 @primitive
-def per_row(tile: Any, value: float, across: Any) -> Any:
+def one_per_row(tile: Any, value: float, across: Any) -> Any:
     """Return one number for the row, or for each of the rows, of a panel."""
     if across is None:
-        return spread(tile, value)
-    return single(tile, value)
+        return spread_as(tile, value)
+    return single_lane(tile, value)
 
 
 @primitive
 def load_per_row(tile: Any, at: int, across: Any) -> Any:
     """Read one number for the row, or for each of the rows, of a panel."""
     if across is None:
-        return load(tile, at)
-    return single(tile, take_one(tile, at))
+        return load_lanes(tile, at)
+    return single_lane(tile, take_one(tile, at))

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.memory.arguments import given
-from logitx.backends.numba.memory.load_store import class_id, number, read_one, write
-from logitx.backends.numba.memory.scratch import place_one, store, take_one
+from logitx.backends.numba.memory.load_store import class_id, number_at, read_one, write_back
+from logitx.backends.numba.memory.scratch import place_one, store_lanes, take_one
 from logitx.backends.numba.passes.blocks import load_per_row
-from logitx.backends.numba.vectors.lanes import cast, spread, width
+from logitx.backends.numba.vectors.lanes import cast_as, spread_as, width_of
 
 
-class Labels(NamedTuple):
+class LabelRule(NamedTuple):
     """Class ids, the id that is ignored, and what gives a row its weight."""
 
     ids: Any
@@ -69,7 +69,7 @@ def all_masked(where: Any, g: Any, row: int, tile: Any) -> bool:
 def place_in_panel(j: int, i: int, tile: Any, across: Any) -> Any:
     """Return where in a panel class j of row i is."""
     if across is None:
-        return j * width(tile) + i
+        return j * width_of(tile) + i
     return j
 
 
@@ -87,7 +87,7 @@ def total_share(g: Any, labels: Any, adjusted: Any, like: Any) -> Any:
         if good < 0:
             return total, row
         if good > 0:
-            total += _share_of(g, labels, label, row, adjusted, like)
+            total += _share_of_label(g, labels, label, row, adjusted, like)
     return total, -1
 
 
@@ -109,7 +109,7 @@ def count_labels(g: Any, labels: Any) -> Any:
 
 
 @primitive
-def _share_of(g: Any, labels: Any, label: int, row: int, adjusted: Any, like: Any) -> float:
+def _share_of_label(g: Any, labels: Any, label: int, row: int, adjusted: Any, like: Any) -> float:
     """Return the weight of a row with a good label; 0 where no class is left."""
     if adjusted is None:
         return 1.0
@@ -117,24 +117,24 @@ def _share_of(g: Any, labels: Any, label: int, row: int, adjusted: Any, like: An
         return 0.0
     share = 1.0
     if given(labels.class_weight):
-        share *= number(labels.class_weight, label, like)
+        share *= number_at(labels.class_weight, label, like)
     if given(labels.sample_weight):
-        share *= number(labels.sample_weight, row, like)
+        share *= number_at(labels.sample_weight, row, like)
     return share
 
 
 @primitive
 def number_of(numbers: Any, which: int, across: Any) -> Any:
     """Return one of the numbers of each row of a panel."""
-    return load_per_row(numbers, which * width(numbers), across)
+    return load_per_row(numbers, which * width_of(numbers), across)
 
 
 @inlined
 def gather_labels(panel: Any, labels: Any, across: Any) -> int:
     """Collect logit and weight of the label of each row of a panel; return the first row with a bad label or -1."""
-    tile, numbers, lanes = panel.memory.tile, panel.memory.numbers, width(panel.memory.tile)
-    store(numbers, LOGIT * lanes, spread(tile, 0.0))
-    store(numbers, LABEL_SHARE * lanes, spread(tile, 0.0))
+    tile, numbers, lanes = panel.memory.tile, panel.memory.numbers, width_of(panel.memory.tile)
+    store_lanes(numbers, LOGIT * lanes, spread_as(tile, 0.0))
+    store_lanes(numbers, LABEL_SHARE * lanes, spread_as(tile, 0.0))
     first_bad = -1
     for i in range(panel.rows):
         row = panel.row + i
@@ -143,8 +143,8 @@ def gather_labels(panel: Any, labels: Any, across: Any) -> int:
             first_bad = row
         if good > 0:
             place_one(numbers, LOGIT * lanes + i, take_one(tile, panel.base + place_in_panel(label, i, tile, across)))
-            share = _share_of(panel.g, labels, label, row, labels.adjusted, tile)
-            place_one(numbers, LABEL_SHARE * lanes + i, cast(share, tile))
+            share = _share_of_label(panel.g, labels, label, row, labels.adjusted, tile)
+            place_one(numbers, LABEL_SHARE * lanes + i, cast_as(share, tile))
     return first_bad
 
 
@@ -153,7 +153,7 @@ def write_label(grad: Any, g: Any, numbers: Any, labels: Any, row: int) -> None:
     """Write the gradient of the label of a row to the caller's memory."""
     label, good = label_of(labels, row, g.n)
     if good > 0:
-        write(grad, row * grad.outer_stride + label * grad.n_stride, take_one(numbers, CHANGE * width(numbers)))
+        write_back(grad, row * grad.outer_stride + label * grad.n_stride, take_one(numbers, CHANGE * width_of(numbers)))
 
 
 @inlined
@@ -163,5 +163,5 @@ def scatter_labels(panel: Any, labels: Any, across: Any) -> None:
     for i in range(panel.rows):
         label, good = label_of(labels, panel.row + i, panel.g.n)
         if good > 0:
-            change = take_one(panel.memory.numbers, CHANGE * width(tile) + i)
+            change = take_one(panel.memory.numbers, CHANGE * width_of(tile) + i)
             place_one(tile, panel.base + place_in_panel(label, i, tile, across), change)

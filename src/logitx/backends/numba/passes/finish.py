@@ -1,7 +1,7 @@
-"""The last pass of the kernels: what becomes of each number of a tile on its way to the caller's memory.
+"""*Finish*: the formulas that make each element of an output from an element of a tile and the numbers of its row.
 
-One formula for each kind of `facts`, so that the pass itself stands in one place (`_copies`), for rows that are written
-at once as for tiles that need another pass.
+One formula for each type of `facts`, chosen when a kernel is compiled. `copies` applies it, to rows that are written
+at once and to tiles that another pass changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.compile.static import by_type
 from logitx.backends.numba.passes.scaling import exponent
-from logitx.backends.numba.vectors.lanes import cast, fma, lane, select, single, spread, wide
+from logitx.backends.numba.vectors.lanes import cast_as, fma, lane, select, single_lane, spread_as, wide
 
 
 class Scaled(NamedTuple):
@@ -44,7 +44,7 @@ def _as_it_is(x: Any, _facts: int) -> Any:
 
 
 @primitive
-def _scaled(x: Any, facts: Any) -> Any:
+def _scaled_element(x: Any, facts: Any) -> Any:
     return fma(x, wide(x, facts.high), x * wide(x, facts.low))
 
 
@@ -55,28 +55,28 @@ def _logarithm(x: Any, facts: Any) -> Any:
 
 
 @primitive
-def _gradient(e: Any, facts: Any) -> Any:
+def _gradient_element(e: Any, facts: Any) -> Any:
     p = fma(e, wide(e, facts.high), e * wide(e, facts.low))
-    return select(wide(e, facts.quiet), spread(e, 0.0), wide(e, facts.slant) * p)
+    return select(wide(e, facts.quiet), spread_as(e, 0.0), wide(e, facts.slant) * p)
 
 
 @primitive
 def complement_of(p: Any, v: Any, beside: Any) -> Any:
     """Return 1 - p, which cancels at the maximum, where `v` = (x - max) / temperature is 0: there it is `beside`."""
-    return select(v == spread(v, 0.0), beside, spread(v, 1.0) - p)
+    return select(v == spread_as(v, 0.0), beside, spread_as(v, 1.0) - p)
 
 
-finish = by_type({int: _as_it_is, Scaled: _scaled, Logarithm: _logarithm, Gradient: _gradient})
+finish_element = by_type({int: _as_it_is, Scaled: _scaled_element, Logarithm: _logarithm, Gradient: _gradient_element})
 
 
 @primitive
 def _heavier(weight: float, high: Any, low: Any) -> Any:
     """Multiply a number in two parts, one lane each, by a weight."""
-    most, least = cast(lane(high, 0), weight), cast(lane(low, 0), weight)
+    most, least = cast_as(lane(high, 0), weight), cast_as(lane(low, 0), weight)
     product = weight * most
     lost = fma(weight, most, -product) + weight * least
-    first = single(high, product)
-    return first, single(high, (product - cast(lane(first, 0), weight)) + lost)
+    first = single_lane(high, product)
+    return first, single_lane(high, (product - cast_as(lane(first, 0), weight)) + lost)
 
 
 @primitive
@@ -89,4 +89,4 @@ def _weigh_gradient(weight: float, facts: Any) -> Any:
     return Gradient(facts.quiet, facts.slant, *_heavier(weight, facts.high, facts.low))
 
 
-weigh = by_type({Scaled: _weigh_scaled, Gradient: _weigh_gradient})
+weigh_formula = by_type({Scaled: _weigh_scaled, Gradient: _weigh_gradient})

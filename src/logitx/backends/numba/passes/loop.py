@@ -15,12 +15,12 @@ from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.compile.static import Function, by_type
 from logitx.backends.numba.memory.arguments import given
 from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
-from logitx.backends.numba.memory.scratch import after, missing, release, reserve
-from logitx.backends.numba.passes.blocks import blocks_of, geometry_of, panels, place, rows_in
+from logitx.backends.numba.memory.scratch import after, is_missing, release, reserve
+from logitx.backends.numba.passes.blocks import blocks_of_part, geometry_of, panels_in, place_of_block, rows_in
 from logitx.backends.numba.passes.copies import load_block, store_block
 from logitx.backends.numba.passes.reduce import hide, multiply, peak
 from logitx.backends.numba.passes.scaling import cap, limit_at, scale_at
-from logitx.backends.numba.vectors.lanes import width
+from logitx.backends.numba.vectors.lanes import width_of
 
 
 class Logits(NamedTuple):
@@ -32,7 +32,7 @@ class Logits(NamedTuple):
     softcap: Any  # of the dtype to compute in, also where it is absent
 
 
-class Room(NamedTuple):
+class RoomNeeds(NamedTuple):
     """The scratch memory of a task, beside a tile of logits, a mask if there is one, and two vectors."""
 
     vectors: int  # for the numbers of each row
@@ -84,13 +84,13 @@ class Passes(NamedTuple):
 
 
 _TABLES: tuple[dict[type, Function], ...] = ({}, {}, {}, {}, {}, {})
-_room_of, _begin, _load, _reduce, _finish, _store = (
+_run_room, _run_begin, _run_load, _run_reduce, _run_finish, _run_store = (
     by_type(table, count) for table, count in zip(_TABLES, (4, 4, 7, 3, 4, 6), strict=True)
 )
 
 
-def define(task: type, passes: Passes) -> None:
-    """Let the loop use these primitives for a type of task."""
+def define_passes(task: type, passes: Passes) -> None:
+    """Register the primitives that the loop uses for a type of task."""
     for table, function in zip(_TABLES, passes, strict=True):
         table[task] = function
 
@@ -142,28 +142,28 @@ def run_blocks(logits: Any, task: Any, across: Any, masking: Any, scaling: Any, 
     """
     g = geometry_of(logits.x, logits.softcap, across)
     masked, capped = masking is not None and given(logits.where), scaling is not None and given(logits.softcap)
-    lanes = width(logits.softcap)
-    needs = _room_of(g, lanes, capped, task)
+    lanes = width_of(logits.softcap)
+    needs = _run_room(g, lanes, capped, task)
     hiding = masked or needs.masked
     size = (2 + needs.vectors) * lanes + (1 + hiding + needs.sloping) * g.size + needs.more
     room = reserve(size, logits.softcap)
-    if missing(room):
+    if is_missing(room):
         return False
     tile = after(room, (2 + needs.vectors) * lanes)
     mask = after(tile, g.size)
     slope = after(mask, hiding * g.size)
     memory = Memory(room, after(room, 2 * lanes), tile, mask, slope, after(slope, needs.sloping * g.size))
-    _begin(memory, g, across, task)
-    start, stop = blocks_of(g, part, parts)
+    _run_begin(memory, g, across, task)
+    start, stop = blocks_of_part(g, part, parts)
     for block in range(start, stop):
-        first, total = place(g, block, across)
+        first, total = place_of_block(g, block, across)
         seen = load_block(logits.x, g, first, total, tile, -np.inf, across)
         if masking is not None and masked:
             load_block(logits.where, g, first, total, mask, 0.0, across)
             hide(tile, mask, g.size, -np.inf)
-        _load(memory, g, block, first, total, across, task)
+        _run_load(memory, g, block, first, total, across, task)
         written = False
-        for index in range(panels(g, total, tile, across)):
+        for index in range(panels_in(g, total, tile, across)):
             base, row = index * g.panel, first + index * lanes
             count = rows_in(total, index, tile, across)
             if scaling is not None and capped:
@@ -173,12 +173,12 @@ def run_blocks(logits: Any, task: Any, across: Any, masking: Any, scaling: Any, 
                 memory, base, g, logits.x, block, first, index, row, count, scale, seen, not masked and not capped,
                 masked, needs.sloping,
             )  # fmt: skip
-            written = _finish(panel, _reduce(panel, across, task), across, task)
+            written = _run_finish(panel, _run_reduce(panel, across, task), across, task)
         if not written:
             if scaling is not None and needs.sloping:
                 multiply(tile, slope, g.size)
             if masking is not None and masked:
                 hide(tile, mask, g.size, needs.hidden)
-            _store(memory, g, first, total, across, task)
+            _run_store(memory, g, first, total, across, task)
     release(room)
     return True

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
-from logitx.backends.numba.memory.arguments import rows
-from logitx.backends.numba.memory.scratch import place_one, store
+from logitx.backends.numba.memory.arguments import view_of_rows
+from logitx.backends.numba.memory.scratch import place_one, store_lanes
 from logitx.backends.numba.passes.class_ids import (
     CHANGE,
     LABEL_SHARE,
@@ -21,11 +21,21 @@ from logitx.backends.numba.passes.class_ids import (
 )
 from logitx.backends.numba.passes.copies import finish_panel
 from logitx.backends.numba.passes.finish import Gradient, complement_of
-from logitx.backends.numba.passes.reduce import emit, inverse_of_sum, normalizer
-from logitx.backends.numba.passes.reports import LOSS, NONE, SHARE, Z_LOSS, report
+from logitx.backends.numba.passes.reduce import emit, inverse_of_sum, log_normalizer_of
+from logitx.backends.numba.passes.reports import LOSS_SUM, NONE, SHARE_SUM, Z_LOSS_SUM, report
 from logitx.backends.numba.passes.scaling import exponent
-from logitx.backends.numba.vectors.exp_log import exp, log1p
-from logitx.backends.numba.vectors.lanes import any_of, cast, fma, fold_sum, is_nan, lane, select, spread, width
+from logitx.backends.numba.vectors.exp_log import exp_of_sum, log1p_of_sum
+from logitx.backends.numba.vectors.lanes import (
+    any_of,
+    cast_as,
+    fma,
+    fold_sum,
+    is_nan,
+    lane,
+    select,
+    spread_as,
+    width_of,
+)
 
 
 class LossNumbers(NamedTuple):
@@ -52,7 +62,7 @@ class Losses(NamedTuple):
     reduction: int
 
 
-class Reduced(NamedTuple):
+class ReducedRows(NamedTuple):
     """The numbers that rows are reduced to, and their logarithms."""
 
     top: Any
@@ -78,12 +88,17 @@ class Weights(NamedTuple):
 
 
 @primitive
-def losses_of(arrays: Any, reports: Any, numbers: Any) -> Any:
+def losses_to_write(arrays: Any, reports: Any, numbers: Any) -> Any:
     """Return the Losses of the arguments of a kernel."""
     return Losses(
-        rows(arrays.loss), rows(arrays.z_part), rows(arrays.log_normalizer), reports, numbers.z_loss,
-        numbers.undefined, numbers.reduction,
-    )  # fmt: skip
+        view_of_rows(arrays.loss),
+        view_of_rows(arrays.z_part),
+        view_of_rows(arrays.log_normalizer),
+        reports,
+        numbers.z_loss,
+        numbers.undefined,
+        numbers.reduction,
+    )
 
 
 @inlined
@@ -95,48 +110,52 @@ def place_of(panel: Any) -> Any:
 @primitive
 def logarithms_of(top: Any, rest: Any, lost: Any, scale: Any) -> Any:
     """Return what rows are reduced to, with the logarithms of the sum and of the normalizer."""
-    log_sum = log1p(rest, lost)
-    return Reduced(top, rest, lost, log_sum, fma(top, scale.high, fma(top, scale.low, log_sum)))
+    log_sum = log1p_of_sum(rest, lost)
+    return ReducedRows(top, rest, lost, log_sum, fma(top, scale.high, fma(top, scale.low, log_sum)))
 
 
 @primitive
 def settle(value: Any, share: Any, rest: Any, undefined: float) -> Any:
     """Put the loss of special rows in place: with a NaN or +inf, with nothing that counts, with no weight."""
-    zero = spread(value, 0.0)
+    zero = spread_as(value, 0.0)
     value = select(rest == rest, value, rest)
-    value = select(rest < zero, spread(value, undefined), value)
+    value = select(rest < zero, spread_as(value, undefined), value)
     return select(share == zero, zero, value)
 
 
 @inlined
 def finish_loss(losses: Any, place: Any, reduced: Any, terms: Any, weights: Any) -> None:
     """Write and add up the losses of a panel: weights.terms * terms + weights.share * z_loss * log_z**2."""
-    z = spread(terms, 0.0)
+    z = spread_as(terms, 0.0)
     value = weights.terms * terms
     if losses.z_loss != 0.0:
         square = reduced.log_z * reduced.log_z
-        z = settle(weights.share * spread(terms, losses.z_loss) * square, weights.share, reduced.rest, losses.undefined)
+        z = settle(
+            weights.share * spread_as(terms, losses.z_loss) * square, weights.share, reduced.rest, losses.undefined
+        )
         value = value + z
     value = settle(value, weights.share, reduced.rest, losses.undefined)
     if losses.reduction == NONE:
         emit(losses.loss, place.row, place.rows, value)
         emit(losses.z_part, place.row, place.rows, z)
-    report(losses.reports, place.block, LOSS, sum_of_rows(value))
-    report(losses.reports, place.block, Z_LOSS, sum_of_rows(z))
-    report(losses.reports, place.block, SHARE, sum_of_rows(weights.share))
+    report(losses.reports, place.block, LOSS_SUM, sum_of_rows(value))
+    report(losses.reports, place.block, Z_LOSS_SUM, sum_of_rows(z))
+    report(losses.reports, place.block, SHARE_SUM, sum_of_rows(weights.share))
 
 
 @primitive
 def sum_of_rows(value: Any) -> float:
     """Return the sum over the rows of a panel."""
-    folded: float = fold_sum(value, spread(value, 0.0))
+    folded: float = fold_sum(value, spread_as(value, 0.0))
     return folded
 
 
 @inlined
 def finish_label_loss(losses: Any, place: Any, reduced: Any, nans: Any, numbers: Any, scale: Any, across: Any) -> None:
     """Write and add up the losses of rows with class ids, of which `numbers` has logit and weight."""
-    emit(losses.log_normalizer, place.row, place.rows, normalizer(reduced.top, reduced.rest, nans, reduced.log_z))
+    emit(
+        losses.log_normalizer, place.row, place.rows, log_normalizer_of(reduced.top, reduced.rest, nans, reduced.log_z)
+    )
     v, _ = exponent(number_of(numbers, LOGIT, across), reduced.top, scale)
     weight = number_of(numbers, LABEL_SHARE, across)
     finish_loss(losses, place, reduced, reduced.log_sum - v, Weights(weight, weight))
@@ -146,17 +165,17 @@ def finish_label_loss(losses: Any, place: Any, reduced: Any, nans: Any, numbers:
 def slopes_of(numbers: Any, scale: Any, reduced: Any, z_loss: float, factor: float, across: Any) -> Any:
     """Return what turns exponentials into the gradient of classes that are not the label; note that of the label."""
     weight = number_of(numbers, LABEL_SHARE, across)
-    zero, one = spread(weight, 0.0), spread(weight, 1.0)
+    zero, one = spread_as(weight, 0.0), spread_as(weight, 1.0)
     quiet = (reduced.rest < zero) | (weight == zero)
     high, low = inverse_of_sum(select(quiet, zero, reduced.rest), reduced.lost)
-    weight = weight * spread(weight, factor) * scale.high
-    pull = spread(weight, 2.0 * z_loss) * reduced.log_z if z_loss != 0.0 else zero
+    weight = weight * spread_as(weight, factor) * scale.high
+    pull = spread_as(weight, 2.0 * z_loss) * reduced.log_z if z_loss != 0.0 else zero
     logit = number_of(numbers, LOGIT, across)
     v, lost = exponent(logit, reduced.top, scale)
-    p = exp(v, lost) * high
+    p = exp_of_sum(v, lost) * high
     complement = complement_of(p, v, reduced.rest * high)
-    change = select(logit == spread(logit, -np.inf), zero, weight * (pull * p - complement))
-    store(numbers, CHANGE * width(numbers), select(quiet, zero, change))
+    change = select(logit == spread_as(logit, -np.inf), zero, weight * (pull * p - complement))
+    store_lanes(numbers, CHANGE * width_of(numbers), select(quiet, zero, change))
     return Gradient(quiet, weight * (one + pull), high, low)
 
 
@@ -188,4 +207,4 @@ def zero_dead(panel: Any, share: Any, rest: Any, across: Any) -> None:
         if lane(rest, i) != lane(rest, i) and lane(share, i) != 0.0:
             for j in range(g.n):
                 if entry(panel.x, g, panel.row + i, j, tile) == -np.inf:
-                    place_one(tile, panel.base + place_in_panel(j, i, tile, across), cast(0.0, tile))
+                    place_one(tile, panel.base + place_in_panel(j, i, tile, across), cast_as(0.0, tile))

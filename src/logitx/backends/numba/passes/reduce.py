@@ -5,8 +5,8 @@ masked or -inf is -inf in a tile and counts for nothing by itself. Sums add up 8
 blocks with the error of every addition carried along, so a row of a million entries is summed as well as one of a
 thousand, in an order fixed by n and the dtype alone.
 
-`across` says how rows lie in lanes (`_blocks`): a panel is one row, or, where it is None, holds a row in every lane.
-What there is one of for each row (top, rest, ...) is a single lane or a whole vector; `wide` makes both a vector.
+`across` says how rows lie in lanes (`blocks`): a panel is one row, or, if `across` is None, holds a row in every lane.
+Per-row values (top, rest, ...) are one lane if a panel is one row, else a vector; `wide` makes both a vector.
 
 Rows that have no plain answer need no branch. A NaN or +inf makes rest NaN; where nothing counts, rest is -1.
 """
@@ -19,12 +19,12 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.memory.arguments import given
-from logitx.backends.numba.memory.load_store import write
-from logitx.backends.numba.memory.prefetch import fetch
-from logitx.backends.numba.memory.scratch import load, store
+from logitx.backends.numba.memory.load_store import write_back
+from logitx.backends.numba.memory.prefetch import fetch_ahead
+from logitx.backends.numba.memory.scratch import load_lanes, store_lanes
 from logitx.backends.numba.passes.scaling import exponent
-from logitx.backends.numba.passes.sums import SPAN, add, folded
-from logitx.backends.numba.vectors.exp_log import exp
+from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum, fold_rows
+from logitx.backends.numba.vectors.exp_log import exp_of_sum
 from logitx.backends.numba.vectors.lanes import (
     any_of,
     fma,
@@ -32,17 +32,19 @@ from logitx.backends.numba.vectors.lanes import (
     fold_sum,
     lane,
     least,
-    maximum,
+    maximum_of_two,
     select,
-    single,
-    spread,
-    width,
+    single_lane,
+    spread_as,
+    width_of,
 )
 
-FEW = 64  # classes of a column up to which a logarithm, where errors average out less, corrects each: 1.4 ulp, not 2.5
+FEW_CLASSES = (
+    64  # classes of a column up to which a logarithm, where errors average out less, corrects each: 1.4 ulp, not 2.5
+)
 
 
-class Pair(NamedTuple):
+class MaximumAndSum(NamedTuple):
     """The numbers that every row is reduced to."""
 
     top: Any  # the maximum
@@ -57,11 +59,11 @@ def peak(tile: Any, base: int, steps: int, seen: Any, unchanged: bool, across: A
     `seen` is the maximum of each lane when the block was loaded, of use if that is one row and `unchanged` since.
     """
     if across is None or not unchanged:
-        seen = spread(tile, -np.inf)
-        for at in range(base, base + steps * width(tile), width(tile)):
-            seen = maximum(load(tile, at), seen)
-    top = seen if across is None else single(tile, fold_maximum(seen))
-    return select(top == spread(top, -np.inf), spread(top, 0.0), top)
+        seen = spread_as(tile, -np.inf)
+        for at in range(base, base + steps * width_of(tile), width_of(tile)):
+            seen = maximum_of_two(load_lanes(tile, at), seen)
+    top = seen if across is None else single_lane(tile, fold_maximum(seen))
+    return select(top == spread_as(top, -np.inf), spread_as(top, 0.0), top)
 
 
 @primitive
@@ -77,17 +79,17 @@ def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ah
 
 @primitive
 def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
-    zero, one = spread(tile, 0.0), spread(tile, 1.0)
-    if raw is None or steps > FEW:
+    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
+    if raw is None or steps > FEW_CLASSES:
         high, low, tops = _terms_of_columns(tile, base, steps, top, scale, raw, ahead)
     else:
         high, low, tops = zero, zero, zero
-        for at in range(base, base + steps * width(tile), width(tile)):
+        for at in range(base, base + steps * width_of(tile), width_of(tile)):
             e = _term_of_columns(tile, base, at, top, scale, raw, ahead)
             is_top = e == one
-            high, low = add(high, low, select(is_top, zero, e))
+            high, low = add_to_sum(high, low, select(is_top, zero, e))
             tops = tops + select(is_top, one, zero)
-    rest, lost = add(high, low, tops - one)
+    rest, lost = add_to_sum(high, low, tops - one)
     total = rest + lost
     return total, (rest - total) + lost
 
@@ -95,57 +97,57 @@ def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw
 @primitive
 def _terms_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     """Return the sum beside the maxima in two parts, and how many maxima there are."""
-    zero, one = spread(tile, 0.0), spread(tile, 1.0)
+    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
     high, low, tops = zero, zero, zero
-    end = base + steps * width(tile)
-    for start in range(base, end, SPAN * width(tile)):
+    end = base + steps * width_of(tile)
+    for start in range(base, end, SPAN_STEPS * width_of(tile)):
         part = zero
-        for at in range(start, least(start + SPAN * width(tile), end), width(tile)):
+        for at in range(start, least(start + SPAN_STEPS * width_of(tile), end), width_of(tile)):
             e = _term_of_columns(tile, base, at, top, scale, raw, ahead)
             is_top = e == one
             part = part + select(is_top, zero, e)
             tops = tops + select(is_top, one, zero)
-        high, low = add(high, low, part)
+        high, low = add_to_sum(high, low, part)
     return high, low, tops
 
 
 @primitive
 def _term_of_columns(tile: Any, base: int, at: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
-    v, lost = exponent(load(tile, at), top, scale)
-    e = exp(v, lost)
+    v, lost = exponent(load_lanes(tile, at), top, scale)
+    e = exp_of_sum(v, lost)
     if raw is None:
-        store(tile, at, e)
-    fetch((at - base) // width(tile), ahead)
+        store_lanes(tile, at, e)
+    fetch_ahead((at - base) // width_of(tile), ahead)
     return e
 
 
 @primitive
 def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
-    tops, terms = terms_of(tile, base, steps, top, scale, raw, ahead)
+    tops, terms = terms_of_row(tile, base, steps, top, scale, raw, ahead)
     total = (tops - 1.0) + terms
-    rest = single(tile, total)
-    return rest, single(tile, total - float(lane(rest, 0)))
+    rest = single_lane(tile, total)
+    return rest, single_lane(tile, total - float(lane(rest, 0)))
 
 
 @primitive
-def terms_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
+def terms_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
     """Return how many entries of one row are its maximum, and the sum of the exponentials of the others.
 
     The maximum would swallow the low bits of the others. It is looked for only in spans that may hold it, where the
     terms are at hand; computing them again for these took a third longer (log_softmax, rows of 300).
     """
-    zero, one = spread(tile, 0.0), spread(tile, 1.0)
+    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
     high, low, tops = zero, zero, zero
-    end = base + steps * width(tile)
-    for start in range(base, end, SPAN * width(tile)):
-        stop = least(start + SPAN * width(tile), end)
+    end = base + steps * width_of(tile)
+    for start in range(base, end, SPAN_STEPS * width_of(tile)):
+        stop = least(start + SPAN_STEPS * width_of(tile), end)
         part = zero
-        for at in range(start, stop, width(tile)):
-            v, lost = exponent(load(tile, at), top, scale)
-            e = exp(v, lost)
-            fetch((at - base) // width(tile), ahead)
+        for at in range(start, stop, width_of(tile)):
+            v, lost = exponent(load_lanes(tile, at), top, scale)
+            e = exp_of_sum(v, lost)
+            fetch_ahead((at - base) // width_of(tile), ahead)
             if raw is None:
-                store(tile, at, e)
+                store_lanes(tile, at, e)
                 part = part + e
             else:
                 is_top = e == one
@@ -153,65 +155,65 @@ def terms_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, a
                 tops = tops + select(is_top, one, zero)
         if raw is None and any_of(one <= part):
             part = zero
-            for at in range(start, stop, width(tile)):
-                e = load(tile, at)
+            for at in range(start, stop, width_of(tile)):
+                e = load_lanes(tile, at)
                 is_top = e == one
                 part = part + select(is_top, zero, e)
                 tops = tops + select(is_top, one, zero)
-        high, low = add(high, low, part)
+        high, low = add_to_sum(high, low, part)
     return fold_sum(tops, zero), fold_sum(high, low)
 
 
 @primitive
 def nans_beside_infinity(tile: Any, base: int, steps: int, top: Any, across: Any) -> Any:
     """Return how many entries are NaN, where the maximum is +inf; such rows are rare, so others are not counted."""
-    zero, one = spread(tile, 0.0), spread(tile, 1.0)
+    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
     count = zero
-    if any_of(top == spread(top, np.inf)):
-        for at in range(base, base + steps * width(tile), width(tile)):
-            x = load(tile, at)
+    if any_of(top == spread_as(top, np.inf)):
+        for at in range(base, base + steps * width_of(tile), width_of(tile)):
+            x = load_lanes(tile, at)
             count = count + select(x == x, zero, one)
-    return folded(count, zero, across)
+    return fold_rows(count, zero, across)
 
 
 @primitive
-def normalizer(top: Any, rest: Any, nans: Any, value: Any) -> Any:
+def log_normalizer_of(top: Any, rest: Any, nans: Any, value: Any) -> Any:
     """Return `value`, the logarithm of the normalizer, put right where a row has no plain one."""
-    infinity, nan = spread(top, np.inf), spread(top, np.nan)
-    value = select(rest < spread(top, 0.0), spread(top, -np.inf), value)
-    return select(top == infinity, select(nans == spread(top, 0.0), infinity, nan), value)
+    infinity, nan = spread_as(top, np.inf), spread_as(top, np.nan)
+    value = select(rest < spread_as(top, 0.0), spread_as(top, -np.inf), value)
+    return select(top == infinity, select(nans == spread_as(top, 0.0), infinity, nan), value)
 
 
 @primitive
 def emit(target: Any, first: int, count: int, value: Any) -> None:
     """Write one number a row to an array of rows, if the caller wants that array."""
     if given(target):
-        if count == width(value):
-            write(target, first * target.outer_stride, value)
+        if count == width_of(value):
+            write_back(target, first * target.outer_stride, value)
         else:
             for i in range(count):
-                write(target, (first + i) * target.outer_stride, lane(value, i))
+                write_back(target, (first + i) * target.outer_stride, lane(value, i))
 
 
 @primitive
 def inverse_of_sum(rest: Any, lost: Any) -> Any:
     """Return 1 / (1 + rest + lost) in two parts, so that a product with it is rounded once."""
-    one = spread(rest, 1.0)
-    total, beside = add(one, lost, rest)
+    one = spread_as(rest, 1.0)
+    total, beside = add_to_sum(one, lost, rest)
     high = one / total
-    return high, (fma(spread(rest, 0.0) - total, high, one) - beside * high) * high
+    return high, (fma(spread_as(rest, 0.0) - total, high, one) - beside * high) * high
 
 
 @primitive
 def multiply(tile: Any, factor: Any, size: int) -> None:
     """Multiply a tile by another."""
-    for at in range(0, size, width(tile)):
-        store(tile, at, load(tile, at) * load(factor, at))
+    for at in range(0, size, width_of(tile)):
+        store_lanes(tile, at, load_lanes(tile, at) * load_lanes(factor, at))
 
 
 @primitive
 def hide(tile: Any, mask: Any, size: int, value: float) -> None:
     """Put `value` where the mask is 0."""
-    hidden, zero = spread(tile, value), spread(tile, 0.0)
-    for at in range(0, size, width(tile)):
-        store(tile, at, select(load(mask, at) == zero, hidden, load(tile, at)))
+    hidden, zero = spread_as(tile, value), spread_as(tile, 0.0)
+    for at in range(0, size, width_of(tile)):
+        store_lanes(tile, at, select(load_lanes(mask, at) == zero, hidden, load_lanes(tile, at)))

@@ -6,13 +6,15 @@ from typing import Any
 
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.memory.arguments import given
-from logitx.backends.numba.memory.load_store import write
-from logitx.backends.numba.memory.scratch import missing, place_one, reserve, take_one
+from logitx.backends.numba.memory.load_store import write_back
+from logitx.backends.numba.memory.scratch import is_missing, place_one, reserve, take_one
 
 NONE, SUM, MEAN = range(3)
 
 
-LOSS, Z_LOSS, SHARE, BAD = range(4)  # columns of what a block reports; BAD is the row of a bad label plus 1
+LOSS_SUM, Z_LOSS_SUM, SHARE_SUM, BAD_ROW = range(
+    4
+)  # columns of what a block reports; BAD is the row of a bad label plus 1
 
 
 COLUMNS = 4
@@ -22,7 +24,7 @@ COLUMNS = 4
 def blank_reports(blocks: int, like: Any) -> Any:
     """Return room for the reports of all blocks, in float64, as `like` is."""
     reports = reserve(COLUMNS * blocks, like)
-    if not missing(reports):
+    if not is_missing(reports):
         for i in range(COLUMNS * blocks):
             place_one(reports, i, 0.0)
     return reports
@@ -38,7 +40,7 @@ def report(reports: Any, block: int, column: int, value: float) -> None:
 @primitive
 def report_bad(reports: Any, block: int, row: int) -> None:
     """Report the first row with a bad label; -1 for none."""
-    at = COLUMNS * block + BAD
+    at = COLUMNS * block + BAD_ROW
     if row >= 0 and take_one(reports, at) == 0.0:
         place_one(reports, at, row + 1.0)
 
@@ -54,17 +56,17 @@ def settle_all(reports: Any, blocks: int, losses: Any) -> int:
     """Write the sum or mean over all blocks, added in order; return the first row with a bad label or -1."""
     loss_sum, z_sum, share = 0.0, 0.0, 0.0
     for block in range(blocks):
-        bad = take_one(reports, COLUMNS * block + BAD)
+        bad = take_one(reports, COLUMNS * block + BAD_ROW)
         if bad > 0.0:
             return int(bad) - 1
-        loss_sum += take_one(reports, COLUMNS * block + LOSS)
-        z_sum += take_one(reports, COLUMNS * block + Z_LOSS)
-        share += take_one(reports, COLUMNS * block + SHARE)
+        loss_sum += take_one(reports, COLUMNS * block + LOSS_SUM)
+        z_sum += take_one(reports, COLUMNS * block + Z_LOSS_SUM)
+        share += take_one(reports, COLUMNS * block + SHARE_SUM)
     if losses.reduction == MEAN:
         loss_sum = loss_sum / share if share != 0.0 else losses.undefined
         z_sum = z_sum / share if share != 0.0 else losses.undefined
     if losses.reduction != NONE:
-        write(losses.loss, 0, loss_sum)
+        write_back(losses.loss, 0, loss_sum)
         if given(losses.z_part):
-            write(losses.z_part, 0, z_sum)
+            write_back(losses.z_part, 0, z_sum)
     return -1

@@ -8,11 +8,11 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.memory.arguments import given
-from logitx.backends.numba.memory.load_store import number, read_one
-from logitx.backends.numba.memory.scratch import load, place_one, store
-from logitx.backends.numba.passes.blocks import per_row
-from logitx.backends.numba.vectors.exp_log import difference, exp, expm1
-from logitx.backends.numba.vectors.lanes import biggest, cast, fma, least, select, spread, wide, width
+from logitx.backends.numba.memory.load_store import number_at, read_one
+from logitx.backends.numba.memory.scratch import load_lanes, place_one, store_lanes
+from logitx.backends.numba.passes.blocks import one_per_row
+from logitx.backends.numba.vectors.exp_log import difference, exp_of_sum, expm1
+from logitx.backends.numba.vectors.lanes import biggest, cast_as, fma, least, select, spread_as, wide, width_of
 
 
 class Scale(NamedTuple):
@@ -27,20 +27,20 @@ class Scale(NamedTuple):
 def scale_at(temperature: Any, row: int, count: int, room: Any, options: Any, across: Any) -> Any:
     """Return 1 / temperature of the rows of a panel; there is no temperature, one for all, or one a row."""
     if options is None or not given(temperature):
-        return Scale(False, per_row(room, 1.0, across), per_row(room, 0.0, across))
+        return Scale(False, one_per_row(room, 1.0, across), one_per_row(room, 0.0, across))
     return _scale_at(temperature, row, count, room, across)
 
 
 @primitive
 def _scale_at(temperature: Any, row: int, count: int, room: Any, across: Any) -> Any:
     if across is None and temperature.outer > 1:
-        for i in range(width(room)):
-            high, low = _inverse(_temperature(temperature, row + least(i, count - 1)), room)
+        for i in range(width_of(room)):
+            high, low = _inverse_temperature(_temperature(temperature, row + least(i, count - 1)), room)
             place_one(room, i, high)
-            place_one(room, width(room) + i, low)
-        return Scale(True, load(room, 0), load(room, width(room)))
-    high, low = _inverse(_temperature(temperature, row if temperature.outer > 1 else 0), room)
-    return Scale(True, per_row(room, high, across), per_row(room, low, across))
+            place_one(room, width_of(room) + i, low)
+        return Scale(True, load_lanes(room, 0), load_lanes(room, width_of(room)))
+    high, low = _inverse_temperature(_temperature(temperature, row if temperature.outer > 1 else 0), room)
+    return Scale(True, one_per_row(room, high, across), one_per_row(room, low, across))
 
 
 @primitive
@@ -51,23 +51,23 @@ def _temperature(temperature: Any, row: int) -> float:
 
 
 @primitive
-def _inverse(temperature: float, like: Any) -> Any:
+def _inverse_temperature(temperature: float, like: Any) -> Any:
     """Return 1 / temperature to twice the precision of the dtype of `like`."""
     inverse = 1.0 / temperature
     if inverse > biggest(like):  # then every difference that is not 0 is beyond the range of exp
-        return cast(biggest(like), like), cast(0.0, like)
-    high = cast(inverse, like)
-    return high, cast((inverse - high) + fma(-temperature, inverse, 1.0) * inverse, like)
+        return cast_as(biggest(like), like), cast_as(0.0, like)
+    high = cast_as(inverse, like)
+    return high, cast_as((inverse - high) + fma(-temperature, inverse, 1.0) * inverse, like)
 
 
 @primitive
 def limit_at(softcap: Any, row: int, count: int, room: Any, across: Any) -> Any:
     """Return the softcap of the rows of a panel, in lanes; there is one for all, or one a row."""
     if across is None and softcap.outer > 1:
-        for i in range(width(room)):
-            place_one(room, i, number(softcap, row + least(i, count - 1), room))
-        return load(room, 0)
-    return spread(room, number(softcap, row if softcap.outer > 1 else 0, room))
+        for i in range(width_of(room)):
+            place_one(room, i, number_at(softcap, row + least(i, count - 1), room))
+        return load_lanes(room, 0)
+    return spread_as(room, number_at(softcap, row if softcap.outer > 1 else 0, room))
 
 
 @primitive
@@ -77,24 +77,24 @@ def exponent(x: Any, top: Any, scale: Any) -> Any:
     if scale.used:
         high = wide(x, scale.high)
         v = d * high
-        return v, fma(d, wide(x, scale.low), fma(lost, high, fma(d, high, spread(d, 0.0) - v)))
+        return v, fma(d, wide(x, scale.low), fma(lost, high, fma(d, high, spread_as(d, 0.0) - v)))
     return d, lost
 
 
 @primitive
 def cap(tile: Any, slope: Any, sloping: bool, base: int, steps: int, limit: Any) -> None:
     """Replace x by limit * tanh(x / limit), infinities excepted; with `sloping` keep the derivative in `slope`."""
-    zero, one, two = spread(tile, 0.0), spread(tile, 1.0), spread(tile, 2.0)
-    infinity = spread(tile, np.inf)
-    for at in range(base, base + steps * width(tile), width(tile)):
-        x = load(tile, at)
+    zero, one, two = spread_as(tile, 0.0), spread_as(tile, 1.0), spread_as(tile, 2.0)
+    infinity = spread_as(tile, np.inf)
+    for at in range(base, base + steps * width_of(tile), width_of(tile)):
+        x = load_lanes(tile, at)
         negative = x < zero
         magnitude = select(negative, zero - x, x)
         twice = zero - two * (magnitude / limit)
         grown = expm1(twice)
         u = limit * (zero - grown / (two + grown))
-        store(tile, at, select(magnitude == infinity, x, select(negative, zero - u, u)))
+        store_lanes(tile, at, select(magnitude == infinity, x, select(negative, zero - u, u)))
         if sloping:
-            e = exp(twice, zero)
-            derivative = (spread(tile, 4.0) * e) / ((one + e) * (one + e))
-            store(slope, at, select(x == x, derivative, zero))
+            e = exp_of_sum(twice, zero)
+            derivative = (spread_as(tile, 4.0) * e) / ((one + e) * (one + e))
+            store_lanes(slope, at, select(x == x, derivative, zero))

@@ -1,10 +1,10 @@
 """The thread policy: into how many parts a call is cut, how many threads there are, and when they sleep.
 
 Which rows share a block never depends on the parts, so results are the same bits on any number of threads. Workers are
-Python threads that run one compiled function without the GIL (`_crew.serve`): it takes parts of whatever call is open,
-and returns to sleep when nothing came for a while. Numba's own threads are not used on purpose: its workqueue layer
-aborts the process when two threads enter it, GNU OpenMP does in a forked child, and a parallel version of a kernel
-takes longer to compile than the kernel.
+Python threads that run one compiled function without the GIL (`workers.serve_jobs`): it takes parts of whatever call is
+open, and returns to sleep when nothing came for a while. Numba's own threads are not used on purpose: its workqueue
+layer aborts the process when two threads enter it, GNU OpenMP does in a forked child, and a parallel version of a
+kernel takes longer to compile than the kernel.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numba
 import numpy as np
 from numba.core.types import int64
 
-from logitx.backends.numba.compile.policy import kernel, native
+from logitx.backends.numba.compile.policy import compile_kernel, native
 from logitx.backends.numba.compile.static import Function
 from logitx.backends.numba.threads import workers
 
-SERIAL = 1 << 17  # bytes of input below which a second thread gains nothing, even one that is awake
+SERIAL_BYTES = 1 << 17  # bytes of input below which a second thread gains nothing, even one that is awake
 PARTS_PER_THREAD = 4  # a thread that is held up leaves its later parts to the others
 PART_BYTES = 1 << 15  # no part is smaller than this
 TURNS = 10_000  # of waiting before a worker sleeps: 0.28 ms where it was measured; waking it takes some 40 us
@@ -58,11 +58,11 @@ class Crew:
 
     def start_over(self) -> None:
         """Forget the workers: in a forked child the threads of the parent do not exist."""
-        words = np.zeros(workers.WORDS, np.int64)
+        words = np.zeros(workers.CREW_WORDS, np.int64)
         _PYTHON.Py_IncRef(ctypes.py_object(words))  # workers look at the words until the process ends: never freed
         self._view = words.data
         self._view[workers.HELPERS] = self.limit - 1
-        for word, address in _system().items():
+        for word, address in _system_functions().items():
             self._view[word] = address
         self.address = int(words.ctypes.data)
         self._started = 0
@@ -80,13 +80,13 @@ class Crew:
 
     def _start(self) -> None:
         with self._lock:
-            self._view[workers.ASSEMBLE] = _assemble()
+            self._view[workers.ASSEMBLE] = _address_to_assemble()
             while self._started < self.limit - 1:
                 lock = _PYTHON.PyThread_allocate_lock()
                 _PYTHON.PyThread_acquire_lock(lock, 1)
-                self._view[workers.LOCK + workers.WORKER * self._started] = lock
+                self._view[workers.WORKER_LOCK + workers.WORKER * self._started] = lock
                 self._view[workers.AVOIDS + workers.WORKER * self._started] = -1
-                arguments = (_serve(), self._view, self.address, self._started)
+                arguments = (_compiled_serve(), self._view, self.address, self._started)
                 threading.Thread(target=_work, args=arguments, name="logitx", daemon=True).start()
                 self._started += 1
                 self._view[workers.STARTED] = self._started
@@ -98,21 +98,21 @@ def _work(serve: Function, words: memoryview, address: int, index: int) -> None:
 
 
 @functools.cache
-def _serve() -> Function:
-    return kernel(workers.serve, (int64, int64, int64))
+def _compiled_serve() -> Function:
+    return compile_kernel(workers.serve_jobs, (int64, int64, int64))
 
 
 @functools.cache
-def _assemble() -> int:
-    return native(workers.assemble, (int64,) * 4)
+def _address_to_assemble() -> int:
+    return native(workers.run_with_workers, (int64,) * 4)
 
 
-def _address(function: Any) -> int:
+def _address_of(function: Any) -> int:
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 @functools.cache
-def _system() -> dict[int, int]:
+def _system_functions() -> dict[int, int]:
     """Return the addresses of what the workers call of Python and of the operating system, by word."""
     functions = {workers.ACQUIRE: _PYTHON.PyThread_acquire_lock, workers.RELEASE: _PYTHON.PyThread_release_lock}
     if sys.platform == "win32":
@@ -123,7 +123,7 @@ def _system() -> dict[int, int]:
         if sys.platform == "linux":
             functions[workers.WHERE] = library.sched_getcpu
             functions[workers.ALLOWED], functions[workers.ALLOW] = library.sched_getaffinity, library.sched_setaffinity
-    return {word: _address(function) for word, function in functions.items()}
+    return {word: _address_of(function) for word, function in functions.items()}
 
 
 CREW = Crew()
@@ -138,7 +138,7 @@ def set_num_threads(n: int) -> None:
 
 def parts_for(nbytes: int) -> int:
     """Return into how many parts a call on so many bytes is cut; 1 where it stays on the calling thread."""
-    if nbytes < SERIAL or CREW.limit < 2:
+    if nbytes < SERIAL_BYTES or CREW.limit < 2:
         return 1
     CREW.muster()
     return max(2, min(CREW.limit * PARTS_PER_THREAD, nbytes // PART_BYTES))

@@ -1,8 +1,8 @@
 """The crew: how the parts of a call are shared among threads, without Python and without the GIL.
 
 A kernel hands `together` a body, its arguments and a number of parts. The calling thread draws parts until none is
-left; so does every worker, in `serve`. They agree through a block of integers (the *words*): a ticket that is odd while
-a job is open, the next part, and how many workers are inside. A worker that comes late finds the ticket even and
+left; so does every worker, in `serve_jobs`. They agree through a block of integers (the *words*): a ticket that is odd
+while a job is open, the next part, and how many workers are inside. A worker that comes late finds the ticket even and
 nothing is lost; a second caller finds the crew taken and runs all of its parts itself. Nobody ever waits for a thread
 that has not begun, so there is nothing to deadlock on, also after a fork. A worker for which nothing comes waits in
 the system, on a lock of its own that the next caller opens: Python's locks, which need no GIL.
@@ -16,25 +16,31 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from logitx.backends.numba.compile.llvm_types import I32, I64
 from logitx.backends.numba.compile.policy import intrinsic, primitive
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-_PART = ir.FunctionType(_I32, [_I64, _I64, _I64])  # (address of the arguments, part, parts) -> 0, or 1 if it failed
+_PART = ir.FunctionType(I32, [I64, I64, I64])  # (address of the arguments, part, parts) -> 0, or 1 if it failed
 
 # The words, those that threads contend for on cache lines of their own
 OWNER, TICKET, NEXT, INSIDE = 0, 8, 16, 24
-FUNCTION, ARGUMENTS, PARTS, FAILED = 32, 33, 34, 35
+JOB_FUNCTION, JOB_ARGUMENTS, JOB_PARTS, JOB_FAILED = 32, 33, 34, 35
 HELPERS, STARTED, ASSEMBLE = 40, 41, 42
 YIELD, ACQUIRE, RELEASE, WHERE, ALLOWED, ALLOW = 48, 49, 50, 51, 52, 53  # addresses of C functions
-PROCESSORS, SPAN = 56, 16  # a set of up to 1024 processors
-ASLEEP, LOCK, THREAD, AVOIDS, WORKER = 72, 73, 74, 75, 8  # of the first worker, and how far apart the workers' lie
+PROCESSORS, SET_WORDS = 56, 16  # a set of up to 1024 processors
+ASLEEP, WORKER_LOCK, THREAD, AVOIDS, WORKER = (
+    72,
+    73,
+    74,
+    75,
+    8,
+)  # of the first worker, and how far apart the workers' lie
 MOST = 255  # workers
-WORDS = ASLEEP + WORKER * MOST
+CREW_WORDS = ASLEEP + WORKER * MOST
 PATIENCE = 1000  # turns of waiting for a worker to finish its part before the processor is offered to others
 
 
 def _word(builder: Any, words: Any, index: Any) -> Any:
-    return builder.gep(builder.inttoptr(words, _I64.as_pointer()), [index], source_etype=_I64)
+    return builder.gep(builder.inttoptr(words, I64.as_pointer()), [index], source_etype=I64)
 
 
 @intrinsic
@@ -42,7 +48,7 @@ def _get(_context: Any, words: Any, index: Any) -> Any:
     """Read a word, after everything that its writer did before."""
 
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
-        return builder.load_atomic(_word(builder, *operands), ordering="seq_cst", align=8, typ=_I64)
+        return builder.load_atomic(_word(builder, *operands), ordering="seq_cst", align=8, typ=I64)
 
     return types.int64(types.int64, types.int64), emit
 
@@ -59,7 +65,7 @@ def _put(_context: Any, words: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def _add(_context: Any, words: Any, index: Any, value: Any) -> Any:
+def _add_to_word(_context: Any, words: Any, index: Any, value: Any) -> Any:
     """Add to a word; return what it was."""
 
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
@@ -70,7 +76,7 @@ def _add(_context: Any, words: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def _turn(_context: Any, words: Any, index: Any, old: Any, new: Any) -> Any:
-    """Turn a word from one value to another; tell whether it had the one."""
+    """Change a word from one value to another; return True if it had the first one."""
 
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         found = builder.cmpxchg(_word(builder, *operands[:2]), *operands[2:], "seq_cst")
@@ -96,25 +102,25 @@ def _pause(_context: Any) -> Any:
 def _call_part(_context: Any, function: Any, arguments: Any, part: Any, parts: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         pointer = builder.inttoptr(operands[0], _PART.as_pointer())
-        return builder.sext(builder.call(pointer, operands[1:]), _I64)
+        return builder.sext(builder.call(pointer, operands[1:]), I64)
 
     return types.int64(types.int64, types.int64, types.int64, types.int64), emit
 
 
 @intrinsic
-def _system(_context: Any, function: Any, arguments: Any) -> Any:
+def _call_system(_context: Any, function: Any, arguments: Any) -> Any:
     """Call a C function at an address with integers; its result, an int, or nothing of use where it returns none."""
 
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         values = cgutils.unpack_tuple(builder, operands[1])
-        kind = ir.FunctionType(_I32, [_I64] * len(values))
-        return builder.sext(builder.call(builder.inttoptr(operands[0], kind.as_pointer()), values), _I64)
+        kind = ir.FunctionType(I32, [I64] * len(values))
+        return builder.sext(builder.call(builder.inttoptr(operands[0], kind.as_pointer()), values), I64)
 
     return types.int64(types.int64, arguments), emit
 
 
 @intrinsic
-def job(context: Any, body: Any, arguments: Any) -> Any:
+def job_of(context: Any, body: Any, arguments: Any) -> Any:
     """Return (function, arguments), two addresses, for `together`: a call of ``body(*arguments, part, parts)``.
 
     A body returns False where it could not do its work.
@@ -138,9 +144,9 @@ def job(context: Any, body: Any, arguments: Any) -> Any:
             inner, callee, compiled.fndesc.restype, compiled.fndesc.argtypes, values
         )
         inner.fence("seq_cst")  # what was written past the caches is there before the part counts as done
-        inner.ret(inner.zext(inner.or_(status.is_error, inner.not_(fine)), _I32))
+        inner.ret(inner.zext(inner.or_(status.is_error, inner.not_(fine)), I32))
         place = cgutils.alloca_once_value(builder, operands[1])
-        pair = builder.ptrtoint(function, _I64), builder.ptrtoint(place, _I64)
+        pair = builder.ptrtoint(function, I64), builder.ptrtoint(place, I64)
         return context.make_tuple(builder, signature.return_type, pair)
 
     return types.UniTuple(types.int64, 2)(body, arguments), emit
@@ -149,16 +155,16 @@ def job(context: Any, body: Any, arguments: Any) -> Any:
 @primitive
 def _draw(words: int, function: int, arguments: int, parts: int) -> None:
     """Run parts until none is left."""
-    part = _add(words, NEXT, 1)
+    part = _add_to_word(words, NEXT, 1)
     while part < parts:
         if _call_part(function, arguments, part, parts) != 0:
-            _put(words, FAILED, 1)
-        part = _add(words, NEXT, 1)
+            _put(words, JOB_FAILED, 1)
+        part = _add_to_word(words, NEXT, 1)
 
 
 @intrinsic
 def _call_assemble(_context: Any, address: Any, words: Any, function: Any, arguments: Any, parts: Any) -> Any:
-    kind = ir.FunctionType(_I64, [_I64] * 4)
+    kind = ir.FunctionType(I64, [I64] * 4)
 
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         return builder.call(builder.inttoptr(operands[0], kind.as_pointer()), operands[1:])
@@ -168,7 +174,7 @@ def _call_assemble(_context: Any, address: Any, words: Any, function: Any, argum
 
 @primitive
 def together(words: int, work: Any, parts: int) -> Any:
-    """Run every part of a job, on this thread and on those that are awake; tell whether all went well."""
+    """Run every part of a job, on this thread and on those that are awake; return True if no part failed."""
     function, arguments = work
     if parts == 1:
         return _call_part(function, arguments, 0, 1) == 0
@@ -177,66 +183,66 @@ def together(words: int, work: Any, parts: int) -> Any:
 
 @primitive
 def _make_room(words: int, worker: int) -> None:
-    """Let a worker that sleeps wake on another processor than this thread's, where there is another.
+    """Keep a worker that is woken off the processor of this thread, if there is another processor.
 
     Linux wakes a thread beside the one that wakes it where the processor it last ran on seems busy, and in a virtual
     machine one that idles does. It then takes turns with its caller until the scheduler parts them: on two processors a
     woken thread began after 306 us in the median (most of it spent in the caller's place), and so after 40 us.
     """
-    here = _system(_get(words, WHERE), ())
+    here = _call_system(_get(words, WHERE), ())
     if here < 0 or here == _get(words, AVOIDS + worker):
         return
     processors = words + 8 * PROCESSORS
-    if _system(_get(words, ALLOWED), (0, 8 * SPAN, processors)) != 0:
+    if _call_system(_get(words, ALLOWED), (0, 8 * SET_WORDS, processors)) != 0:
         return
     others = _get(words, PROCESSORS + here // 64) & ~(1 << (here % 64))
     _put(words, PROCESSORS + here // 64, others)
-    if _system(_get(words, ALLOW), (_get(words, THREAD + worker), 8 * SPAN, processors)) == 0:
+    if _call_system(_get(words, ALLOW), (_get(words, THREAD + worker), 8 * SET_WORDS, processors)) == 0:
         _put(words, AVOIDS + worker, here)
 
 
-def assemble(words: int, function: int, arguments: int, parts: int) -> Any:
+def run_with_workers(words: int, function: int, arguments: int, parts: int) -> Any:
     """Run every part of a job; return how many failed. Compiled once, apart from the kernels that call it."""
     if not _turn(words, OWNER, 0, 1):
         failed = 0
         for part in range(parts):
             failed += _call_part(function, arguments, part, parts)
         return failed
-    _put(words, FUNCTION, function)
-    _put(words, ARGUMENTS, arguments)
-    _put(words, PARTS, parts)
-    _put(words, FAILED, 0)
+    _put(words, JOB_FUNCTION, function)
+    _put(words, JOB_ARGUMENTS, arguments)
+    _put(words, JOB_PARTS, parts)
+    _put(words, JOB_FAILED, 0)
     _put(words, NEXT, 0)
-    _add(words, TICKET, 1)
+    _add_to_word(words, TICKET, 1)
     for index in range(min(parts - 1, _get(words, HELPERS), _get(words, STARTED))):
         if _turn(words, ASLEEP + WORKER * index, 1, 0):
             if _get(words, WHERE) != 0:
                 _make_room(words, WORKER * index)
-            _system(_get(words, RELEASE), (_get(words, LOCK + WORKER * index),))
+            _call_system(_get(words, RELEASE), (_get(words, WORKER_LOCK + WORKER * index),))
     _draw(words, function, arguments, parts)
-    _add(words, TICKET, 1)
+    _add_to_word(words, TICKET, 1)
     turns = 0
     while _get(words, INSIDE) != 0:
         _pause()
         turns += 1
         if turns > PATIENCE:
-            _system(_get(words, YIELD), ())
-    failed = _get(words, FAILED)
+            _call_system(_get(words, YIELD), ())
+    failed = _get(words, JOB_FAILED)
     _put(words, OWNER, 0)
     return failed
 
 
-def serve(words: int, index: int, patience: int) -> None:
+def serve_jobs(words: int, index: int, patience: int) -> None:
     """Take part in every job that is opened, forever; sleep when there was none for `patience` turns."""
     asleep = ASLEEP + WORKER * index
     seen, turns = 0, 0
     while words != 0:
         ticket = _get(words, TICKET)
         if ticket & 1 == 1 and ticket != seen:
-            _add(words, INSIDE, 1)
+            _add_to_word(words, INSIDE, 1)
             if _get(words, TICKET) == ticket and index < _get(words, HELPERS):
-                _draw(words, _get(words, FUNCTION), _get(words, ARGUMENTS), _get(words, PARTS))
-            _add(words, INSIDE, -1)
+                _draw(words, _get(words, JOB_FUNCTION), _get(words, JOB_ARGUMENTS), _get(words, JOB_PARTS))
+            _add_to_word(words, INSIDE, -1)
             seen, turns = ticket, 0
         elif turns < patience:
             _pause()
@@ -245,5 +251,5 @@ def serve(words: int, index: int, patience: int) -> None:
             _put(words, asleep, 1)
             # A job that was opened before its caller could see this word must not wait for the next one
             if _get(words, TICKET) == ticket or not _turn(words, asleep, 1, 0):
-                _system(_get(words, ACQUIRE), (_get(words, LOCK + WORKER * index), 1))
+                _call_system(_get(words, ACQUIRE), (_get(words, WORKER_LOCK + WORKER * index), 1))
             turns = 0

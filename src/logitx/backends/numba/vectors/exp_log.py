@@ -115,7 +115,7 @@ def _power(builder: Any, form: _Format, k: Any, shift: int, kind: Any) -> Any:
 
 
 @intrinsic
-def exp(_context: Any, x: Any, residue: Any) -> Any:
+def exp_of_sum(_context: Any, x: Any, residue: Any) -> Any:
     """Return exp(x + residue) for x + residue of at most about 0; NaN stays NaN.
 
     The error is below 0.96 ulp in float32 and 1.01 ulp in float64, on three million points each; results below the
@@ -177,7 +177,7 @@ def expm1(_context: Any, x: Any) -> Any:
 
 
 @intrinsic
-def log1p(_context: Any, x: Any, residue: Any) -> Any:
+def log1p_of_sum(_context: Any, x: Any, residue: Any) -> Any:
     """Return log(1 + x + residue) for x >= 0; the error is below 0.84 ulp; NaN stays NaN, inf is inf.
 
     The residue is what x lost when it was rounded.

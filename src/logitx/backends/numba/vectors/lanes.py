@@ -78,7 +78,7 @@ def call(builder: Any, name: str, *operands: Any) -> Any:
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
 
-def _define(op: Any, method: str) -> None:
+def _define_operation(op: Any, method: str) -> None:
     @type_callable(op)
     def typing(_context: Any) -> Any:
         return lambda a, b: a if isinstance(a, Lanes) and a == b else None
@@ -104,7 +104,7 @@ for _op, _method in (
     (operator.mul, "fmul"),
     (operator.truediv, "fdiv"),
 ):
-    _define(_op, _method)
+    _define_operation(_op, _method)
 for _op, _predicate in ((operator.lt, "<"), (operator.gt, ">"), (operator.le, "<="), (operator.eq, "==")):
     _define_comparison(_op, _predicate)
 
@@ -140,7 +140,7 @@ def fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
-def maximum(_context: Any, new: Any, old: Any) -> Any:
+def maximum_of_two(_context: Any, new: Any, old: Any) -> Any:
     """Return the larger one; `old` where `new` is NaN."""
 
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
@@ -150,7 +150,7 @@ def maximum(_context: Any, new: Any, old: Any) -> Any:
 
 
 @intrinsic
-def spread(_context: Any, like: Any, value: Any) -> Any:
+def spread_as(_context: Any, like: Any, value: Any) -> Any:
     """Return lanes that all hold `value`: as many as other lanes have, or as a tile takes."""
     kind = like if isinstance(like, Lanes) else lanes_of(like.dtype)
     if kind.dtype is types.boolean:
@@ -164,7 +164,7 @@ def spread(_context: Any, like: Any, value: Any) -> Any:
 
 
 @intrinsic
-def single(_context: Any, like: Any, value: Any) -> Any:
+def single_lane(_context: Any, like: Any, value: Any) -> Any:
     """Return one lane, of the dtype of a tile or of other lanes."""
     kind = Lanes(like.dtype, 1)
 
@@ -295,7 +295,7 @@ def _element(like: Any) -> Any:
 
 
 @intrinsic
-def cast(_context: Any, value: Any, like: Any) -> Any:
+def cast_as(_context: Any, value: Any, like: Any) -> Any:
     """Convert a number to the dtype of a tile or number."""
 
     def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
@@ -316,7 +316,7 @@ def biggest(_context: Any, like: Any) -> Any:
 
 
 @intrinsic
-def width(_context: Any, tile: Any) -> Any:
+def width_of(_context: Any, tile: Any) -> Any:
     """Return the number of lanes: of lanes, or for the dtype of a tile or number."""
     lanes = tile.width if isinstance(tile, Lanes) else WIDTH[_element(tile)]
 
