@@ -1,8 +1,8 @@
 """Gradients by the logits of rows whose classes are neighbors in memory, read where they lie.
 
-A row is read once for its sum and once more, from the cache, for its gradient. Copying it to a tile costs more (4096 rows
-of 1000: 2.2 ms, and 1.0 ms without). Long rows are cut into pieces that all threads share. Sums have the terms, and the
-order, of `dot_of_tiles` and `signed_sum`.
+A row is read once for its sum and once more, from the cache, for its gradient. Copying it to a tile costs more (4096
+rows of 1000: 2.2 ms, and 1.0 ms without). Long rows are cut into pieces that all threads share. Sums have the terms,
+and the order, of `dot_of_tiles` and `signed_sum`.
 """
 
 from __future__ import annotations
