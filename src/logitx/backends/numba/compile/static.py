@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from numba.core import types
@@ -39,18 +39,21 @@ def _unbox_known(_kind: Known, _obj: Any, c: Any) -> Any:
     return NativeValue(c.context.get_dummy_value())
 
 
-def by_type(cases: dict[type, Function], count: int = 2) -> Function:
+def by_type(cases: Mapping[type, Function | None], count: int = 2) -> Function:
     """Return a function of `count` arguments for kernels: the primitive for the type of the last one.
 
     The primitive is chosen when a kernel is compiled, so that cases may be added to the table until then. `int` is the
-    case of what is no NamedTuple.
+    case of what is no NamedTuple. Where the table has None, nothing is done, and None returned.
     """
 
     def chosen(*arguments: Any) -> Any:
         raise NotImplementedError("only for kernels")
 
     def call(context: Any, kinds: Any) -> Any:
-        function = context.resolve_value_type(cases[getattr(kinds[-1], "instance_class", int)])
+        case = cases[getattr(kinds[-1], "instance_class", int)]
+        if case is None:
+            return None, types.none(*kinds)
+        function = context.resolve_value_type(case)
         return function, function.get_call_type(context, kinds, {})
 
     @type_callable(chosen)
@@ -64,7 +67,10 @@ def by_type(cases: dict[type, Function], count: int = 2) -> Function:
 
     @lower_builtin(chosen, *[types.Any] * count)
     def lower(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
-        implementation = context.get_function(*call(context.typing_context, signature.args))
+        function, found = call(context.typing_context, signature.args)
+        if function is None:
+            return context.get_dummy_value()
+        implementation = context.get_function(function, found)
         context.add_linking_libs(implementation.libs)
         return implementation(builder, operands)
 

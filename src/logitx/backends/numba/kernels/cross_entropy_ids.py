@@ -18,9 +18,6 @@ from logitx.backends.numba.passes.loop import (
     maximum_of,
     next_block,
     next_block_and_result,
-    nothing_to_begin,
-    nothing_to_load,
-    nothing_to_store,
     run_blocks,
     store_tile,
 )
@@ -156,9 +153,9 @@ def _nothing_to_finish(_panel: Any, _reduced: Any, _across: Any, _task: Any) -> 
 
 define_passes(
     HardLossTask,
-    Passes(_loss_room, nothing_to_begin, nothing_to_load, _reduce_to_loss, _nothing_to_finish, nothing_to_store),
+    Passes(_loss_room, None, None, _reduce_to_loss, _nothing_to_finish, None),
 )
 define_passes(
     HardGradientTask,
-    Passes(_gradient_room, nothing_to_begin, nothing_to_load, _reduce_to_gradient, differentiate_panel, store_tile),
+    Passes(_gradient_room, None, None, _reduce_to_gradient, differentiate_panel, store_tile),
 )

@@ -27,9 +27,6 @@ from logitx.backends.numba.passes.loop import (
     maximum_of,
     next_block,
     next_block_and_result,
-    nothing_to_begin,
-    nothing_to_load,
-    nothing_to_store,
     run_blocks,
     store_tile,
 )
@@ -129,7 +126,7 @@ def _emit_logits(panel: Any, across: Any, task: Any) -> None:
 
 define_passes(
     ReducePartTask,
-    Passes(_room_to_reduce, nothing_to_begin, nothing_to_load, _reduce_to_known, _emit_pair, nothing_to_store),
+    Passes(_room_to_reduce, None, None, _reduce_to_known, _emit_pair, None),
 )
 
 
@@ -273,7 +270,7 @@ def _known_number(panel: Any, which: int, known: Any, across: Any) -> Any:
 
 define_passes(
     NormalizePartTask,
-    Passes(_room_to_normalize, nothing_to_begin, nothing_to_load, _exponentials_or_logits, normalize_panel, store_tile),
+    Passes(_room_to_normalize, None, None, _exponentials_or_logits, normalize_panel, store_tile),
 )
 
 
@@ -353,5 +350,5 @@ def _exponentials(panel: Any, across: Any, task: Any) -> Any:
 
 define_passes(
     DifferentiatePartTask,
-    Passes(_room_to_differentiate, nothing_to_begin, nothing_to_load, _exponentials, differentiate_panel, store_tile),
+    Passes(_room_to_differentiate, None, None, _exponentials, differentiate_panel, store_tile),
 )

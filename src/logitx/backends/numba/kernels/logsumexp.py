@@ -21,9 +21,6 @@ from logitx.backends.numba.passes.loop import (
     define_passes,
     maximum_of,
     next_block,
-    nothing_to_begin,
-    nothing_to_load,
-    nothing_to_store,
     run_blocks,
 )
 from logitx.backends.numba.passes.reduce import emit, hide, log_normalizer_of, nans_beside_infinity, peak, rest_of
@@ -130,7 +127,7 @@ def _emit_logarithm(panel: Any, found: Any, _across: Any, task: Any) -> bool:
 
 define_passes(
     LogsumexpTask,
-    Passes(_no_room, nothing_to_begin, nothing_to_load, _reduce_to_logarithm, _emit_logarithm, nothing_to_store),
+    Passes(_no_room, None, None, _reduce_to_logarithm, _emit_logarithm, None),
 )
 
 
@@ -209,7 +206,7 @@ def _count_infinite(tile: Any, factor: Any, base: int, steps: int, direction: fl
 
 define_passes(
     SignedLogsumexpTask,
-    Passes(_room_for_factor, nothing_to_begin, _load_factor, _reduce_signed, _emit_signed, nothing_to_store),
+    Passes(_room_for_factor, None, _load_factor, _reduce_signed, _emit_signed, None),
 )
 
 

@@ -27,8 +27,6 @@ from logitx.backends.numba.passes.loop import (
     define_passes,
     maximum_of,
     next_block_and_result,
-    nothing_to_begin,
-    nothing_to_load,
     run_blocks,
     store_tile,
 )
@@ -106,7 +104,7 @@ def normalize_panel(panel: Any, pair: Any, across: Any, task: Any) -> Any:
 
 define_passes(
     NormalizeTask,
-    Passes(_room_for_softmax, nothing_to_begin, nothing_to_load, _reduce_to_sum, normalize_panel, store_tile),
+    Passes(_room_for_softmax, None, None, _reduce_to_sum, normalize_panel, store_tile),
 )
 
 

@@ -21,7 +21,6 @@ from logitx.backends.numba.passes.loop import (
     Passes,
     RoomNeeds,
     define_passes,
-    nothing_to_begin,
     run_blocks,
     store_tile,
 )
@@ -129,5 +128,5 @@ def _finish_log(tile: Any, other: Any, base: int, steps: int, found: Any) -> Non
 
 define_passes(
     PullBackTask,
-    Passes(_room_for_cotangent, nothing_to_begin, _load_cotangent, _sum_cotangents, _finish_pull_back, store_tile),
+    Passes(_room_for_cotangent, None, _load_cotangent, _sum_cotangents, _finish_pull_back, store_tile),
 )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import inlined, primitive
+from logitx.backends.numba.compile.policy import inlined
 from logitx.backends.numba.compile.static import Function, by_type
 from logitx.backends.numba.memory.arguments import given
 from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
@@ -73,17 +73,17 @@ class Panel(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """The primitives for one type of task, which is the last argument of each."""
+    """The primitives for one type of task, which is the last argument of each; None where there is nothing to do."""
 
     room: Function  # (g, lanes, sloping, task): the Room; `sloping` is True if there is a softcap
-    begin: Function  # (memory, g, across, task): fill what all blocks of a part use
-    load: Function  # (memory, g, block, first, count, across, task): fill other tiles, once a block
+    begin: Function | None  # (memory, g, across, task): fill what all blocks of a part use
+    load: Function | None  # (memory, g, block, first, count, across, task): fill other tiles, once a block
     reduce: Function  # (panel, across, task): the numbers of each row
     finish: Function  # (panel, numbers, across, task): True if the rows are in the result already
-    store: Function  # (memory, g, first, count, across, task): write the tile to the result
+    store: Function | None  # (memory, g, first, count, across, task): write the tile to the result
 
 
-_TABLES: tuple[dict[type, Function], ...] = ({}, {}, {}, {}, {}, {})
+_TABLES: tuple[dict[type, Function | None], ...] = ({}, {}, {}, {}, {}, {})
 _run_room, _run_begin, _run_load, _run_reduce, _run_finish, _run_store = (
     by_type(table, count) for table, count in zip(_TABLES, (4, 4, 7, 3, 4, 6), strict=True)
 )
@@ -117,21 +117,6 @@ def next_block_and_result(panel: Any, result: Any, across: Any) -> Any:
 def store_tile(memory: Any, g: Any, first: int, count: int, across: Any, task: Any) -> None:
     """Write the tile to the `out` of a task."""
     store_block(memory.tile, task.out, g, first, count, across)
-
-
-@primitive
-def nothing_to_begin(_memory: Any, _g: Any, _across: Any, _task: Any) -> None:
-    """Fill nothing."""
-
-
-@primitive
-def nothing_to_load(_memory: Any, _g: Any, _block: int, _first: int, _count: int, _across: Any, _task: Any) -> None:
-    """Load nothing but the logits."""
-
-
-@primitive
-def nothing_to_store(_memory: Any, _g: Any, _first: int, _count: int, _across: Any, _task: Any) -> None:
-    """Write nothing: *finish* has written the numbers of each row."""
 
 
 @inlined
