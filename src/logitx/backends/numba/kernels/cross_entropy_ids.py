@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from logitx.backends.numba.compile.policy import inlined, primitive
+from logitx.backends.numba.compile.policy import inlined
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfLoss, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
 from logitx.backends.numba.memory.scratch import is_missing, release
 from logitx.backends.numba.passes.blocks import geometry_of
 from logitx.backends.numba.passes.class_ids import LabelRule, gather_labels, total_share
@@ -15,9 +16,6 @@ from logitx.backends.numba.passes.loop import (
     Passes,
     RoomNeeds,
     define_passes,
-    maximum_of,
-    next_block,
-    next_block_and_result,
     run_blocks,
     store_tile,
 )
@@ -29,7 +27,7 @@ from logitx.backends.numba.passes.loss import (
     losses_to_write,
     place_of,
 )
-from logitx.backends.numba.passes.reduce import nans_beside_infinity, rest_of
+from logitx.backends.numba.passes.reduce import nans_beside_infinity, peak, rest_of
 from logitx.backends.numba.passes.reports import MEAN, blank_reports, mean_factor, report_bad, settle_all
 from logitx.backends.numba.threads.workers import job_of, together
 
@@ -53,6 +51,7 @@ class HardArrays(NamedTuple):
 class HardLossTask(NamedTuple):
     """The task of the loop for losses alone."""
 
+    room: Any
     labels: Any
     losses: Any
 
@@ -60,6 +59,7 @@ class HardLossTask(NamedTuple):
 class HardGradientTask(NamedTuple):
     """The task of the loop for losses and gradients."""
 
+    room: Any
     labels: Any
     losses: Any
     out: Any
@@ -102,9 +102,12 @@ def hard(
         return FAILED
     losses = losses_to_write(arrays, reports, numbers)
     if backward is None:
-        work = job_of(run_blocks, (logits, HardLossTask(labels, losses), across, adjusted, adjusted))
+        work = job_of(
+            run_blocks,
+            (logits, HardLossTask(RoomNeeds(3, 0, 0, False, False, 0.0), labels, losses), across, adjusted, adjusted),
+        )
     else:
-        task = HardGradientTask(labels, losses, grad, numbers.z_loss, factor)
+        task = HardGradientTask(RoomNeeds(3, 0, 0, False, True, 0.0), labels, losses, grad, numbers.z_loss, factor)
         work = job_of(run_blocks, (logits, task, across, adjusted, adjusted))
     code = FAILED
     if together(crew, work, parts):
@@ -113,24 +116,21 @@ def hard(
     return code
 
 
-@primitive
-def _loss_room(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
-    return RoomNeeds(3, False, False, 0, 0.0)
-
-
-@primitive
-def _gradient_room(_g: Any, _lanes: int, capped: bool, _task: Any) -> Any:
-    return RoomNeeds(3, False, capped, 0, 0.0)
-
-
 @inlined
 def _reduce_to_loss(panel: Any, across: Any, task: Any) -> Any:
-    return _reduce_and_emit(panel, next_block(panel, across), across, task)
+    return _reduce_and_emit(
+        panel, ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across), across, task
+    )
 
 
 @inlined
 def _reduce_to_gradient(panel: Any, across: Any, task: Any) -> Any:
-    return _reduce_and_emit(panel, next_block_and_result(panel, task.out, across), across, task)
+    return _reduce_and_emit(
+        panel,
+        ahead_of_both(panel.x, task.out, panel.g, panel.first, panel.nth, panel.memory.tile, across),
+        across,
+        task,
+    )
 
 
 @inlined
@@ -138,7 +138,7 @@ def _reduce_and_emit(panel: Any, ahead: Any, across: Any, task: Any) -> Any:
     """Reduce the rows of a panel to exponentials, which stay in the tile, and hand in their losses."""
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     report_bad(task.losses.reports, panel.block, gather_labels(panel, task.labels, across))
-    top = maximum_of(panel, across)
+    top = peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
     rest, lost = rest_of(tile, base, steps, top, panel.scale, None, ahead, across)
     reduced = logarithms_of(top, rest, lost, panel.scale)
@@ -153,9 +153,9 @@ def _nothing_to_finish(_panel: Any, _reduced: Any, _across: Any, _task: Any) -> 
 
 define_passes(
     HardLossTask,
-    Passes(_loss_room, None, None, _reduce_to_loss, _nothing_to_finish, None),
+    Passes(None, None, _reduce_to_loss, _nothing_to_finish, None),
 )
 define_passes(
     HardGradientTask,
-    Passes(_gradient_room, None, None, _reduce_to_gradient, differentiate_panel, store_tile),
+    Passes(None, None, _reduce_to_gradient, differentiate_panel, store_tile),
 )

@@ -13,6 +13,7 @@ from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfLoss, OfOther, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, UNFIT, given, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.load_store import number_at
+from logitx.backends.numba.memory.prefetch import ahead_of
 from logitx.backends.numba.memory.scratch import (
     after,
     is_missing,
@@ -31,8 +32,6 @@ from logitx.backends.numba.passes.loop import (
     Passes,
     RoomNeeds,
     define_passes,
-    maximum_of,
-    next_block,
     run_blocks,
 )
 from logitx.backends.numba.passes.loss import (
@@ -43,7 +42,14 @@ from logitx.backends.numba.passes.loss import (
     losses_to_write,
     place_of,
 )
-from logitx.backends.numba.passes.reduce import emit, inverse_of_sum, log_normalizer_of, nans_beside_infinity, rest_of
+from logitx.backends.numba.passes.reduce import (
+    emit,
+    inverse_of_sum,
+    log_normalizer_of,
+    nans_beside_infinity,
+    peak,
+    rest_of,
+)
 from logitx.backends.numba.passes.reports import MEAN, blank_reports, mean_factor, report_bad, settle_all
 from logitx.backends.numba.passes.scaling import exponent
 from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum, fold_rows, sum_of
@@ -73,6 +79,7 @@ class SoftArrays(NamedTuple):
 class SoftTask(NamedTuple):
     """The task of the loop."""
 
+    room: Any
     targets: Any  # absent if there are class ids
     labels: Any
     losses: Any
@@ -130,7 +137,12 @@ def soft(arrays: SoftArrays, numbers: LossNumbers, across: Way, parts: int, crew
     if is_missing(reports):
         return FAILED
     losses, smoothing = losses_to_write(arrays, reports, numbers), cast_as(numbers.smoothing, logits.softcap)
-    task = SoftTask(targets, labels, losses, grad, hess, smoothing, factor)
+    lanes = width_of(
+        logits.softcap
+    )  # for the sample weights; then a tile for those of classes in rows, and class weights
+    padded = given(labels.class_weight) * ((g.n + lanes - 1) // lanes * lanes)
+    room = RoomNeeds(1, 1, padded, smoothing > 0.0, given(grad), 0.0)
+    task = SoftTask(room, targets, labels, losses, grad, hess, smoothing, factor)
     code = FAILED
     if together(crew, job_of(run_blocks, (logits, task, across, True, True)), parts):
         code = settle_all(reports, g.blocks, losses)
@@ -159,14 +171,6 @@ def _sum_of_shares(g: Any, targets: Any, labels: Any, like: Any) -> Any:
                 share = 0.0 if weight == 0.0 else share * weight
             total += share
     return total, -1
-
-
-@inlined
-def _room_for_weights(g: Any, lanes: int, capped: bool, task: Any) -> Any:
-    """Return room for a vector of sample weights, a tile of the weights of classes in rows, and the class weights."""
-    padded = (g.n + lanes - 1) // lanes * lanes
-    more = g.size + given(task.labels.class_weight) * padded
-    return RoomNeeds(1, task.smoothing > 0.0, capped and given(task.out), more, 0.0)
 
 
 @inlined
@@ -282,9 +286,18 @@ def _reduce_weighted(panel: Any, across: Any, task: Any) -> Any:
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     _collect_samples(panel, task)
     weights = _weigh_targets(panel, across, task)
-    top = maximum_of(panel, across)
+    top = peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
-    rest, lost = rest_of(tile, base, steps, top, panel.scale, True, next_block(panel, across), across)
+    rest, lost = rest_of(
+        tile,
+        base,
+        steps,
+        top,
+        panel.scale,
+        True,
+        ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across),
+        across,
+    )
     reduced, losses = logarithms_of(top, rest, lost, panel.scale), task.losses
     emit(losses.log_normalizer, panel.row, panel.rows, log_normalizer_of(top, rest, nans, reduced.log_z))
     terms = _terms_of_loss(panel, reduced, across)
@@ -359,5 +372,5 @@ def _store_weighted(memory: Any, g: Any, first: int, count: int, across: Any, ta
 
 define_passes(
     SoftTask,
-    Passes(_room_for_weights, _begin_weighted, _load_weights, _reduce_weighted, _finish_weighted, _store_weighted),
+    Passes(_begin_weighted, _load_weights, _reduce_weighted, _finish_weighted, _store_weighted),
 )

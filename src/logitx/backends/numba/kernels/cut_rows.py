@@ -16,6 +16,7 @@ from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogit
 from logitx.backends.numba.kernels.softmax import NormalizeOptions, masked_value, normalize_panel
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.load_store import class_id, number_at, read_one, write_back
+from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
 from logitx.backends.numba.memory.scratch import place_one, store_lanes, take_one
 from logitx.backends.numba.passes.blocks import one_per_row
 from logitx.backends.numba.passes.class_ids import LABEL_SHARE, LOGIT, LabelRule, number_of, place_in_panel
@@ -24,14 +25,11 @@ from logitx.backends.numba.passes.loop import (
     Passes,
     RoomNeeds,
     define_passes,
-    maximum_of,
-    next_block,
-    next_block_and_result,
     run_blocks,
     store_tile,
 )
 from logitx.backends.numba.passes.loss import differentiate_panel, logarithms_of
-from logitx.backends.numba.passes.reduce import MaximumAndSum, emit, nans_beside_infinity, rest_of
+from logitx.backends.numba.passes.reduce import MaximumAndSum, emit, nans_beside_infinity, peak, rest_of
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.lanes import select, spread_as, width_of
 
@@ -55,6 +53,7 @@ class ReducePartArrays(NamedTuple):
 class ReducePartTask(NamedTuple):
     """The task of the loop that only reduces."""
 
+    room: Any
     tops: Any
     rests: Any
     labels: Any
@@ -74,6 +73,7 @@ def reduce_part(arrays: ReducePartArrays, axis: int, across: Way, adjusted: Way,
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
     task = ReducePartTask(
+        RoomNeeds(0, 0, 0, False, False, 0.0),
         view_of_rows(arrays.top),
         view_of_rows(arrays.rest),
         view_of_rows(arrays.labels),
@@ -82,19 +82,23 @@ def reduce_part(arrays: ReducePartArrays, axis: int, across: Way, adjusted: Way,
     return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
-@primitive
-def _room_to_reduce(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
-    return RoomNeeds(0, False, False, 0, 0.0)
-
-
 @inlined
 def _reduce_to_known(panel: Any, across: Any, task: Any) -> Any:
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     if given(task.labels):
         _emit_logits(panel, across, task)
-    top = maximum_of(panel, across)
+    top = peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
-    rest, lost = rest_of(tile, base, steps, top, panel.scale, None, next_block(panel, across), across)
+    rest, lost = rest_of(
+        tile,
+        base,
+        steps,
+        top,
+        panel.scale,
+        None,
+        ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across),
+        across,
+    )
     return MaximumAndSum(_nan_or_maximum(top, rest, nans), rest, lost)
 
 
@@ -126,7 +130,7 @@ def _emit_logits(panel: Any, across: Any, task: Any) -> None:
 
 define_passes(
     ReducePartTask,
-    Passes(_room_to_reduce, None, None, _reduce_to_known, _emit_pair, None),
+    Passes(None, None, _reduce_to_known, _emit_pair, None),
 )
 
 
@@ -209,6 +213,7 @@ class NormalizePartArrays(NamedTuple):
 class NormalizePartTask(NamedTuple):
     """The task of the loop that only normalizes."""
 
+    room: Any
     out: Any
     log: Any
     undefined: float
@@ -226,13 +231,15 @@ def normalize_part(
     if not (fits_x and fits_where and fits_out):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
-    task = NormalizePartTask(out, log, options.undefined, view_of_rows(arrays.tops), view_of_rows(arrays.rests))
+    task = NormalizePartTask(
+        RoomNeeds(KNOWN_VECTORS, 0, 0, False, False, masked_value(log)),
+        out,
+        log,
+        options.undefined,
+        view_of_rows(arrays.tops),
+        view_of_rows(arrays.rests),
+    )
     return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
-
-
-@inlined
-def _room_to_normalize(_g: Any, _lanes: int, _capped: bool, task: Any) -> Any:
-    return RoomNeeds(KNOWN_VECTORS, False, False, 0, masked_value(task.log))
 
 
 @inlined
@@ -246,7 +253,7 @@ def _exponentials_or_logits(panel: Any, across: Any, task: Any) -> Any:
 @inlined
 def _exponentials_unless(panel: Any, top: Any, across: Any, task: Any, log: Any) -> None:
     if log is None:
-        ahead = next_block_and_result(panel, task.out, across)
+        ahead = ahead_of_both(panel.x, task.out, panel.g, panel.first, panel.nth, panel.memory.tile, across)
         rest_of(panel.memory.tile, panel.base, panel.g.steps, top, panel.scale, None, ahead, across)
 
 
@@ -270,7 +277,7 @@ def _known_number(panel: Any, which: int, known: Any, across: Any) -> Any:
 
 define_passes(
     NormalizePartTask,
-    Passes(_room_to_normalize, None, None, _exponentials_or_logits, normalize_panel, store_tile),
+    Passes(None, None, _exponentials_or_logits, normalize_panel, store_tile),
 )
 
 
@@ -299,6 +306,7 @@ class DifferentiateNumbers(NamedTuple):
 class DifferentiatePartTask(NamedTuple):
     """The task of the loop that only differentiates."""
 
+    room: Any
     labels: Any
     out: Any
     z_loss: float
@@ -321,6 +329,7 @@ def differentiate_part(
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
     labels = LabelRule(view_of_rows(arrays.labels), True, -1, logits.softcap, logits.softcap, where, None)
     task = DifferentiatePartTask(
+        RoomNeeds(KNOWN_VECTORS, 0, 0, False, True, 0.0),
         labels,
         grad,
         numbers.z_loss,
@@ -331,11 +340,6 @@ def differentiate_part(
         view_of_rows(arrays.shares),
     )
     return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
-
-
-@primitive
-def _room_to_differentiate(_g: Any, _lanes: int, capped: bool, _task: Any) -> Any:
-    return RoomNeeds(KNOWN_VECTORS, False, capped, 0, 0.0)
 
 
 @inlined
@@ -350,5 +354,5 @@ def _exponentials(panel: Any, across: Any, task: Any) -> Any:
 
 define_passes(
     DifferentiatePartTask,
-    Passes(_room_to_differentiate, None, None, _exponentials, differentiate_panel, store_tile),
+    Passes(None, None, _exponentials, differentiate_panel, store_tile),
 )

@@ -11,6 +11,7 @@ from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.load_store import write_back
+from logitx.backends.numba.memory.prefetch import ahead_of
 from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve
 from logitx.backends.numba.passes.copies import load_block
 from logitx.backends.numba.passes.long_rows import PIECE_NUMBERS, pieces_of, reduce_long_row
@@ -19,8 +20,6 @@ from logitx.backends.numba.passes.loop import (
     Passes,
     RoomNeeds,
     define_passes,
-    maximum_of,
-    next_block,
     run_blocks,
 )
 from logitx.backends.numba.passes.reduce import emit, hide, log_normalizer_of, nans_beside_infinity, peak, rest_of
@@ -44,6 +43,7 @@ class LogsumexpArrays(NamedTuple):
 class LogsumexpTask(NamedTuple):
     """The task of the loop without b."""
 
+    room: Any
     value: Any
     sign: Any
 
@@ -51,6 +51,7 @@ class LogsumexpTask(NamedTuple):
 class SignedLogsumexpTask(NamedTuple):
     """The task of the loop with b, which may be absent."""
 
+    room: Any
     b: Any
     where: Any
     value: Any
@@ -93,22 +94,28 @@ def logsumexp_rows(arrays: LogsumexpArrays, axis: int, across: Way, adjusted: Wa
             write_back(sign, row * sign.outer_stride, 0.0)
     logits = Logits(x, where, view_of_rows(arrays.like), view_of_rows(arrays.like))
     if adjusted is None:
-        work = job_of(run_blocks, (logits, LogsumexpTask(value, sign), across, None, None))
+        work = job_of(
+            run_blocks, (logits, LogsumexpTask(RoomNeeds(0, 0, 0, False, False, 0.0), value, sign), across, None, None)
+        )
     else:
-        work = job_of(run_blocks, (logits, SignedLogsumexpTask(b, where, value, sign), across, adjusted, None))
+        work = job_of(
+            run_blocks,
+            (
+                logits,
+                SignedLogsumexpTask(RoomNeeds(0, given(b), 0, False, False, 0.0), b, where, value, sign),
+                across,
+                adjusted,
+                None,
+            ),
+        )
     return OK if together(crew, work, parts) else FAILED
-
-
-@primitive
-def _no_room(_g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
-    return RoomNeeds(0, False, False, 0, 0.0)
 
 
 @inlined
 def _reduce_to_logarithm(panel: Any, across: Any, _task: Any) -> Any:
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
-    ahead = next_block(panel, across)
-    top = maximum_of(panel, across)
+    ahead = ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across)
+    top = peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
     rest, lost = rest_of(tile, base, steps, top, panel.scale, None, ahead, across)
     return LogsumexpNumbers(top, nans, rest, lost)
@@ -127,13 +134,8 @@ def _emit_logarithm(panel: Any, found: Any, _across: Any, task: Any) -> bool:
 
 define_passes(
     LogsumexpTask,
-    Passes(_no_room, None, None, _reduce_to_logarithm, _emit_logarithm, None),
+    Passes(None, None, _reduce_to_logarithm, _emit_logarithm, None),
 )
-
-
-@inlined
-def _room_for_factor(g: Any, _lanes: int, _capped: bool, task: Any) -> Any:
-    return RoomNeeds(0, False, False, given(task.b) * g.size, 0.0)
 
 
 @inlined
@@ -149,7 +151,7 @@ def _load_factor(memory: Any, g: Any, _block: int, first: int, count: int, acros
 @inlined
 def _reduce_signed(panel: Any, across: Any, task: Any) -> Any:
     tile, factor, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
-    ahead = next_block(panel, across)
+    ahead = ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across)
     top = peak(tile, base, steps, panel.seen, panel.unchanged and not given(task.b), across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
     zero = spread_as(top, 0.0)
@@ -206,7 +208,7 @@ def _count_infinite(tile: Any, factor: Any, base: int, steps: int, direction: fl
 
 define_passes(
     SignedLogsumexpTask,
-    Passes(_room_for_factor, None, _load_factor, _reduce_signed, _emit_signed, None),
+    Passes(None, _load_factor, _reduce_signed, _emit_signed, None),
 )
 
 

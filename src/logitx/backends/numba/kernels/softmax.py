@@ -9,6 +9,7 @@ import numpy as np
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.prefetch import ahead_of_both
 from logitx.backends.numba.memory.scratch import is_missing, release, reserve
 from logitx.backends.numba.passes.copies import finish_panel
 from logitx.backends.numba.passes.finish import Logarithm, Scaled
@@ -25,12 +26,10 @@ from logitx.backends.numba.passes.loop import (
     Passes,
     RoomNeeds,
     define_passes,
-    maximum_of,
-    next_block_and_result,
     run_blocks,
     store_tile,
 )
-from logitx.backends.numba.passes.reduce import MaximumAndSum, inverse_of_sum, rest_of
+from logitx.backends.numba.passes.reduce import MaximumAndSum, inverse_of_sum, peak, rest_of
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import log1p_of_sum
 from logitx.backends.numba.vectors.lanes import select, spread_as
@@ -56,6 +55,7 @@ class NormalizeOptions(NamedTuple):
 class NormalizeTask(NamedTuple):
     """The task of the loop: what the passes of softmax and log_softmax use."""
 
+    room: Any
     out: Any
     log: Any
     undefined: float
@@ -71,13 +71,8 @@ def normalize(
     if not (fits_x and fits_where and fits_out):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
-    task = NormalizeTask(out, log, options.undefined)
+    task = NormalizeTask(RoomNeeds(0, 0, 0, False, False, masked_value(log)), out, log, options.undefined)
     return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
-
-
-@inlined
-def _room_for_softmax(_g: Any, _lanes: int, _sloping: bool, task: Any) -> Any:
-    return RoomNeeds(0, False, False, 0, masked_value(task.log))
 
 
 @primitive
@@ -88,8 +83,8 @@ def masked_value(log: Any) -> float:
 
 @inlined
 def _reduce_to_sum(panel: Any, across: Any, task: Any) -> Any:
-    top = maximum_of(panel, across)
-    ahead = next_block_and_result(panel, task.out, across)
+    top = peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
+    ahead = ahead_of_both(panel.x, task.out, panel.g, panel.first, panel.nth, panel.memory.tile, across)
     rest, lost = rest_of(panel.memory.tile, panel.base, panel.g.steps, top, panel.scale, task.log, ahead, across)
     return MaximumAndSum(top, rest, lost)
 
@@ -104,7 +99,7 @@ def normalize_panel(panel: Any, pair: Any, across: Any, task: Any) -> Any:
 
 define_passes(
     NormalizeTask,
-    Passes(_room_for_softmax, None, None, _reduce_to_sum, normalize_panel, store_tile),
+    Passes(None, None, _reduce_to_sum, normalize_panel, store_tile),
 )
 
 

@@ -49,6 +49,7 @@ class PullBackOptions(NamedTuple):
 class PullBackTask(NamedTuple):
     """The task of the loop."""
 
+    room: Any
     cotangent: Any
     out: Any
     log: bool
@@ -70,18 +71,16 @@ def pull_back(arrays: PullBackArrays, options: PullBackOptions, across: Way, par
         return UNFIT
     like = view_of_rows(arrays.like)
     if across is None:
-        logits, task = Logits(value, like, like, like), PullBackTask(cotangent, out, options.log)
+        logits, task = (
+            Logits(value, like, like, like),
+            PullBackTask(RoomNeeds(0, 1, 0, False, False, 0.0), cotangent, out, options.log),
+        )
         return OK if together(crew, job_of(run_blocks, (logits, task, None, None, None)), parts) else FAILED
     if not (neighbors(value) and neighbors(cotangent) and neighbors(out)):
         return UNFIT
     if value.n >= LONG:
         return OK if long_rows(value, cotangent, out, options.log, like, parts, crew) else FAILED
     return OK if together(crew, job_of(short_rows, (value, cotangent, out, options.log, like)), parts) else FAILED
-
-
-@primitive
-def _room_for_cotangent(g: Any, _lanes: int, _capped: bool, _task: Any) -> Any:
-    return RoomNeeds(0, False, False, g.size, 0.0)
 
 
 @inlined
@@ -128,5 +127,5 @@ def _finish_log(tile: Any, other: Any, base: int, steps: int, found: Any) -> Non
 
 define_passes(
     PullBackTask,
-    Passes(_room_for_cotangent, None, _load_cotangent, _sum_cotangents, _finish_pull_back, store_tile),
+    Passes(None, _load_cotangent, _sum_cotangents, _finish_pull_back, store_tile),
 )

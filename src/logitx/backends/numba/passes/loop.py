@@ -14,11 +14,10 @@ import numpy as np
 from logitx.backends.numba.compile.policy import inlined
 from logitx.backends.numba.compile.static import Function, by_type
 from logitx.backends.numba.memory.arguments import given
-from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
 from logitx.backends.numba.memory.scratch import after, is_missing, release, reserve
 from logitx.backends.numba.passes.blocks import blocks_of_part, geometry_of, panels_in, place_of_block, rows_in
 from logitx.backends.numba.passes.copies import load_block, store_block
-from logitx.backends.numba.passes.reduce import hide, multiply, peak
+from logitx.backends.numba.passes.reduce import hide, multiply
 from logitx.backends.numba.passes.scaling import cap, limit_at, scale_at
 from logitx.backends.numba.vectors.lanes import width_of
 
@@ -36,9 +35,10 @@ class RoomNeeds(NamedTuple):
     """The scratch memory of a task, beside a tile of logits, a mask if there is one, and two vectors."""
 
     vectors: int  # for the numbers of each row
-    masked: bool  # True for a mask in any case
-    sloping: bool  # True for the derivatives of the softcap
+    tiles: int  # of the size of the one for logits
     more: int  # elements
+    masked: bool  # True for a mask in any case
+    sloping: bool  # True for the derivatives of a softcap, if there is one
     hidden: float  # what masked entries hold in the result
 
 
@@ -73,9 +73,11 @@ class Panel(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """The primitives for one type of task, which is the last argument of each; None where there is nothing to do."""
+    """The primitives for one type of task, the last argument of each; None where there is nothing to do.
 
-    room: Function  # (g, lanes, sloping, task): the Room; `sloping` is True if there is a softcap
+    A task also has a `room`, what it needs of scratch memory.
+    """
+
     begin: Function | None  # (memory, g, across, task): fill what all blocks of a part use
     load: Function | None  # (memory, g, block, first, count, across, task): fill other tiles, once a block
     reduce: Function  # (panel, across, task): the numbers of each row
@@ -83,9 +85,9 @@ class Passes(NamedTuple):
     store: Function | None  # (memory, g, first, count, across, task): write the tile to the result
 
 
-_TABLES: tuple[dict[type, Function | None], ...] = ({}, {}, {}, {}, {}, {})
-_run_room, _run_begin, _run_load, _run_reduce, _run_finish, _run_store = (
-    by_type(table, count) for table, count in zip(_TABLES, (4, 4, 7, 3, 4, 6), strict=True)
+_TABLES: tuple[dict[type, Function | None], ...] = ({}, {}, {}, {}, {})
+_run_begin, _run_load, _run_reduce, _run_finish, _run_store = (
+    by_type(table, count) for table, count in zip(_TABLES, (4, 7, 3, 4, 6), strict=True)
 )
 
 
@@ -93,24 +95,6 @@ def define_passes(task: type, passes: Passes) -> None:
     """Register the primitives that the loop uses for a type of task."""
     for table, function in zip(_TABLES, passes, strict=True):
         table[task] = function
-
-
-@inlined
-def maximum_of(panel: Any, across: Any) -> Any:
-    """Return the maximum of each row of a panel; 0 where nothing counts."""
-    return peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
-
-
-@inlined
-def next_block(panel: Any, across: Any) -> Any:
-    """Return what to fetch while a panel is reduced."""
-    return ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across)
-
-
-@inlined
-def next_block_and_result(panel: Any, result: Any, across: Any) -> Any:
-    """Return what to fetch while a panel is reduced whose elements are written to `result`."""
-    return ahead_of_both(panel.x, result, panel.g, panel.first, panel.nth, panel.memory.tile, across)
 
 
 @inlined
@@ -128,16 +112,17 @@ def run_blocks(logits: Any, task: Any, across: Any, masking: Any, scaling: Any, 
     g = geometry_of(logits.x, logits.softcap, across)
     masked, capped = masking is not None and given(logits.where), scaling is not None and given(logits.softcap)
     lanes = width_of(logits.softcap)
-    needs = _run_room(g, lanes, capped, task)
+    needs = task.room
+    sloping = needs.sloping and capped
     hiding = masked or needs.masked
-    size = (2 + needs.vectors) * lanes + (1 + hiding + needs.sloping) * g.size + needs.more
-    room = reserve(size, logits.softcap)
+    tiles = 1 + hiding + sloping + needs.tiles
+    room = reserve((2 + needs.vectors) * lanes + tiles * g.size + needs.more, logits.softcap)
     if is_missing(room):
         return False
     tile = after(room, (2 + needs.vectors) * lanes)
     mask = after(tile, g.size)
     slope = after(mask, hiding * g.size)
-    memory = Memory(room, after(room, 2 * lanes), tile, mask, slope, after(slope, needs.sloping * g.size))
+    memory = Memory(room, after(room, 2 * lanes), tile, mask, slope, after(slope, sloping * g.size))
     _run_begin(memory, g, across, task)
     start, stop = blocks_of_part(g, part, parts)
     for block in range(start, stop):
@@ -152,15 +137,15 @@ def run_blocks(logits: Any, task: Any, across: Any, masking: Any, scaling: Any, 
             base, row = index * g.panel, first + index * lanes
             count = rows_in(total, index, tile, across)
             if scaling is not None and capped:
-                cap(tile, slope, needs.sloping, base, g.steps, limit_at(logits.softcap, row, count, room, across))
+                cap(tile, slope, sloping, base, g.steps, limit_at(logits.softcap, row, count, room, across))
             scale = scale_at(logits.temperature, row, count, room, scaling, across)
             panel = Panel(
                 memory, base, g, logits.x, block, first, index, row, count, scale, seen, not masked and not capped,
-                masked, needs.sloping,
+                masked, sloping,
             )  # fmt: skip
             written = _run_finish(panel, _run_reduce(panel, across, task), across, task)
         if not written:
-            if scaling is not None and needs.sloping:
+            if scaling is not None and sloping:
                 multiply(tile, slope, g.size)
             if masking is not None and masked:
                 hide(tile, mask, g.size, needs.hidden)
