@@ -20,7 +20,7 @@ import numpy as np
 import accuracy_report
 import exact
 from accuracy_cases import DTYPES, HALVES, LONG_ROWS, QUANTITIES, SETS, Quantity, inputs
-from contenders import Contender, contenders
+from accuracy_peers import Contender, contenders
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "accuracy"
 LIBRARIES = ("numpy", "numba", "scipy", "torch", "jax", "optax")

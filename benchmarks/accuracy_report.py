@@ -85,7 +85,7 @@ def dtypes_of(recorded: Recorded) -> list[str]:
 
 
 def is_worse(one: float | None, other: float | None) -> bool:
-    """Tell whether an error is larger than another one, by more than can mean anything."""
+    """True if an error is larger than another one by a significant amount."""
     if one is None or other is None:
         return one is None and other is not None
     return one > SIGNIFICANT * other + 1.0

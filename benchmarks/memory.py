@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cases import COMPETITORS, Cell, Shape, make
+from cells import Cell, Shape, make
+from competitors import COMPETITORS
 
 
 def _resident(line: str) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from cases import Cell, Inputs
+    from cells import Cell, Inputs
 
 Call = Callable[[], Any]
 

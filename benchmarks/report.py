@@ -135,7 +135,7 @@ def page(found: list[Row], machine: str, versions: str) -> str:
 
 
 def is_drawn(row: Row) -> bool:
-    """Tell whether a row is in the picture."""
+    """True if a row is drawn in the chart."""
     timed = row["dtype"] == "float32" and row["size"] >= LARGE and not row["into"] and row["arrays"] == "numpy"
     return timed and not is_layer(row)
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import memory
-from cases import COMPETITORS, OURS, Cell, Inputs, Shape, cells, make, truth
+from cells import Cell, Inputs, Shape, cells, make, truth
+from competitors import COMPETITORS, OURS
 
 SETTLE = 0.004  # seconds: the threads of the last competitor spin for some milliseconds before they sleep
 SAMPLE = 1e-3  # seconds that a sample takes at least

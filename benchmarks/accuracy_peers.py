@@ -1,4 +1,4 @@
-"""How accurate who is: the libraries, and what each calls for a quantity. NumPy inputs in, a NumPy array out."""
+"""The libraries whose accuracy is measured, and the call of each for a quantity. NumPy arrays in, a NumPy array out."""
 
 from __future__ import annotations
 
