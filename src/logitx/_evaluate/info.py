@@ -1,4 +1,4 @@
-"""What there is: versions, backends, devices, threads and the cache of compiled kernels."""
+"""The facts that `python -m logitx info` prints: versions, backends, devices, threads and kernel cache."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 
-class Rows:
+class TableRows:
     """The rows of a table as an array that is sliced from its beginning to its end."""
 
     def __init__(self, file: Any, columns: list[str], path: Path) -> None:
@@ -76,11 +76,11 @@ def _numbers(column: Any, name: str, path: Path) -> Any:
 
 @contextlib.contextmanager
 def parquet(path: Path, name: str) -> Iterator[Any]:
-    """Open the columns of a table, or the one that is named."""
+    """Open all columns of a table, or the column `name`."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if name and name not in names:
             raise ValueError(f"{path}: has no column {name!r}; there are {', '.join(names)}")
-        yield Rows(file, [name] if name else names, path)
+        yield TableRows(file, [name] if name else names, path)

@@ -1,4 +1,4 @@
-"""Files of arrays: one row each; what is opened has a shape, a dtype and slices, and is read when it is sliced."""
+"""Readers of array files, one row a suffix. An opened array has a shape and a dtype; slicing reads from the file."""
 
 from __future__ import annotations
 

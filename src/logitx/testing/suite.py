@@ -95,7 +95,7 @@ def check(cell: Cell, cases: Iterable[Case] | None = None) -> Report:
 
 
 def _declined(target: Target, error: ValueError) -> bool:
-    """Tell whether an error is the forced backend's refusal, for a reason that the target's row knows."""
+    """True if the error is the forced backend's refusal, for a reason listed in the target's row."""
     message = str(error)
     return message.startswith("use_backend:") and any(reason in message for reason in target.declines)
 
@@ -141,7 +141,7 @@ def check_case(op: Op, target: Target, case: Case) -> float:
 
 
 def holds_float64(case: Case) -> bool:
-    """Tell whether a case needs float64 arrays or results."""
+    """True if a case needs float64 arrays or results."""
     return "float64" in (*(one.dtype for one in case.computed), case.options.get("dtype"))
 
 

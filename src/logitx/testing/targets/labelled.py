@@ -22,7 +22,7 @@ def _read(array: Any) -> Exact:
 
 
 def _is_largest(case: Case) -> bool:
-    """Tell whether no other argument is larger than the first, which has the labels."""
+    """True if no other argument is larger than the first, which has the labels."""
     first, *others = (one.values.shape for one in case.args)
     if case.name == "every pair":  # broadcast against each other
         return False
