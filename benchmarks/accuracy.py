@@ -39,7 +39,7 @@ def figures(errors: exact.NDArray) -> list[float | None]:
 def measure(
     quantity: Quantity, dtype: str, made: exact.Inputs, rows: exact.Rows, them: Iterable[Contender]
 ) -> dict[str, Any]:
-    """Return the figures of everyone who has the quantity."""
+    """Return the figures of every library that has the quantity."""
     right = quantity.formula(rows, made)
     size, unit = quantity.size(right, made), quantity.unit(dtype)
     found = {}

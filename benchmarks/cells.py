@@ -1,4 +1,4 @@
-"""What is timed: shapes, each with its reason, dtypes and operations. A new shape is one row here.
+"""The cells that are timed: operations, dtypes, and shapes, each with its reason. A new shape is one row here.
 
 A `Cell` is one measurement; `make` makes its inputs and `truth` its expected results.
 """
@@ -33,7 +33,7 @@ class Shape:
     features: int = 0  # of the linear layer that makes the logits; 0: the logits are given
 
     def small(self) -> Shape:
-        """Return the same regime in small: for smoke runs, which only check that everything works."""
+        """Return a small shape of the same kind, for smoke runs, which only check that everything works."""
         shape = tuple(min(length, 70) for length in self.shape)
         return Shape(shape, self.axis, self.why, self.all_dtypes, min(self.features, 30))
 
@@ -44,7 +44,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """The shape as it stands in ids and tables, with the axis where it is not the last."""
+        """The shape in ids and tables, with the axis if it is not the last."""
         text = "x".join(map(str, self.shape))
         if self.features:
             return f"{text} of {self.features} features"
@@ -76,7 +76,7 @@ LAYERS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to time: a function on a shape in a dtype, of some library's arrays, into fresh memory or `out=`."""
+    """One measurement: a function on a shape in a dtype, of some library's arrays, into fresh memory or `out=`."""
 
     op: str
     shape: Shape
@@ -92,7 +92,7 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """Return everything that is timed."""
+    """Return all cells."""
     every = []
     for op in OPS:
         for shape in SHAPES:

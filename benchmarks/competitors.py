@@ -1,4 +1,4 @@
-"""Who competes: the libraries that are timed, one row each."""
+"""The libraries that are timed, one row each."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from cells import DTYPES, LINEAR, OPS, TORCH_OPS, Cell, Inputs
 
 @dataclass(frozen=True)
 class Competitor:
-    """A way to do operations: what it needs, and what it can do. `prepare` does the work that is not timed."""
+    """A library: the packages it needs, and the cells it can run. `prepare` does the work that is not timed."""
 
     name: str
     requires: tuple[str, ...]
     prepare: Callable[[Cell, Inputs], Callable[[], Any]]
     ops: tuple[str, ...] = OPS + LINEAR
     dtypes: tuple[str, ...] = tuple(DTYPES)
-    into: bool = False  # has `out=`, so that it is timed with it too
-    arrays: str = "numpy"  # whose cells it is timed in
-    some: bool = False  # only where the shape is timed in all dtypes
+    into: bool = False  # has `out=`: cells with `out=` are timed too
+    arrays: str = "numpy"  # runs the cells of these arrays
+    some: bool = False  # runs only the shapes that are timed in all dtypes
 
     def enters(self, cell: Cell) -> bool:
         """True if it can do what this cell times, with the packages that are installed."""

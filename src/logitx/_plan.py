@@ -48,7 +48,7 @@ class Plan:
     """The static facts of one call: no array, no number that a framework may trace. Hashable, made once a signature."""
 
     op: str  # name of the operation: a method of `Backend`
-    family: str  # row of `_arrays.FAMILIES` that the logits belong to
+    family: str  # row of `_arrays.families.FAMILIES` that the logits belong to
     layout: Layout
     dtype: str  # of the first array as given: "float16", "bfloat16", "float32", "float64", "int64", "bool", ...
     compute: str  # "float32" or "float64": every sum and exponential happens in it
