@@ -30,7 +30,7 @@ def plain(use):
 
 
 def settled(y):
-    """True if a result comes from a call that was prepared beforehand."""
+    """Tell whether a result comes from a call that was settled beforehand."""
     return hasattr(y.grad_fn, "settled")
 
 
