@@ -12,7 +12,7 @@ from typing import Any
 
 import logitx
 from logitx._evaluate.info import facts
-from logitx._evaluate.readers import SUFFIXES, opened
+from logitx._evaluate.readers import SUFFIXES, open_array
 
 # Errors caused by a file, an option or an absent library; any other error is a defect and keeps its traceback.
 _MISTAKES = (
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    with opened(given.logits) as logits, opened(given.labels) as labels:
+    with open_array(given.logits) as logits, open_array(given.labels) as labels:
         if len(labels.shape) == 2 and labels.shape[1] == 1:  # a column of a table
             labels = _Column(labels)
         hard = labels.dtype.kind in "iu"

@@ -28,7 +28,7 @@ def _reader(suffix: str) -> Callable[[Path, str], AbstractContextManager[Any]]:
 
 
 @contextlib.contextmanager
-def opened(given: str) -> Iterator[Any]:
+def open_array(given: str) -> Iterator[Any]:
     """Open a file, or an array within one: FILE or FILE:NAME."""
     path, name = Path(given), ""
     if not path.exists() and ":" in given:

@@ -207,7 +207,7 @@ class CrossEntropy:
         """
         from logitx._functions import feeding  # imported here: threads and files are seldom needed
 
-        blocks = feeding.row_blocks(
+        blocks = feeding.source_blocks(
             source, targets, sample_weight, self._axis, plans.positive("block_bytes", block_bytes), progress
         )
         for first, logits, labels, weight in blocks:
