@@ -20,7 +20,7 @@ import numpy as np
 import accuracy_report
 import exact
 from accuracy_cases import DTYPES, HALVES, LONG_ROWS, QUANTITIES, SETS, Quantity, inputs
-from contenders import Contender, contenders
+from accuracy_peers import Contender, contenders
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "accuracy"
 LIBRARIES = ("numpy", "numba", "scipy", "torch", "jax", "optax")
@@ -39,7 +39,7 @@ def figures(errors: exact.NDArray) -> list[float | None]:
 def measure(
     quantity: Quantity, dtype: str, made: exact.Inputs, rows: exact.Rows, them: Iterable[Contender]
 ) -> dict[str, Any]:
-    """Return the figures of everyone who has the quantity."""
+    """Return the figures of every library that has the quantity."""
     right = quantity.formula(rows, made)
     size, unit = quantity.size(right, made), quantity.unit(dtype)
     found = {}

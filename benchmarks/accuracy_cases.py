@@ -1,4 +1,4 @@
-"""What accuracy is measured on: the sets of inputs, and the quantities with their units."""
+"""Cases of the accuracy measurement: the sets of inputs, and the quantities with their units."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def largest_of_row(right: NDArray, inputs: Inputs) -> Any:
 
 
 def largest_product(right: NDArray, inputs: Inputs) -> Any:
-    """Ulp of the largest p (abs(dp) + sum of abs(p dp)) of the row: certain rows cancel to what rounding left of p."""
+    """Ulp of the largest p (abs(dp) + sum of abs(p dp)) of the row: for p near 1 the terms cancel."""
     products = np.abs(inputs.p.astype(np.float64) * inputs.dy)
     return (products + inputs.p * products.sum(axis=-1, keepdims=True)).max(axis=-1, keepdims=True)
 

@@ -1,4 +1,4 @@
-"""Turn measured errors into tables and a picture; nothing by hand. docs/generate.py shows the same tables."""
+"""Turn measured errors into tables and a picture. docs/generate.py shows the same tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Figures = list[float | None]  # largest, mean, percentage not rounded correctly
 
 OURS = ("numba", "jax", "torch", "generic")
 PEERS = ("SciPy", "PyTorch", "JAX")
-OF = {"jax": "JAX", "torch": "PyTorch", "generic": "SciPy"}  # whose function a backend stands beside
+OF = {"jax": "JAX", "torch": "PyTorch", "generic": "SciPy"}  # the library each backend is compared with
 HALVES = ("float16", "bfloat16")
 CORRECT = 0.1  # percent of the results in halves that may not be rounded correctly
 SIGNIFICANT = 1.25  # how many times as large an error, and 1 ulp, that is worse: another exp makes that much
@@ -47,7 +47,7 @@ LOSSES = ("cross_entropy", "cross_entropy, soft labels")
 
 
 def number(value: float | None) -> str:
-    """Return an error with a few digits; what is not finite is wrong altogether."""
+    """Return an error with a few digits; "wrong" for None, an error that is not finite."""
     if value is None:
         return "wrong"
     if value < 0.01:
@@ -62,12 +62,12 @@ def number(value: float | None) -> str:
 
 
 def over(values: list[float | None]) -> float | None:
-    """Return the largest figure; None where one is wrong altogether."""
+    """Return the largest figure; None if one is not finite."""
     return None if None in values else max(value for value in values if value is not None)
 
 
 def by(recorded: Recorded, quantity: str, dtype: str, column: int) -> dict[str, float | None]:
-    """Return one figure for everyone, the largest over all sets."""
+    """Return one figure a library, the largest over all sets."""
     found: dict[str, list[float | None]] = {}
     for cell in recorded["cells"]:
         if cell["quantity"] == quantity and cell["dtype"] == dtype:
@@ -85,14 +85,14 @@ def dtypes_of(recorded: Recorded) -> list[str]:
 
 
 def is_worse(one: float | None, other: float | None) -> bool:
-    """Tell whether an error is larger than another one, by more than can mean anything."""
+    """True if an error is larger than another one by a significant amount."""
     if one is None or other is None:
         return one is None and other is not None
     return one > SIGNIFICANT * other + 1.0
 
 
 def missed(recorded: Recorded) -> Iterator[str]:
-    """Yield what misses its target: a kernel, or a backend that is worse than its framework's own function too."""
+    """Yield kernels that miss their target, and other backends that do and are worse than their framework."""
     for cell in recorded["cells"]:
         name, dtype, where = cell["quantity"], cell["dtype"], cell["set"]
         target = ALLOWED.get((name, dtype, where), (TARGETS[name], ""))[0]
@@ -138,7 +138,7 @@ def exceptions(recorded: Recorded) -> Iterator[str]:
 
 
 def table(recorded: Recorded, dtypes: tuple[str, ...], column: int) -> Iterator[str]:
-    """Yield the table of everyone's largest figure over all sets."""
+    """Yield the table of the largest figure of each library over all sets."""
     names = [*OURS, *PEERS]
     yield f"| function | dtype | {' | '.join(f'`{name}`' if name in OURS else name for name in names)} | target |"
     yield "|---" * (len(names) + 3) + "|"
@@ -151,7 +151,7 @@ def table(recorded: Recorded, dtypes: tuple[str, ...], column: int) -> Iterator[
 
 
 def summary(recorded: Recorded) -> Iterator[str]:
-    """Yield what the pages of the documentation show."""
+    """Yield the tables that the documentation includes."""
     yield "The largest error over all sets of inputs, in ulp:"
     yield ""
     yield from table(recorded, ("float32", "float64"), 0)
@@ -223,7 +223,7 @@ FLOOR, CEILING = 0.1, 1e8
 
 
 def draw(recorded: Recorded, path: Path) -> None:
-    """Draw the largest error of everyone as a dot, a row a set of inputs, a column a function; the target as a line."""
+    """Draw largest errors as dots, a row a set of inputs, a column a function; the target as a line."""
     import matplotlib as mpl
 
     mpl.use("Agg")

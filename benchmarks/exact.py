@@ -1,4 +1,4 @@
-"""What accuracy is measured against: the formulas in long double, where the 240-bit oracle would take hours.
+"""Reference values of the accuracy measurement: the formulas in long double (the 240-bit oracle would take hours).
 
 A long double of 64 bits keeps an error of a few parts in 1e19, a thousandth of an ulp of float64; the differences from
 the maximum are exact (Knuth's 2Sum), terms are summed in pairs. tests/test_accuracy.py holds every formula to the
@@ -20,7 +20,7 @@ LOWEST = {"float16": -14, "bfloat16": -126, "float32": -126, "float64": -1022}  
 
 
 class Inputs(NamedTuple):
-    """What the functions of one measurement are called with; a row of logits a row."""
+    """The arguments of the functions in one measurement; first axis: rows of logits."""
 
     x: NDArray
     labels: NDArray
@@ -33,8 +33,8 @@ class Inputs(NamedTuple):
 class Rows(NamedTuple):
     """Rows of logits, reduced."""
 
-    top: NDArray  # where one maximum is, a column
-    m: NDArray  # what it is, a column
+    top: NDArray  # index of one maximum, a column
+    m: NDArray  # its value, a column
     v: NDArray  # x - m in two parts
     lost: NDArray
     e: NDArray

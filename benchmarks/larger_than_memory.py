@@ -1,10 +1,10 @@
-"""What docs/scaling.md says of files larger than memory and of clusters, measured on this machine.
+"""Measure the figures of docs/scaling.md: files larger than memory, and clusters.
 
     python benchmarks/larger_than_memory.py file [--gigabytes 20]
     python benchmarks/larger_than_memory.py cluster
     python benchmarks/larger_than_memory.py scaling
 
-Each prints a table. `file` makes a sparse file where `--folder` says, and removes it.
+Each prints a table. `file` makes a sparse file in `--folder`, and removes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BLOCK = 1 << 25
 
 
 def median(run: Callable[[], Any], times: int, between: Callable[[], Any] = lambda: None) -> float:
-    """Return the median of several times, in seconds; what a run returned is gone before the next."""
+    """Return the median of several times, in seconds; the result of a run is freed before the next."""
     taken = []
     for _ in range(times):
         between()
@@ -110,7 +110,7 @@ def files(given: argparse.Namespace) -> None:
 
 
 def one(given: argparse.Namespace) -> None:
-    """Do one of the ways."""
+    """Run one of the ways to read or evaluate the file."""
     path = Path(given.folder, "logits")
     labels = np.load(Path(given.folder, "labels.npy"))
     loss, seconds = (0.0, read(path)) if given.way == "read" else evaluated(given.way, path, labels)
@@ -132,7 +132,7 @@ def clients(workers: int) -> Any:
 
 
 def persisted(client: Any, rows: int, classes: int, chunks: Any) -> tuple[Any, Any]:
-    """Return logits and labels that lie on the workers."""
+    """Return logits and labels in the memory of the workers."""
     import dask.array as da
     import distributed
 
@@ -144,7 +144,7 @@ def persisted(client: Any, rows: int, classes: int, chunks: Any) -> tuple[Any, A
 
 
 def only(client: Any, *collections: Any) -> Callable[[], None]:
-    """Return a function that waits until the workers hold nothing but these."""
+    """Return a function that waits until the workers hold only these arrays."""
     import distributed
 
     needed = {str(future.key) for future in distributed.futures_of(list(collections))}
@@ -224,7 +224,7 @@ def scaling(given: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the command named by the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("file", "one", "cluster", "scaling"))
     parser.add_argument("--gigabytes", type=float, default=20.0)

@@ -1,4 +1,4 @@
-"""How much memory a call takes beyond its inputs: one competitor and cell, in a process of its own. Linux."""
+"""Measure the memory that a call takes beyond its inputs, in a fresh process. Linux only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cases import COMPETITORS, Cell, Shape, make
+from cells import Cell, Shape, make
+from competitors import COMPETITORS
 
 
 def _resident(line: str) -> float:
@@ -26,8 +27,10 @@ def measured(name: str, cell: Cell) -> float:
     call()  # to compile, and to start threads
     gc.collect()
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # else a call may reuse what the last one took, which nobody would see
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        ctypes.CDLL(None).malloc_trim(
+            0
+        )  # else a call may reuse memory that an earlier call took, and the peak would not show it
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _resident("VmRSS")
     result = call()
     peak = _resident("VmHWM") - before

@@ -1,4 +1,4 @@
-"""How each competitor does the operations: NumPy inputs become what its library takes, and then a call to time."""
+"""Each competitor's way to do the operations: convert NumPy inputs to its arrays, and return the call to time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from cases import Cell, Inputs
+    from cells import Cell, Inputs
 
 Call = Callable[[], Any]
 
@@ -29,7 +29,7 @@ def logitx_numpy(cell: Cell, inputs: Inputs) -> Call:
 
 
 def scipy(cell: Cell, inputs: Inputs) -> Call:
-    """scipy.special: what NumPy users have."""
+    """scipy.special, on NumPy arrays."""
     import scipy.special
 
     function = getattr(scipy.special, cell.op)
@@ -45,7 +45,7 @@ def _tensor(array: np.ndarray) -> Any:
 
 
 def _classes_second(logits: Any, axis: int) -> Any:
-    """Return logits with the classes where PyTorch wants them; a view that moves nothing would cost 2 us."""
+    """Return logits with the classes on axis 1, as PyTorch wants them; a needless view would cost 2 us."""
     return logits if axis % logits.ndim == 1 else logits.movedim(axis, 1)
 
 
@@ -101,7 +101,7 @@ def torch_chunked(cell: Cell, inputs: Inputs) -> Call:
 
 
 def _on_tensors(cell: Cell, inputs: Inputs, function: Callable[..., Any]) -> Call:
-    """Call `function` on tensors, and where the cell says so go backward through it, from a gradient as large."""
+    """Call `function` on tensors; in cells with a backward pass, also go backward from a full gradient."""
     import torch
 
     logits, labels = torch.from_numpy(inputs.logits), torch.from_numpy(inputs.labels)

@@ -1,4 +1,4 @@
-"""Turn what pytest-benchmark recorded into results/: a short JSON, a Markdown table, a picture; nothing by hand."""
+"""Turn the record of pytest-benchmark into results/: a short JSON, a Markdown table and a picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-LARGE = 100_000  # elements from which the targets hold
+LARGE = 100_000  # smallest number of elements for which the targets apply
 LIMITS = ("copy", "read", "product")
 COLORS = {
     "logitx": "#1f5fa8",
@@ -28,12 +28,12 @@ Row = dict[str, Any]
 
 
 def rows(recorded: Row) -> list[Row]:
-    """Return one row a cell: what was timed, and everybody's median in seconds."""
+    """Return one row a cell: the cell, and the median of each competitor in seconds."""
     return [benchmark["extra_info"] for benchmark in recorded["benchmarks"]]
 
 
 def rival(row: Row) -> tuple[str, float]:
-    """Return the fastest peer and how many times as long as ours it takes; what is compiled for a shape is no peer."""
+    """Return the fastest peer and the ratio of its time to ours; functions compiled for one shape are not counted."""
     aside = ("logitx", "torch.compile", *LIMITS)
     peers = {name: s for name, s in row["seconds"].items() if name not in aside}
     name = min(peers, key=peers.__getitem__)
@@ -47,7 +47,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def group_of(row: Row) -> str:
-    """Return the line of the summary that a row counts for."""
+    """Return the line of the summary that a row belongs to."""
     if row["arrays"] != "numpy":
         return f"`{row['op']}`, {ARRAYS[row['arrays']]}"
     if "softmax" in row["op"]:
@@ -87,7 +87,7 @@ def table(found: list[Row]) -> Iterator[str]:
 
 
 def is_layer(row: Row) -> bool:
-    """Tell the cells of a linear layer, for which memory is measured too."""
+    """True for the cells of a linear layer, for which memory is measured too."""
     return "mebibytes" in row
 
 
@@ -135,7 +135,7 @@ def page(found: list[Row], machine: str, versions: str) -> str:
 
 
 def is_drawn(row: Row) -> bool:
-    """Tell whether a row is in the picture."""
+    """True if a row is drawn in the chart."""
     timed = row["dtype"] == "float32" and row["size"] >= LARGE and not row["into"] and row["arrays"] == "numpy"
     return timed and not is_layer(row)
 

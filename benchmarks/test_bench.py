@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import memory
-from cases import COMPETITORS, OURS, Cell, Inputs, Shape, cells, make, truth
+from cells import Cell, Inputs, Shape, cells, make, truth
+from competitors import COMPETITORS, OURS
 
 SETTLE = 0.004  # seconds: the threads of the last competitor spin for some milliseconds before they sleep
 SAMPLE = 1e-3  # seconds that a sample takes at least
@@ -42,7 +43,7 @@ def flat(results: Any) -> list[Any]:
 
 
 def check(results: Any, right: tuple[np.ndarray, ...], dtype: str, lenient: bool) -> None:
-    """Compare with a bound that the plain formula keeps: this guards against timing something else."""
+    """Compare a result with the truth, within the error of the plain formula: a wrong result must not be timed."""
     results = flat(results) if isinstance(results, tuple | list) else [results]
     # Gradients are differences: PyTorch's of softmax misses by 9e-5 of the largest (1000 classes on the first axis),
     # its of a layer by 1.5e-5 (128256 classes); peers that round every intermediate of a half to a half by much more
@@ -61,7 +62,7 @@ def once(call: Callable[[], Any], calls: int) -> float:
 
 
 def limits(inputs: Inputs) -> dict[str, Callable[[], Any]]:
-    """Return what memory allows: a copy reads and writes, a sum reads. With a layer: what its product takes."""
+    """Return calls that bound the time: a copy and a read of the logits; for a layer, its matrix product."""
     if inputs.weight is not None:
         return {"product": lambda: inputs.logits @ inputs.weight.T}
     out = np.empty_like(inputs.logits)
@@ -71,7 +72,7 @@ def limits(inputs: Inputs) -> dict[str, Callable[[], Any]]:
 
 
 def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
-    """Return everybody's call, each checked."""
+    """Return the call of each competitor, after checking its result."""
     right = truth(cell.op, cell.shape, cell.dtype)
     is_lenient = cell.op.endswith("_and_backward") or cell.shape.features > 0
     calls = {}
@@ -83,7 +84,7 @@ def contestants(cell: Cell, inputs: Inputs) -> dict[str, Callable[[], Any]]:
             except AssertionError:
                 if competitor.name == OURS or cell.dtype != "float16":
                     raise
-                continue  # a sum that overflows in a half: such a wrong result is not timed
+                continue  # a sum overflows in float16: a wrong result is not timed
             calls[competitor.name] = call
     return calls
 
@@ -113,7 +114,7 @@ def test_bench(benchmark: Any, request: pytest.FixtureRequest, cell: Cell) -> No
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             time.sleep(SETTLE)
             if not slow:
-                others[name]()  # untimed: it brings caches and threads back to whoever's turn it is
+                others[name]()  # untimed: brings caches and threads back to this competitor
             samples[name].append(once(others[name], calls[name]))
         turn += 1
         time.sleep(SETTLE)

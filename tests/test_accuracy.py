@@ -10,7 +10,7 @@ import pytest
 import accuracy_report
 import exact
 from accuracy_cases import QUANTITIES, inputs
-from contenders import numpy_arrays
+from accuracy_peers import numpy_arrays
 from logitx.testing import oracle, oracle_loss
 
 pytestmark = pytest.mark.skipif(not exact.ENOUGH, reason="a long double of this platform is no longer than float64")

@@ -122,7 +122,7 @@ def test_shards_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _counting(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, ran: list[str]) -> None:
-    """Let a function say, when it runs and not when it is traced, that it does."""
+    """Wrap a function so that it records each run, but not its tracing."""
     function = getattr(module, name)
 
     def counted(*args: Any) -> Any:

@@ -97,7 +97,7 @@ def test_the_top_level_holds_what_it_should():
 
 
 def compares_a_backend_name(tree: ast.AST) -> bool:
-    """Tell whether a backend's name is compared to anything but the keys of `sys.modules`."""
+    """True if a backend's name is compared to anything but the keys of `sys.modules`."""
     names = {row.name for row in BACKENDS}
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare) and "sys.modules" not in ast.unparse(node):
@@ -250,6 +250,33 @@ def test_importing_takes_60_ms_at_most_beyond_numpy():
         report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
         times.append(int(re.search(r"\|\s*(\d+) \| logitx$", report, re.MULTILINE)[1]))
     assert min(times) <= 60_000
+
+
+# -- plain English ----------------------------------------------------------------------------------------------------
+
+PROSE = [path for path in [*SOURCES, *DOCUMENTS] if path != Path(__file__).resolve()]
+RIDDLES = re.compile(
+    r"what follows\b|comes? down to|has a say|have (?:their|a) say|\bis but\b|goes where it belongs"
+    r"|what there is one of|of which that is|whatever it holds|said once|once and for all|which says nothing"
+    r"|what an array is that"
+)
+LET = re.compile(r"\s*(Let|Have|Tell whether)\b")
+
+
+def docstrings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+@pytest.mark.parametrize("path", PROSE, ids=name_of)
+def test_prose_is_plain(path):
+    """The phrases hide what is meant: name the argument, the value and the code that uses it."""
+    text = path.read_text(encoding="utf-8")
+    found = [line.strip() for line in text.splitlines() if RIDDLES.search(line)]
+    if path.suffix == ".py":
+        found += [doc.splitlines()[0] for doc in docstrings(ast.parse(text)) if LET.match(doc)]
+    assert found == []
 
 
 # -- docstrings and documents -----------------------------------------------------------------------------------------

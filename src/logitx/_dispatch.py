@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.folding import fold_as_view, unfold
+from logitx._arrays.folding import fold_as_view, unfold_axes
 from logitx._operations import OPERATIONS, check
 from logitx._plan import Array, Plan
 from logitx._results import finished
@@ -150,7 +150,7 @@ def _written(plan: Plan, method: Callable[..., Array], operands: tuple[Any, ...]
     folded = fold_as_view(family, out, plan.layout)
     result = method(plan, *operands[:-1], folded)
     if result is not folded:  # the backend cannot write, or this output has no folded view
-        out[...] = unfold(family, result, plan.layout)
+        out[...] = unfold_axes(family, result, plan.layout)
     family.written(out)
     return out
 

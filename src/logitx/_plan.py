@@ -48,7 +48,7 @@ class Plan:
     """The static facts of one call: no array, no number that a framework may trace. Hashable, made once a signature."""
 
     op: str  # name of the operation: a method of `Backend`
-    family: str  # row of `_arrays.FAMILIES` that the logits belong to
+    family: str  # row of `_arrays.families.FAMILIES` that the logits belong to
     layout: Layout
     dtype: str  # of the first array as given: "float16", "bfloat16", "float32", "float64", "int64", "bool", ...
     compute: str  # "float32" or "float64": every sum and exponential happens in it
@@ -105,8 +105,8 @@ class Call(NamedTuple):
 
     plan: Plan
     operands: tuple[Any, ...]  # the arguments of the backend's method after the plan
-    out: Array = None  # where the user wants the result, as given
-    labels: Any = None  # what labelled arrays get back on their results, `_labelled.table.Labels`
+    out: Array = None  # the `out` argument as the user gave it
+    labels: Any = None  # what labelled arrays get back on their results, `_labelled.table.ArrayLabels`
 
 
 class LossParts(NamedTuple):
@@ -131,7 +131,7 @@ class LabelError(ValueError):
         super().__init__(f"targets: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
 
     def within(self, plan: Plan, first: tuple[int, ...]) -> LabelError:
-        """Return the error of a whole, whose part that begins at `first` has this one."""
+        """Return this error of a slice that starts at `first`, with the index in the full array of `plan`."""
         index = tuple(map(sum, zip(self.index, first, strict=True)))
         position = 0
         for place, length in zip(index, plan.layout.rows, strict=True):
@@ -144,7 +144,7 @@ class LabelError(ValueError):
 
 
 def unknown(length: Any) -> bool:
-    """Tell whether a length is not known: None while TensorFlow traces, NaN where Dask has not computed its chunks."""
+    """True if a length is not known: None while TensorFlow traces, NaN where Dask has not computed its chunks."""
     return length is None or length != length
 
 
@@ -180,7 +180,7 @@ def _product(lengths: Iterable[int]) -> int:
 
 
 def layout(shape: tuple[int, ...], axis: Any) -> Layout:
-    """Say how an array of this shape is seen as one with a single class axis."""
+    """Return how to view an array of this shape as one with a single class axis."""
     ndim = len(shape)
     axes = _class_axes(axis, ndim)
     batch = tuple(d for d in range(ndim) if d not in axes)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import Family
-from logitx._arrays.folding import unfold
-from logitx._labelled.table import Labels
+from logitx._arrays.folding import unfold_axes
+from logitx._labelled.table import ArrayLabels
 from logitx._plan import Array, LossParts, Plan
 
 
@@ -21,7 +21,7 @@ class Context(NamedTuple):
 
     family: Family
     plan: Plan
-    labels: Labels | None
+    labels: ArrayLabels | None
 
     def small(self, x: Array) -> Array:
         """Return a 0-d result as the family returns it from a reduction."""
@@ -37,7 +37,7 @@ Kind = Callable[[Context, Array], Array]
 
 def logits_like(context: Context, x: Array) -> Array:
     """Give back an output of the shape of the logits."""
-    x = unfold(context.family, x, context.plan.layout)
+    x = unfold_axes(context.family, x, context.plan.layout)
     x = context.family.scalar(x) if context.plan.scalar else x
     return x if context.labels is None else context.labels.full(x)
 
@@ -114,7 +114,7 @@ def loss_and_gradients(plan: Plan, values: tuple[Array, ...]) -> Any:
     return values[0], values[1:]
 
 
-def finished(kinds: tuple[Kind, ...], plan: Plan, outputs: Any, labels: Labels | None) -> tuple[Array, ...]:
+def finished(kinds: tuple[Kind, ...], plan: Plan, outputs: Any, labels: ArrayLabels | None) -> tuple[Array, ...]:
     """Return each output as its kind says; None where the backend returned None."""
     context = Context(FAMILIES[plan.family], plan, labels)
     given = outputs if len(kinds) > 1 else (outputs,)

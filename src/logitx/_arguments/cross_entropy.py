@@ -8,8 +8,8 @@ from typing import Any
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import start
 from logitx._arrays.family import FLOATS, Family, dtype_name
-from logitx._arrays.folding import fold
-from logitx._labelled.table import bare, is_labelled
+from logitx._arrays.folding import fold_axes
+from logitx._labelled.table import is_labelled, without_labels
 from logitx._plan import Array, Call, LossOptions, Plan
 
 
@@ -17,8 +17,8 @@ def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     """Check the shape of the targets, and fold probabilities."""
     targets = _operands.adopt("targets", targets, family, logits)
     lay, shape, dtype = plan.layout, tuple(targets.shape), dtype_name(targets.dtype)
-    if _operands.same(shape, lay.rows if plan.hard else lay.given):
-        return targets if plan.hard else fold(family, targets, lay)
+    if _operands.same_lengths(shape, lay.rows if plan.hard else lay.given):
+        return targets if plan.hard else fold_axes(family, targets, lay)
     fix = ""
     if plan.hard and shape == lay.given:
         fix = "; for one-hot targets pass argmax over the class axis, or convert them to floating point"
@@ -69,15 +69,15 @@ def cross_entropy(
     family, array, plan = start(op, "logits", logits, axis, dtype, True, (*facts, *target_facts(targets, ignore_index)))
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
     targets, options = targets_and_options(plan, family, array, targets, given)
-    return Call(plan, (fold(family, array, plan.layout), targets, *options))
+    return Call(plan, (fold_axes(family, array, plan.layout), targets, *options))
 
 
 def target_facts(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
-    """Tell class ids from probabilities by the dtype."""
-    dtype = _operands.dtype_of("targets", targets)
+    """Return the facts of the targets; integer dtypes are class ids, floating dtypes probabilities."""
+    dtype = _operands.operand_dtype("targets", targets)
     hard = _operands.is_integer(dtype)
-    if not hard and dtype not in FLOATS and is_labelled(targets):  # whose library may have dtypes of its own
-        dtype = dtype_name(bare(targets, "targets").dtype)
+    if not hard and dtype not in FLOATS and is_labelled(targets):  # pandas has dtypes of its own
+        dtype = dtype_name(without_labels(targets, "targets").dtype)
         hard = _operands.is_integer(dtype)
     if not hard and dtype not in FLOATS:
         raise TypeError(f"targets: dtype {dtype} is not allowed; allowed are integer ids and floating probabilities")
@@ -87,7 +87,7 @@ def target_facts(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]
 def targets_and_options(
     plan: Plan, family: Family, logits: Array, targets: Any, given: LossOptions
 ) -> tuple[Array, LossOptions]:
-    """Check the targets and the options of a loss, in the order in which backends take them."""
+    """Check the targets and the options of a loss; return them in the order of the backends' arguments."""
     lay = plan.layout
     if lay.n == 0:
         raise ValueError(f"logits: shape {lay.given} has no class along axis {lay.axes}; allowed are 1 or more")
@@ -115,4 +115,4 @@ def cross_entropy_grad_hess(
     family, array, plan = start(op, "logits", logits, axis, None, False, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing=0.0, z_loss=0.0, temperature=1.0)
     targets, options = targets_and_options(plan, family, array, targets, given)
-    return Call(plan, (fold(family, array, plan.layout), targets, options.class_weight, options.sample_weight))
+    return Call(plan, (fold_axes(family, array, plan.layout), targets, options.class_weight, options.sample_weight))

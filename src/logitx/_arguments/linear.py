@@ -1,4 +1,4 @@
-"""Rules for the factors of logits that are themselves a product: ``hidden @ weight.T + bias``."""
+"""Argument rules of the cross-entropies of a linear layer, whose logits are ``hidden @ weight.T + bias``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from logitx._plan import Array, Call, LinearLayer, LossOptions, unknown
 
 
 def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> LinearLayer:
-    """Check that the factors fit each other; return them as floating arrays of one family."""
+    """Check that the shapes of hidden, weight and bias fit; return them as floating arrays of one family."""
     weight = adopt("weight", weight, family, hidden)
     bias = None if bias is None else adopt("bias", bias, family, hidden)
     if hidden.ndim == 0:
@@ -74,7 +74,7 @@ def linear_cross_entropy(
 ) -> Call:
     """Check linear_cross_entropy and linear_cross_entropy_value_and_grad; the layout is that of the logits."""
     labels = target_facts(targets, ignore_index)
-    family, array = _operands.first("hidden", hidden)
+    family, array = _operands.first_array("hidden", hidden)
     layer = factors(family, array, weight, bias)
     gradients = tuple(dtype_name(one.dtype) for one in layer if one is not None)
     facts = (

@@ -1,4 +1,4 @@
-"""Operand rules: what an array or number beside the logits may be, and how it becomes one of their family."""
+"""Rules for operands beside the logits: which arrays and numbers are allowed, and their conversion to the family."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays.families import family_of
-from logitx._arrays.family import FLOATS, Family, constant, dtype_name
-from logitx._arrays.folding import fold
-from logitx._labelled.table import Labelled, bare, is_labelled
+from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
+from logitx._arrays.folding import fold_axes
+from logitx._labelled.table import Labelled, is_labelled, without_labels
 from logitx._plan import Array, Layout, Scalar, unknown
 
 
 def is_integer(name: str) -> bool:
-    """Tell whether this is the name of an integer dtype."""
+    """True if `name` is the name of an integer dtype."""
     return name.startswith(("int", "uint"))
 
 
 def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
-    """Return an operand as an array of the family of `x`, on its device; NumPy data may come to arrays on the CPU."""
+    """Return an operand as an array of the family and device of `x`; NumPy operands go with any CPU array."""
     found = family_of(value)
     if found is None and is_labelled(value):  # by position: the logits have no labels to compare
-        value = bare(value, name)
+        value = without_labels(value, name)
         found = family_of(value)
     if found is None:
-        raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known()}")
+        raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known_types()}")
     if found is family and found.name != "numpy":
-        refuse(name, value, family)
+        refuse_array(name, value, family)
         if found.device(value) != found.device(x):
             raise TypeError(
                 f"{name}: lies on device {found.device(value)}, the logits on {found.device(x)}; move one of them"
@@ -36,7 +36,7 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
         return value
     if found.name != "numpy" and name == "targets" and is_integer(dtype_name(value.dtype)) and found.readable(value):
         value = (
-            found.to_numpy(value) if found.to_numpy is not None else _on_host(value)
+            found.to_numpy(value) if found.to_numpy is not None else _ids_on_host(value)
         )  # ids: nothing to differentiate
     elif found.name != "numpy":
         raise TypeError(
@@ -45,9 +45,9 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
     array = _as_array(name, value)
     if family.name == "numpy":
         return array
-    if not constant(value) and "cpu" not in str(family.device(x) or "cpu").lower():
+    if not is_python_number(value) and "cpu" not in str(family.device(x) or "cpu").lower():
         raise TypeError(f"{name}: is a NumPy array, the logits lie on device {family.device(x)}; move one of them")
-    if not array.dtype.isnative:  # which NumPy alone knows
+    if not array.dtype.isnative:  # only NumPy has other byte orders
         array = array.astype(array.dtype.newbyteorder("="))
     return family.adopt(array, x)
 
@@ -59,31 +59,31 @@ def _as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
         raise ValueError(f"{name}: {error}; allowed are lists whose parts have one length") from None
 
 
-def _on_host(value: Array) -> np.ndarray[Any, Any]:
+def _ids_on_host(value: Array) -> np.ndarray[Any, Any]:
     return np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
 
 
-def _known() -> str:
+def _known_types() -> str:
     return (
         "allowed are NumPy, JAX, PyTorch, TensorFlow and Array API arrays, pandas, polars and xarray objects, lists and"
         " numbers; convert with numpy.asarray"
     )
 
 
-def first(name: str, x: Any) -> tuple[Family, Array]:
-    """Return the family of the array that decides, and the array; lists and numbers become NumPy arrays."""
+def first_array(name: str, x: Any) -> tuple[Family, Array]:
+    """Return the family of the first array of a call, and the array; lists and numbers become NumPy arrays."""
     family = family_of(x)
     if family is None and is_labelled(x):
         raise Labelled
     if family is None:
-        raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known()}")
+        raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known_types()}")
     if family.name == "numpy" and not isinstance(x, np.ndarray):
         x = _as_array(name, x)
-    refuse(name, x, family)
+    refuse_array(name, x, family)
     return family, x
 
 
-def refuse(name: str, x: Array, family: Family) -> None:
+def refuse_array(name: str, x: Array, family: Family) -> None:
     """Raise for an array that no function takes, whatever its shape and dtype."""
     reason = family.refusal(x)
     if reason is not None:
@@ -91,17 +91,17 @@ def refuse(name: str, x: Array, family: Family) -> None:
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether a value is a Python number or list, which follows the arrays it goes with."""
+    """True if `value` is a Python number or list: it takes the library and dtype of the arrays beside it."""
     return isinstance(value, int | float | list | tuple) and not isinstance(value, np.generic)
 
 
-def dtype_of(name: str, value: Any) -> str:
+def operand_dtype(name: str, value: Any) -> str:
     """Return the name of the dtype of an operand that may still be a list."""
     if hasattr(value, "dtype"):
         return dtype_name(value.dtype)
     if is_labelled(value):  # a frame has a dtype a column
-        return dtype_name(bare(value, name).dtype)
-    return dtype_name(first(name, value)[1].dtype)
+        return dtype_name(without_labels(value, name).dtype)
+    return dtype_name(first_array(name, value)[1].dtype)
 
 
 def real(name: str, value: Array, kinds: str) -> str:
@@ -113,20 +113,20 @@ def real(name: str, value: Array, kinds: str) -> str:
 
 
 def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
-    """Tell whether an array of `shape` broadcasts to exactly `to`."""
+    """True if an array of `shape` broadcasts to exactly `to`."""
     if len(shape) > len(to):
         return False
-    return all(a in (1, b) or _unknown(a, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
+    return all(a in (1, b) or _either_unknown(a, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
 
 
-def _unknown(a: int | None, b: int | None) -> bool:
+def _either_unknown(a: int | None, b: int | None) -> bool:
     return unknown(a) or unknown(b)
 
 
-def same(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Tell whether two shapes are the same, as far as they are known."""
+def same_lengths(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """True if two shapes are equal; a length that is not known equals any length."""
     return shape == other or (
-        len(shape) == len(other) and all(a == b or _unknown(a, b) for a, b in zip(shape, other, strict=True))
+        len(shape) == len(other) and all(a == b or _either_unknown(a, b) for a, b in zip(shape, other, strict=True))
     )
 
 
@@ -146,21 +146,21 @@ def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dt
             )
         if not family.as_given:
             value = family.namespace(x).broadcast_to(value, lay.given)
-    return fold(family, value, lay)
+    return fold_axes(family, value, lay)
 
 
 def with_factors(x: Any, b: Any) -> Any:
-    """Return logits broadcast to what they make with factors `b`, as they are where these broadcast to them."""
+    """Return `x` broadcast to the common shape of `x` and the factors `b`; `x` itself if `b` broadcasts to it."""
     family = family_of(x)
-    if family is None or family_of(b) is None:  # labels go by name, and what is no array is refused later
+    if family is None or family_of(b) is None:  # labelled arrays match by name; other types are refused later
         return x
-    _, array = first("x", x)
+    _, array = first_array("x", x)
     given, to = (tuple(np.shape(one) if is_plain(one) else one.shape) for one in (b, array))
     if broadcasts(given, to) or any(unknown(length) for length in given + to):
         return x
     try:
         whole = np.broadcast_shapes(given, to)
-    except ValueError:  # which `like_logits` says better
+    except ValueError:  # `like_logits` raises, with a message that names the shapes
         return x
     return family.namespace(array).broadcast_to(array, whole)
 
@@ -169,16 +169,16 @@ def same_shape(name: str, value: Any, family: Family, x: Array, lay: Layout, of:
     """Check and fold a floating operand that has exactly the shape of the first array."""
     value = adopt(name, value, family, x)
     real(name, value, ", ".join(FLOATS))
-    if not same(tuple(value.shape), lay.given):
+    if not same_lengths(tuple(value.shape), lay.given):
         raise ValueError(
             f"{name}: shape {tuple(value.shape)} is not allowed; allowed is exactly that of {of}, {lay.given}"
         )
-    return fold(family, value, lay)
+    return fold_axes(family, value, lay)
 
 
-def _number(name: str, value: Any, allowed: str, low: float, high: float) -> float:
+def _in_range(name: str, value: Any, allowed: str, low: float, high: float) -> float:
     number = float(value)
-    # Open at 0 for what must be positive; `high` is inf where any finite number will do.
+    # The options of _POSITIVE exclude 0. `high` is inf where any finite number is allowed.
     if not (low <= number <= high) or math.isinf(number) or (name in _POSITIVE and number == 0):
         raise ValueError(f"{name}: {number} is not allowed; allowed are {allowed}")
     return number
@@ -193,9 +193,9 @@ _RANGES: dict[str, tuple[str, float, float]] = {
 }
 
 
-def number(name: str, value: Any) -> float:
-    """Check one number that is known only now, because it was lazy."""
-    return _number(name, value, *_RANGES[name])
+def option_number(name: str, value: Any) -> float:
+    """Check an option whose value is known only after a lazy array was computed."""
+    return _in_range(name, value, *_RANGES[name])
 
 
 def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Array, lay: Layout) -> Scalar:
@@ -204,11 +204,11 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
     The ranges are checked where the value is known. `temperature` and `softcap` may differ from row to row: an array
     that broadcasts to the logits with length 1 along the class axes.
     """
-    if value is neutral or (type(value) is float and value == neutral):  # most calls: nothing was asked for
+    if value is neutral or (type(value) is float and value == neutral):  # most calls: the option has its default
         return None
     allowed, low, high = _RANGES[name]
-    if constant(value) and not isinstance(value, bool):
-        value = _number(name, value, allowed, low, high)
+    if is_python_number(value) and not isinstance(value, bool):
+        value = _in_range(name, value, allowed, low, high)
         return None if value == neutral else value
     if value is None or isinstance(value, bool):
         raise TypeError(f"{name}: {value!r} is not allowed; allowed are {allowed}, or an array of them")
@@ -216,15 +216,15 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
     if real(name, value, "real dtypes") == "bool":
         raise TypeError(f"{name}: dtype bool is not allowed; allowed are real numbers")
     if family.readable(value):
-        # The extremes decide; a single number becomes a constant where that cuts no derivative.
+        # Check the extremes only. A 0-d array becomes a Python number if no derivative by it is asked for.
         if family.to_numpy is not None and value.ndim == 0 and not family.differentiated(value):
-            number = _number(name, value, allowed, low, high)
+            number = _in_range(name, value, allowed, low, high)
             return None if number == neutral else number
         if math.prod(value.shape):
             xp = family.namespace(value)
             flat = family.detach(value)
             for extreme in (xp.min(flat), xp.max(flat)):
-                _number(name, extreme, allowed, low, high)
+                _in_range(name, extreme, allowed, low, high)
     if value.ndim == 0:
         return value
     if name not in _POSITIVE or not broadcasts(tuple(value.shape), lay.kept):
@@ -242,7 +242,7 @@ def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
         return None
     value = adopt("class_weight", value, family, x)
     real("class_weight", value, "real dtypes")
-    if not same(tuple(value.shape), (lay.n,)):
+    if not same_lengths(tuple(value.shape), (lay.n,)):
         raise ValueError(
             f"class_weight: shape {tuple(value.shape)} is not allowed; allowed is ({lay.n},), one weight a class"
         )
@@ -250,7 +250,7 @@ def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
 
 
 def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
-    """Check the weights of the rows: one each, or what broadcasts to that."""
+    """Check the weights of the rows: one each, or an array that broadcasts to the shape of the rows."""
     if value is None:
         return None
     value = adopt("sample_weight", value, family, x)
@@ -288,13 +288,13 @@ def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str
         target, source = family.to_numpy(value), family.to_numpy(x)
         if not target.flags.writeable:
             raise ValueError("out: is read-only; allowed is writable memory")
-        if not _same(target, source) and _overlap(target, source):
+        if not _same_memory(target, source) and _overlap(target, source):
             raise ValueError("out: overlaps the input in part; allowed are the input itself or separate memory")
     return value
 
 
 def apart(out: Array, where: Array, family: Family) -> None:
-    """Check that writing to an output changes no mask."""
+    """Check that `out` and `where` share no memory."""
     view = family.to_numpy
     if out is None or where is None or view is None or not (family.readable(out) and family.readable(where)):
         return
@@ -302,7 +302,7 @@ def apart(out: Array, where: Array, family: Family) -> None:
         raise ValueError("out: shares memory with where; allowed is memory of its own")
 
 
-def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+def _same_memory(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
     return a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
 
 

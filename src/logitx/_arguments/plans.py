@@ -1,8 +1,8 @@
-"""Every argument rule, once: what a user may pass, and the frozen Plan and operands that it becomes.
+"""Argument rules that all functions share: choices, dtypes, and the look-up of the frozen Plan of a call.
 
 A check takes the arguments of a public function and returns a `Call`: the plan, and the operands in the order of the
-backend's method, folded to one class axis, with None for what is absent or has no effect. All argument errors are
-raised before anything runs; only a class id out of range is found later, in the pass over the data.
+backend's method, folded to one class axis, with None for an operand that is absent or has no effect. All argument
+errors are raised before a backend runs; only a class id out of range is found later, in the pass over the data.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _plan(
 ) -> Plan:
     """Return the plan of a call; a signature that has been seen before costs one look-up.
 
-    `_kinds` are the types within a tuple of axes: the cache must not take (True, 0) for the (1, 0) that it has seen.
+    `_kinds` are the types in a tuple of axes: in the cache, (True, 0) must differ from (1, 0).
     """
     for name, value in facts:
         if name in _CHOICES:
@@ -80,15 +80,15 @@ def _plan(
 
 
 def default_float_of(family: Family, x: Array) -> str | None:
-    """Return what integers become; None for what is floating already (the default may change between calls)."""
+    """Return the dtype that integers become; None for a floating dtype. The default may change between calls."""
     return None if dtype_name(x.dtype) in FLOATS else family.default_float(x)
 
 
 def start(
     op: str, argument: str, value: Any, axis: Any, requested: Any, loss: bool, facts: tuple[tuple[str, Any], ...]
 ) -> tuple[Family, Array, Plan]:
-    """Recognize the array that decides, and look its plan up."""
-    family, array = _operands.first(argument, value)
+    """Return the family of the first array, the array, and the plan of the call."""
+    family, array = _operands.first_array(argument, value)
     if array is not value and array.ndim == 0:
         facts = (*facts, ("scalar", True))
     default = default_float_of(family, array)
@@ -97,7 +97,7 @@ def start(
 
 
 def planned(op: str, argument: str, family: Family, *signature: Any) -> Plan:
-    """Look a plan up. What cannot be hashed has none there: a length that is traced, or an option with a message."""
+    """Look a plan up. A key that cannot be hashed (a traced length, an option of a wrong type) bypasses the cache."""
     axis = signature[2]
     key = (op, argument, family.name, *signature, tuple(map(type, axis)) if type(axis) is tuple else None)
     try:
@@ -106,9 +106,6 @@ def planned(op: str, argument: str, family: Family, *signature: Any) -> Plan:
         if "unhashable" not in str(error):
             raise
         return _plan.__wrapped__(*key)
-
-
-first = _operands.first
 
 
 def positive(name: str, value: Any) -> int:

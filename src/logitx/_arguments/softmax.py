@@ -8,7 +8,7 @@ from typing import Any
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
 from logitx._arrays.family import FLOATS, Family, dtype_name
-from logitx._arrays.folding import fold
+from logitx._arrays.folding import fold_axes
 from logitx._labelled.table import Labelled, is_labelled
 from logitx._plan import Array, Call, Layout, Scaling
 
@@ -19,13 +19,13 @@ def over_axis(
     """Check softmax and log_softmax."""
     family, array, plan = start(op, "x", x, axis, dtype, False, (("empty", empty),))
     lay = plan.layout
-    scaling = scaled(where, temperature, softcap, family, array, lay)
+    scaling = check_scaling(where, temperature, softcap, family, array, lay)
     out = _operands.out(out, family, array, lay.given, plan.result)
     _operands.apart(out, scaling.where, family)
-    return Call(plan, (fold(family, array, lay), *scaling, out), out)
+    return Call(plan, (fold_axes(family, array, lay), *scaling, out), out)
 
 
-def scaled(where: Any, temperature: Any, softcap: Any, family: Family, array: Array, lay: Layout) -> Scaling:
+def check_scaling(where: Any, temperature: Any, softcap: Any, family: Family, array: Array, lay: Layout) -> Scaling:
     """Check the options that softmax and the losses share."""
     return Scaling(
         _operands.like_logits("where", where, family, array, lay, "bool"),
@@ -37,7 +37,7 @@ def scaled(where: Any, temperature: Any, softcap: Any, family: Family, array: Ar
 def logsumexp(
     op: str, x: Any, out: Any, axis: Any, b: Any, where: Any, keepdims: Any, return_sign: Any, dtype: Any
 ) -> Call:
-    """Check logsumexp; `out` is written to when the backend is done."""
+    """Check logsumexp; the result is copied to `out` after the backend ran."""
     facts = (("keepdims", bool(keepdims)), ("return_sign", bool(return_sign)))
     if b is not None:
         x = _operands.with_factors(x, b)
@@ -46,7 +46,7 @@ def logsumexp(
     b = _operands.like_logits("b", b, family, array, lay)
     where = _operands.like_logits("where", where, family, array, lay, "bool")
     out = _operands.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
-    return Call(plan, (fold(family, array, lay), b, where), out)
+    return Call(plan, (fold_axes(family, array, lay), b, where), out)
 
 
 def softmax_vjp(op: str, p: Any, dp: Any, axis: Any) -> Call:
@@ -62,7 +62,7 @@ def log_softmax_vjp(op: str, log_p: Any, dlog_p: Any, axis: Any) -> Call:
 def _vjp(op: str, names: tuple[str, str], value: Any, cotangent: Any, axis: Any) -> Call:
     family, array, plan = start(op, names[0], value, axis, None, False, ())
     cotangent = _operands.same_shape(names[1], cotangent, family, array, plan.layout, names[0])
-    return Call(plan, (fold(family, array, plan.layout), cotangent))
+    return Call(plan, (fold_axes(family, array, plan.layout), cotangent))
 
 
 def _along(op: str, a: Any, b: Any, axis_name: Any) -> Call:
@@ -70,7 +70,7 @@ def _along(op: str, a: Any, b: Any, axis_name: Any) -> Call:
     if b is not None:
         raise ValueError(f"axis_name: {axis_name!r} is not allowed beside b; allowed is one of the two")
     names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-    meshes = not is_labelled(a) and _operands.first("a", a)[0].meshes
+    meshes = not is_labelled(a) and _operands.first_array("a", a)[0].meshes
     if not (meshes and names and all(isinstance(name, Hashable) for name in names)):
         raise ValueError(
             f"axis_name: {axis_name!r} is not allowed; allowed are None and, for JAX arrays, names of axes of a mesh"
@@ -88,7 +88,7 @@ def merge_logsumexp(op: str, a: Any, b: Any, axis_name: Any) -> Call:
     names = ("a", "b")
     if _operands.is_plain(a) and not _operands.is_plain(b):  # a number or list follows the other argument
         names, a, b = ("b", "a"), b, a
-    family, one = _operands.first(names[0], a)
+    family, one = _operands.first_array(names[0], a)
     if is_labelled(b):
         raise Labelled
     two = _operands.adopt(names[1], b, family, one)

@@ -13,7 +13,7 @@ from logitx._plan import Array
 
 
 def _is_numpy(cls: type) -> bool:
-    # Subclasses may carry what we would drop (a mask, a unit, labels); a memory map carries nothing.
+    # Subclasses may carry a mask, a unit or labels, which we would drop; a memory map carries nothing.
     return cls in (np.ndarray, np.memmap, list, tuple) or issubclass(cls, np.generic | int | float | complex)
 
 
@@ -219,7 +219,7 @@ FAMILIES: dict[str, Family] = {
             immutable=True,
             detach=lambda x: _tensorflow().stop_gradient(x),
             differentiated=lambda x: _tensorflow().recorded(x),
-            to_numpy=lambda x: _tensorflow().view(x),
+            to_numpy=lambda x: _tensorflow().view_memory(x),
             from_numpy=lambda a, name: _tensorflow().shared(a, name),
             alignment=64,
             multiply=multiply_numpy,
@@ -230,10 +230,10 @@ FAMILIES: dict[str, Family] = {
             namespace=_standard_namespace,
             adopt=_dask_adopt,
             default_float=lambda _: "float64",
-            readable=lambda _: False,  # lazy: nothing is computed before it is asked for
+            readable=lambda _: False,  # lazy: values are computed on request
             immutable=True,
             host=_dask_host,
-            as_given=True,  # to fold chunked axes would be to cut all chunks anew
+            as_given=True,  # folding chunked axes would rechunk the array
         ),
         Family(
             name="array_api",
@@ -252,7 +252,7 @@ _BY_TYPE: dict[type, Family] = {}
 
 
 def family_of(x: Any) -> Family | None:
-    """Return the family of an array, a Python number or a (nested) list; None for what the library does not know."""
+    """Return the family of an array, a Python number or a (nested) list; None for other types."""
     cls = type(x)
     family = _BY_TYPE.get(cls)
     if family is None:

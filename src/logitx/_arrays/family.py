@@ -1,7 +1,7 @@
-"""Array families: one row each. Recognize, find the namespace, view as NumPy without a copy, hand back.
+"""The class `Family`: how to recognize arrays of a library, find their namespace, and convert from and to NumPy.
 
 A family is recognized by the concrete type of an array, once; afterwards it is one dictionary look-up. Frameworks are
-looked up in ``sys.modules`` and never imported in order to ask: nobody holds a torch tensor without torch loaded.
+looked up in ``sys.modules`` and never imported for the test: a torch tensor exists only where torch is loaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def on_host(x: Array) -> NdArray:
-    """Bring the values of an array to NumPy, wherever they are."""
+    """Return the values of an array on any device as a NumPy array."""
     if hasattr(x, "get"):  # CuPy, which copies from a device only by name
         x = x.get()
     return np.asarray(x) if hasattr(x, "__array__") else np.from_dlpack(x)
@@ -29,38 +29,42 @@ def on_host(x: Array) -> NdArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """What the library must know of one kind of array."""
+    """The functions and properties of one kind of array."""
 
     name: str
     recognizes: Callable[[type], bool]
     namespace: Callable[[Array], Any]
-    adopt: Callable[[np.ndarray[Any, Any], Array], Array]  # NumPy data -> this family, where that other array lives
+    adopt: Callable[[np.ndarray[Any, Any], Array], Array]  # NumPy data -> this family, on the device of the other array
     default_float: Callable[[Array], str]
-    readable: Callable[[Array], bool]  # its values can be looked at now, at no cost: concrete and on the CPU
-    refusal: Callable[[Array], str | None] = lambda _: None  # what an array is that none may be, and what may
+    readable: Callable[[Array], bool]  # values can be read now, at no cost: concrete and on the CPU
+    refusal: Callable[[Array], str | None] = lambda _: None  # why this array is refused (message for the user), or None
     immutable: bool = False
-    as_given: bool = False  # a backend sees its arrays as the user gave them: nothing is folded, nothing broadcast
-    meshes: bool = False  # its arrays may lie on a mesh of devices, of which axes have names
-    device: Callable[[Array], Any] = lambda _: None  # comparable; None where the framework moves data by itself
+    as_given: bool = False  # backends get the arrays as the user gave them: not folded, not broadcast
+    meshes: bool = False  # arrays may be sharded over a mesh of devices with named axes
+    device: Callable[[Array], Any] = lambda _: None  # comparable; None if the framework moves data itself
     detach: Callable[[Array], Array] = lambda x: x  # the same values, constant to automatic differentiation
-    differentiated: Callable[[Array], bool] = lambda _: False  # a derivative by it may be asked for; where readable
+    differentiated: Callable[[Array], bool] = lambda _: False  # a derivative by it may be asked for; called if readable
     to_numpy: Callable[[Array], np.ndarray[Any, Any]] | None = None  # a view, never a copy
     from_numpy: Callable[[np.ndarray[Any, Any], str], Array] | None = None  # the way back, with the dtype's name
-    alignment: int = 0  # bytes: what `from_numpy` need not copy begins at a multiple; 0 where any memory will do
-    host: Callable[..., tuple[NdArray, ...]] = lambda *arrays: tuple(map(on_host, arrays))  # their values, waited for
-    written: Callable[[Array], None] = lambda _: None  # to be told that an array was written to, past its framework
+    alignment: int = 0  # bytes: `from_numpy` need not copy memory aligned to this; 0: any memory
+    host: Callable[..., tuple[NdArray, ...]] = lambda *arrays: tuple(
+        map(on_host, arrays)
+    )  # their values, computed if lazy
+    written: Callable[[Array], None] = lambda _: (
+        None
+    )  # called after a kernel wrote to an array behind the framework's back
     scalar: Callable[[Array], Array] = lambda x: x  # a 0-d result as the family returns it from a reduction
-    # The module with `differentiated`, `memory`, `tensor` and `example` for arrays of a class, if calls are settled
+    # Module with the fast-path hooks (`differentiated`, `memory`, `tensor`, `example`) of a class, or None without one
     settles: Callable[[type], Any] = lambda _: None
-    # out = a @ b, or with the last argument out += a @ b, of NumPy matrices, as fast as the family can
+    # out = a @ b, or with the last argument True out += a @ b, of NumPy matrices, by the BLAS of the family
     multiply: Callable[[NdArray, NdArray, NdArray, bool], None] | None = None
 
 
 @functools.lru_cache(maxsize=256, typed=True)  # typed: dtypes of two libraries may compare equal, or warn
 def dtype_name(dtype: Any) -> str:
-    """Return the one name by which every library's object for a dtype is known here: "float32", "int8", "bool"."""
+    """Return the name of any library's dtype object: "float32", "int8", "bool"."""
     name = getattr(dtype, "name", None)
-    if isinstance(name, str):  # np.dtype and what follows it
+    if isinstance(name, str):  # np.dtype, and the dtypes of libraries that use NumPy's
         return name
     if isinstance(dtype, str):
         return dtype
@@ -73,7 +77,7 @@ def namespace_dtype(xp: Any, name: str) -> Any:
     """Return the dtype object of a namespace by its name."""
     if xp is np:
         if name == "bfloat16":
-            import ml_dtypes  # NumPy has no bfloat16 of its own; whoever holds such an array has this
+            import ml_dtypes  # NumPy has no bfloat16 of its own; such arrays come from this package
 
             return np.dtype(ml_dtypes.bfloat16)
         return np.dtype(name)
@@ -87,8 +91,8 @@ def namespace_dtype(xp: Any, name: str) -> Any:
     return dtype
 
 
-def constant(value: Any) -> TypeGuard[bool | int | float]:
-    """Tell whether `value` is a plain Python number: known now, the same for every backend."""
+def is_python_number(value: Any) -> TypeGuard[bool | int | float]:
+    """True if `value` is a plain Python number: known now, the same for every backend."""
     return type(value) is float or isinstance(value, int | float)
 
 

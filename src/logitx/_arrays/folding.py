@@ -8,8 +8,8 @@ from logitx._arrays.family import Family
 from logitx._plan import Array, Layout
 
 
-def fold(family: Family, x: Array, layout: Layout) -> Array:
-    """Move and fold the class axes of an array of the given shape into one."""
+def fold_axes(family: Family, x: Array, layout: Layout) -> Array:
+    """Move the class axes of an array next to each other and fold them into one."""
     if not layout.folds or family.as_given:
         return x
     xp = family.namespace(x)
@@ -18,8 +18,8 @@ def fold(family: Family, x: Array, layout: Layout) -> Array:
     return xp.reshape(x, layout.shape)
 
 
-def unfold(family: Family, x: Array, layout: Layout) -> Array:
-    """Undo `fold`."""
+def unfold_axes(family: Family, x: Array, layout: Layout) -> Array:
+    """Undo `fold_axes`."""
     if not layout.folds or family.as_given:
         return x
     xp = family.namespace(x)
@@ -28,11 +28,11 @@ def unfold(family: Family, x: Array, layout: Layout) -> Array:
 
 
 def fold_as_view(family: Family, x: Array, layout: Layout) -> Array | None:
-    """Fold an output so that writing to it writes to `x`; None where only a copy has the shape."""
+    """Fold an output so that writing to it writes to `x`; None if only a copy has the folded shape."""
     if not layout.folds:
         return x
     if family.to_numpy is None or not family.readable(x):
         return None
-    folded = fold(family, x, layout)
+    folded = fold_axes(family, x, layout)
     same_memory = np.may_share_memory(family.to_numpy(folded), family.to_numpy(x))
     return folded if same_memory else None

@@ -9,7 +9,7 @@ import numpy as np
 
 NdArray = np.ndarray[Any, Any]
 
-_ADDEND = 1 << 20  # elements of a product that is made to be added to another array
+_ADDEND = 1 << 20  # most elements of a temporary product that is added to `out`
 
 
 def multiply_numpy(a: NdArray, b: NdArray, out: NdArray, more: bool) -> None:

@@ -1,7 +1,7 @@
 """Memory maps: files that may be larger than memory, their pages fetched ahead and given back block by block.
 
-A process that computes on a memory map holds every page that it has touched, until the system takes them away. What is
-done here is to say which pages come next and which are done with; it never changes what an array holds.
+A process that computes on a memory map holds every page that it has touched, until the system reclaims it. The
+functions here tell the system which pages come next and which are no longer needed; they never change any values.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 1 << 25  # bytes that are looked at at a time; two blocks are in memory
+BLOCK = 1 << 25  # bytes of a block; two blocks are in memory
 _POPULATE_READ, _WILLNEED, _DONTNEED = 22, 3, 4  # of Linux, the first since 5.14
 
 
 def is_mapped(x: Any) -> bool:
-    """Tell whether an array is a part of a file, in order. A copy-on-write map holds changes of its own: it is not."""
+    """True if an array is a contiguous part of a file, and not a copy-on-write map, which holds its own changes."""
     if type(x) is not np.memmap or x.mode not in ("r", "r+", "w+") or not x.flags.c_contiguous:
-        return False  # a mode of None: computed from a memory map, and of its type, but memory like any other
+        return False  # mode None: a result computed from a memory map has its type, but is ordinary memory
     held = np.frombuffer(x._mmap, np.uint8)  # type: ignore[attr-defined]
     start = x.ctypes.data - held.ctypes.data
     return 0 <= start <= start + x.nbytes <= held.nbytes
@@ -31,7 +31,7 @@ def is_mapped(x: Any) -> bool:
 
 @functools.cache
 def _madvise() -> Any:
-    """Return the system's function, which is called without holding the interpreter; None where there is none."""
+    """Return madvise of the C library, which ctypes calls without the GIL; None except on Linux."""
     if not sys.platform.startswith("linux"):
         return None
     function = ctypes.CDLL(None).madvise
@@ -39,8 +39,8 @@ def _madvise() -> Any:
     return function
 
 
-def _advise(x: Any, *advices: int) -> None:
-    """Say something of the pages of a part of a file; the first advice that the system knows counts."""
+def _advise_pages(x: Any, *advices: int) -> None:
+    """Call madvise on the pages of a part of a file, with the first of `advices` that the system accepts."""
     madvise = _madvise()
     if madvise is None or not x.nbytes:
         return
@@ -50,23 +50,23 @@ def _advise(x: Any, *advices: int) -> None:
             return
 
 
-def fetch(x: Any) -> None:
+def fetch_pages(x: Any) -> None:
     """Read the pages of a part of a file."""
-    _advise(x, _POPULATE_READ, _WILLNEED)
+    _advise_pages(x, _POPULATE_READ, _WILLNEED)
 
 
 def _fetch_all(parts: list[Any]) -> None:
     for x in parts:
-        fetch(x)
+        fetch_pages(x)
 
 
 def give_back(x: Any) -> None:
-    """Let go of the pages of a part of a file; what was written stays in the file."""
-    _advise(x, _DONTNEED)
+    """Release the pages of a part of a file; data written to them stays in the file."""
+    _advise_pages(x, _DONTNEED)
 
 
 def in_turn(pieces: Iterable[slice], *maps: Any) -> Iterator[slice]:
-    """Yield pieces along the first axis of arrays, those that are of files fetched ahead and given back after."""
+    """Yield pieces along the first axis; of memory maps, read the next piece ahead and release each after use."""
     files = [x for x in maps if is_mapped(x)]
     with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
         ahead: Any = None

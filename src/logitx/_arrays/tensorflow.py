@@ -104,21 +104,21 @@ def asarray(a: np.ndarray[Any, Any]) -> Array:
 
 
 def readable(x: Array) -> Any:
-    """Tell whether a tensor holds data, on the CPU."""
+    """True if a tensor holds data, on the CPU."""
     return tf.executing_eagerly() and "CPU:" in x.device
 
 
 def recorded(*tensors: Array) -> Any:
-    """Tell whether a tape watches one of these."""
+    """True if a tape watches one of these tensors."""
     return record.should_record_backprop(tensors)
 
 
 def recording() -> Any:
-    """Tell whether any tape or forward accumulator is at work."""
+    """True if any tape or forward accumulator is active."""
     return record.could_possibly_record()
 
 
-def view(x: Array) -> np.ndarray[Any, Any]:
+def view_memory(x: Array) -> np.ndarray[Any, Any]:
     """Return the memory of a tensor, read-only; of bfloat16, which buffers do not know, its bits."""
     return np.asarray(memoryview(tf.bitcast(x, tf.uint16) if x.dtype is tf.bfloat16 else x))
 

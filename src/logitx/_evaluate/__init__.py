@@ -1,4 +1,4 @@
-"""`python -m logitx`: evaluate saved logits, and say what there is."""
+"""`python -m logitx`: evaluate saved logits, or print versions, backends and devices."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 
 import logitx
 from logitx._evaluate.info import facts
-from logitx._evaluate.readers import SUFFIXES, opened
+from logitx._evaluate.readers import SUFFIXES, open_array
 
-# What a file, an option or an absent library may raise; anything else is a defect, and shows where it is.
+# Errors caused by a file, an option or an absent library; any other error is a defect and keeps its traceback.
 _MISTAKES = (
     OSError, ValueError, TypeError, ImportError, KeyError, EOFError, MemoryError, zipfile.BadZipFile
 )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit code: 0, or 2 for what the user can put right."""
+    """Run a command; return the exit code: 0, or 2 for an error of the user."""
     given = _parser().parse_args(arguments)
     try:
         given.run(given)
     except _MISTAKES as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         line = " ".join(str(message).split()) or type(error).__name__
-        _write(f"logitx: error: {line}", sys.stderr)
+        _write_line(f"logitx: error: {line}", sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    with opened(given.logits) as logits, opened(given.labels) as labels:
+    with open_array(given.logits) as logits, open_array(given.labels) as labels:
         if len(labels.shape) == 2 and labels.shape[1] == 1:  # a column of a table
             labels = _Column(labels)
         hard = labels.dtype.kind in "iu"
@@ -97,18 +97,18 @@ def _info(given: argparse.Namespace) -> None:
 
 def _print(values: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _write(json.dumps(_plain(values)), sys.stdout)
+        _write_line(json.dumps(_plain(values)), sys.stdout)
         return
     width = max(map(len, values))
     for name, value in values.items():
         lines = value if isinstance(value, list) else [value]
         for i, line in enumerate(lines):
             text = f"{line:.6g}" if isinstance(line, float) else str(line)
-            _write(f"{name.replace('_', ' ') if i == 0 else '':{width}}  {text}", sys.stdout)
+            _write_line(f"{name.replace('_', ' ') if i == 0 else '':{width}}  {text}", sys.stdout)
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold: it has no NaN and no infinity."""
+    """Return a value that JSON can hold, with None for NaN and infinities."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
@@ -116,5 +116,5 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _write(line: str, stream: Any) -> None:
+def _write_line(line: str, stream: Any) -> None:
     stream.write(line + "\n")

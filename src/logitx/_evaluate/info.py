@@ -1,4 +1,4 @@
-"""What there is: versions, backends, devices, threads and the cache of compiled kernels."""
+"""The facts that `python -m logitx info` prints: versions, backends, devices, threads and kernel cache."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def facts() -> dict[str, Any]:
     lines = []
     for backend in logitx.backends():
         requires = rows[backend.name].requires
-        version = f" ({_version(requires)})" if requires is not None and backend.available else ""
+        version = f" ({_installed_version(requires)})" if requires is not None and backend.available else ""
         lines.append(f"{backend.name}: {'yes' if backend.available else 'no'}, {backend.reason}{version}")
     return {
         "logitx": logitx.__version__,
         "python": f"{platform.python_version()} on {platform.platform()}",
-        "numpy": _version("numpy"),
+        "numpy": _installed_version("numpy"),
         "backends": lines,
         "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
         "threads": CREW.limit,
@@ -40,7 +40,7 @@ def facts() -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str:
+def _installed_version(name: str) -> str:
     try:
         return f"{name} {importlib.metadata.version(name)}"
     except importlib.metadata.PackageNotFoundError:

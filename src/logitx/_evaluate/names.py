@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def chosen(path: Path, names: list[str], name: str) -> str:
-    """Return the name of the array in a file that is asked for, or the only one."""
+    """Return `name` if the file has such an array; without a name, that of its only array."""
     if name in names:
         return name
     listed = ", ".join(names) or "none"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 
-class Rows:
+class TableRows:
     """The rows of a table as an array that is sliced from its beginning to its end."""
 
     def __init__(self, file: Any, columns: list[str], path: Path) -> None:
@@ -51,11 +51,13 @@ class Rows:
 
 
 def _matrix(batch: Any, path: Path) -> Any:
-    columns = [_numbers(column, name, path) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+    columns = [
+        _column_values(column, name, path) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
     return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
-def _numbers(column: Any, name: str, path: Path) -> Any:
+def _column_values(column: Any, name: str, path: Path) -> Any:
     import pyarrow as pa
 
     if column.null_count:
@@ -68,7 +70,7 @@ def _numbers(column: Any, name: str, path: Path) -> Any:
         lengths = np.unique(np.diff(column.offsets.to_numpy())) if not pa.types.is_fixed_size_list(kind) else [0]
         if len(lengths) > 1:
             raise ValueError(f"{path}: column {name!r} has lists of different lengths; allowed are equal ones")
-        return _numbers(flat, name, path).reshape(len(column), -1)
+        return _column_values(flat, name, path).reshape(len(column), -1)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise ValueError(f"{path}: column {name!r} is of {kind}; allowed are numbers and lists of numbers")
     return column.to_numpy(zero_copy_only=False)
@@ -76,11 +78,11 @@ def _numbers(column: Any, name: str, path: Path) -> Any:
 
 @contextlib.contextmanager
 def parquet(path: Path, name: str) -> Iterator[Any]:
-    """Open the columns of a table, or the one that is named."""
+    """Open all columns of a table, or the column `name`."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if name and name not in names:
             raise ValueError(f"{path}: has no column {name!r}; there are {', '.join(names)}")
-        yield Rows(file, [name] if name else names, path)
+        yield TableRows(file, [name] if name else names, path)

@@ -1,4 +1,4 @@
-"""Files of arrays: one row each; what is opened has a shape, a dtype and slices, and is read when it is sliced."""
+"""Readers of array files, one row a suffix. An opened array has a shape and a dtype; slicing reads from the file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _reader(suffix: str) -> Callable[[Path, str], AbstractContextManager[Any]]:
 
 
 @contextlib.contextmanager
-def opened(given: str) -> Iterator[Any]:
+def open_array(given: str) -> Iterator[Any]:
     """Open a file, or an array within one: FILE or FILE:NAME."""
     path, name = Path(given), ""
     if not path.exists() and ":" in given:

@@ -1,4 +1,4 @@
-"""The cross-entropy of data that comes in pieces."""
+"""`CrossEntropy`: an accumulator for data that comes in pieces."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from logitx import _dispatch
 from logitx._arguments import plans
+from logitx._arguments.operands import first_array
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._operations import check
@@ -18,7 +19,7 @@ from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar
 
 
 class Evaluation(NamedTuple):
-    """What a `CrossEntropy` has come to."""
+    """The result of a `CrossEntropy`."""
 
     loss: float  # in nats: the mean, as `cross_entropy` has it
     perplexity: float  # exp(loss)
@@ -28,7 +29,7 @@ class Evaluation(NamedTuple):
 
 
 class Sum:
-    """A sum of numbers in float64 with what rounding takes from it."""
+    """A compensated sum in float64: `low` holds the rounding error of `high`."""
 
     __slots__ = ("high", "infinite", "low")
 
@@ -36,7 +37,7 @@ class Sum:
         self.high = self.low = self.infinite = 0.0
 
     def add(self, value: float) -> None:
-        """Add a number; infinities and NaN are kept apart, so as not to spoil what was lost."""
+        """Add a number; infinities and NaN go to `infinite`, so that `low` stays finite."""
         if not math.isfinite(value):
             self.infinite += value
             return
@@ -46,7 +47,7 @@ class Sum:
         self.high = total
 
     def merge(self, other: Sum) -> None:
-        """Add all that is in another sum."""
+        """Add another sum."""
         for value in (other.high, other.low):
             self.add(value)
         self.infinite += other.infinite
@@ -145,10 +146,10 @@ class CrossEntropy:
             "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,
             label_smoothing, z_loss, softcap, temperature, where, "none", self._empty, None, False,
         )  # fmt: skip
-        self._add(plan, _Rows(plan, operands, self._top_k))
+        self._add(plan, _EvaluatedRows(plan, operands, self._top_k))
         return self
 
-    def _add(self, plan: Plan, rows: _Rows) -> None:
+    def _add(self, plan: Plan, rows: _EvaluatedRows) -> None:
         counted = rows.share != 0.0
         weight = np.where(counted, rows.sample, 0.0)
         self._loss.add(float(np.sum(rows.losses, dtype=np.float64)))
@@ -204,9 +205,9 @@ class CrossEntropy:
         >>> print(round(lx.CrossEntropy().feed(logits, labels, block_bytes=4096).result().perplexity, 4))
         10.0
         """
-        from logitx._functions import feeding  # with threads and files: seldom needed
+        from logitx._functions import feeding  # imported here: threads and files are seldom needed
 
-        blocks = feeding.blocks(
+        blocks = feeding.source_blocks(
             source, targets, sample_weight, self._axis, plans.positive("block_bytes", block_bytes), progress
         )
         for first, logits, labels, weight in blocks:
@@ -219,7 +220,7 @@ class CrossEntropy:
         return self
 
     def merge(self, other: CrossEntropy, /) -> CrossEntropy:
-        """Take all that another accumulator has taken.
+        """Add the rows of another accumulator.
 
         Parameters
         ----------
@@ -241,7 +242,7 @@ class CrossEntropy:
         if not isinstance(other, CrossEntropy):
             raise TypeError(f"other: {type(other).__name__} is not allowed; allowed is a CrossEntropy")
         mine, theirs = self._settings(), other._settings()
-        different = [name for name in mine if not _same(mine[name], theirs[name])]
+        different = [name for name in mine if not _same_option(mine[name], theirs[name])]
         if different:
             raise ValueError(f"other: has another {', '.join(different)}; allowed are the same options")
         for name in ("_loss", "_share", "_weight", "_hits", "_near"):
@@ -255,7 +256,7 @@ class CrossEntropy:
         return named | dict(zip(names, self._options, strict=True))
 
     def result(self) -> Evaluation:
-        """Return what all rows so far have come to.
+        """Return loss, perplexity and accuracy of all rows so far.
 
         Returns
         -------
@@ -284,19 +285,19 @@ def _ratio(part: Sum, whole: Sum, undefined: float) -> float:
     return part.value / whole.value if whole.value != 0.0 else undefined
 
 
-def _same(one: Any, two: Any) -> bool:
+def _same_option(one: Any, two: Any) -> bool:
     if one is None or two is None or isinstance(one, str | tuple):
         return one is two or (type(one) is type(two) and one == two)
-    return bool(np.array_equal(_on_host(one), _on_host(two)))
+    return bool(np.array_equal(_option_on_host(one), _option_on_host(two)))
 
 
-def _on_host(value: Any) -> Any:
-    family, array = plans.first("class_weight", value)
+def _option_on_host(value: Any) -> Any:
+    family, array = first_array("class_weight", value)
     return family.host(array)[0]
 
 
-class _Rows:
-    """What some rows come down to, in NumPy: one number each."""
+class _EvaluatedRows:
+    """The loss, label, weight and hit of every row of an update, as NumPy arrays."""
 
     def __init__(self, plan: Plan, operands: tuple[Any, ...], top_k: int | None) -> None:
         self.plan, self.family = plan, FAMILIES[plan.family]
@@ -335,7 +336,7 @@ class _Rows:
         return self.xp.astype(x, namespace_dtype(self.xp, self.plan.compute), copy=False)
 
     def _targets(self, targets: Array, class_weight: Array) -> tuple[Array, Array]:
-        """Return the class weight of each row, None where that is by its label, and its label."""
+        """Return the class weight of each row (None for class ids and without weights) and its label."""
         if self.plan.hard:
             return None, targets
         xp, t = self.xp, self._real(self._classes_last(targets))
@@ -344,7 +345,7 @@ class _Rows:
         return xp.sum(xp.where(t == 0.0, 0.0, t * self._real(class_weight)), axis=-1), xp.argmax(t, axis=-1)
 
     def _near(self, x: Array, labels: Array, top_k: int) -> Array:
-        """Tell whether labels are among the highest logits; of equal logits the first is the higher."""
+        """True for rows whose label is among the `top_k` highest logits; of equal logits the first ranks higher."""
         xp = self.xp
         places, ids = xp.arange(self.plan.layout.n), xp.expand_dims(labels, axis=-1)
         own = xp.max(xp.where(places == ids, x, -xp.inf), axis=-1, keepdims=True)
@@ -358,7 +359,7 @@ class _Rows:
         if plan.hard and plan.ignore_index is not None:
             counted = labels != plan.ignore_index
         classes = found.get("classes")
-        if class_weight is not None:  # a label out of range has a loss that says so
+        if class_weight is not None:  # for a label out of range the loss raises or is NaN
             classes = class_weight[np.clip(labels, 0, plan.layout.n - 1)]
         if "valid" in found:
             counted = counted & found["valid"]

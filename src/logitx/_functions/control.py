@@ -1,4 +1,4 @@
-"""What users may ask about backends, and what they may set."""
+"""Functions that report on backends and set them: backends, which, use_backend, set_num_threads, warmup."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def backends() -> tuple[BackendInfo, ...]:
 
 
 def which(op: str, /, *args: Any, **options: Any) -> Choice:
-    """Say which backend a call would run on, and why.
+    """Return the backend that a call would run on, and why.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def which(op: str, /, *args: Any, **options: Any) -> Choice:
     """
     bound = inspect.signature(_operation(op)).bind(*args, **options)
     bound.apply_defaults()
-    _, *names = parameters(OPERATIONS[op].check)  # those of the public function, in another order
+    _, *names = parameters(OPERATIONS[op].check)  # the arguments of the public function, in another order
     plan, operands, *_ = check(op, *(bound.arguments[name] for name in names))
     return _dispatch.which(plan, operands)
 
@@ -114,7 +114,7 @@ class use_backend:
         self._name, self._before, self._over = name, _dispatch.force(name), False
 
     def __enter__(self) -> use_backend:
-        """Keep the backend in force; put it in force again where that was over."""
+        """Keep the backend in force; after an exit, put it in force again."""
         if self._over:
             self._before, self._over = _dispatch.force(self._name), False
         return self
@@ -122,7 +122,7 @@ class use_backend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put what was in force before back."""
+        """Restore the backend that was in force before."""
         _dispatch.force(self._before)
         self._over = True
 
@@ -141,7 +141,7 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     TypeError
-        For what is not an int.
+        If `n` is not an int.
     ValueError
         For a number that is not allowed.
 
@@ -183,10 +183,10 @@ def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] =
             x = np.zeros(shape, dtype=namespace_dtype(np, dtype))
             ids = np.zeros(shape[0] if axis else shape[1], dtype=np.int64)
             for function in functions:
-                _call(function, x, ids, axis)
+                _run_once(function, x, ids, axis)
 
 
-def _call(function: Callable[..., Any], x: Any, ids: Any, axis: int) -> None:
+def _run_once(function: Callable[..., Any], x: Any, ids: Any, axis: int) -> None:
     parameters = inspect.signature(function).parameters
     if "weight" in parameters:
         function(x, x, np.zeros(len(x), dtype=np.int64))

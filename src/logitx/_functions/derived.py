@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from logitx._arguments.operands import dtype_of
+from logitx._arguments.operands import operand_dtype
 from logitx._functions.softmax import log_softmax, logsumexp, merge_logsumexp
 from logitx._plan import Array, Axis, layout
 
@@ -71,7 +71,7 @@ def logmeanexp(
 def _dtype_of(x: Array) -> str:
     """Return the name of the dtype of an array, a list or a frame."""
     if not hasattr(x, "dtype"):
-        return dtype_of("x", x)
+        return operand_dtype("x", x)
     return getattr(x.dtype, "name", None) or str(x.dtype).rpartition(".")[2]
 
 

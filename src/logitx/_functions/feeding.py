@@ -1,4 +1,4 @@
-"""Blocks of rows of whatever can be sliced, the next one read while one is computed on."""
+"""Blocks of rows of a source that can be sliced; the next block is read during the computation on this one."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from logitx._arrays.family import dtype_name
 from logitx._labelled.table import is_labelled
 from logitx._plan import layout
 
-# What is looked at more than once is better looked at while it is in a cache: measured, 12 GB/s for 4 MiB at a time,
-# 3.3 for 32.
+# Bytes of the logits of one update. Each update reads its logits more than once, and the second time they should be in
+# a cache: measured, 12 GB/s for 4 MiB at a time, 3.3 for 32.
 _CACHED = 1 << 22
 
-Rows = tuple[int, Any, Any, Any]  # the first row, logits, targets, sample weights
+SourceBlock = tuple[int, Any, Any, Any]  # the first row, logits, targets, sample weights
 
 
-def blocks(
+def source_blocks(
     source: Any, targets: Any, sample_weight: Any, axis: Any, block_bytes: int, progress: bool
-) -> Iterator[Rows]:  # fmt: skip
-    """Yield blocks of rows, and show how far it is."""
+) -> Iterator[SourceBlock]:  # fmt: skip
+    """Yield blocks of rows, with a progress bar if `progress`."""
     length = _checked(source, axis, {"targets": targets, "sample_weight": sample_weight})
-    row = max(1, _itemsize(source) * int(np.prod(source.shape[1:], dtype=np.int64)))
+    row = max(1, _logit_bytes(source) * int(np.prod(source.shape[1:], dtype=np.int64)))
     size = max(1, block_bytes // row)
     bar = _bar(length) if progress else contextlib.nullcontext()
     pieces = [slice(start, min(start + size, length)) for start in range(0, length, size)]
     with bar as shown:
-        for first, *block in _read(pieces, source, targets, sample_weight):
+        for first, *block in _read_blocks(pieces, source, targets, sample_weight):
             rows = min(size, length - first)
             step = max(1, _CACHED // row) if isinstance(block[0], np.ndarray) else rows
             if step >= rows:
@@ -45,14 +45,14 @@ def blocks(
                 shown.update(rows)
 
 
-def _itemsize(source: Any) -> int:
-    """Return the bytes of a number; a frame, which has a dtype a column, has at most those of float64."""
+def _logit_bytes(source: Any) -> int:
+    """Return the bytes of one logit; 8 for a data frame, which has a dtype a column."""
     name = dtype_name(source.dtype) if hasattr(source, "dtype") else "float64"
     return 2 if name == "bfloat16" else np.dtype(name).itemsize
 
 
 def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
-    """Return how many rows there are along the first axis."""
+    """Check the shapes; return the number of rows along the first axis."""
     shape = getattr(source, "shape", None)
     if shape is None or not hasattr(source, "__getitem__"):
         raise TypeError(f"source: {type(source).__name__} is not allowed; allowed is what has a shape and slices")
@@ -67,13 +67,13 @@ def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
     return int(shape[0])
 
 
-def _read(pieces: list[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
+def _read_blocks(pieces: list[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
     if any(memory_maps.is_mapped(one) for one in sources):
         for piece in memory_maps.in_turn(pieces, *sources):
             yield piece.start, *(_array(one, piece) for one in sources)
         return
     if all(one is None or isinstance(one, np.ndarray | list | tuple) for one in sources):
-        for piece in pieces:  # in memory: there is nothing to wait for
+        for piece in pieces:  # in memory: no thread is needed
             yield piece.start, *(_array(one, piece) for one in sources)
         return
 
@@ -92,7 +92,7 @@ def _array(source: Any, piece: slice) -> Any:
     if source is None:
         return None
     whole = family_of(source) is not None and hasattr(source, "shape")
-    part = source[piece, ...] if whole else source[piece]  # the standard wants every axis to be named
+    part = source[piece, ...] if whole else source[piece]  # the Array API standard needs an index for every axis
     return part if family_of(part) is not None or is_labelled(part) else np.asarray(part)
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from logitx._arrays.family import FLOATS, dtype_name
-from logitx._labelled.table import ROLES, Labels, bare, labels_of, parameters
+from logitx._labelled.table import ROLES, ArrayLabels, labels_of, parameters, without_labels
 from logitx._plan import Array, Call, layout
 
 
 def take_layer_apart(check: Callable[..., Call], *arguments: Any) -> Call:
-    """Check a call of a linear layer without its labels; they are put back on its results."""
+    """Check a call of a linear layer whose `hidden` has labels: remove them, and return them with the call."""
     given = dict(zip(parameters(check), arguments, strict=True))
-    bare(given["hidden"], "hidden")  # a masked feature would have no meaning
+    without_labels(given["hidden"], "hidden")  # a masked feature would have no meaning
     labels, bias = labels_of(given["hidden"]), given["bias"]
     weight = _turned(labels, given["weight"])
     labels.factors = (weight, labels_of(bias) if isinstance(bias, labels.kinds) else None)
@@ -26,20 +26,20 @@ def take_layer_apart(check: Callable[..., Call], *arguments: Any) -> Call:
     return check(*given.values())._replace(labels=labels)
 
 
-def _turned(labels: Labels, weight: Any) -> Labels | None:
-    """Return the labels of the weights with their classes first, if they have the kind of labels of the hidden ones."""
+def _turned(labels: ArrayLabels, weight: Any) -> ArrayLabels | None:
+    """Return the labels of `weight`, classes first; None if it is not of the labelled type of `hidden`."""
     return labels_of(labels.turned(weight)) if isinstance(weight, labels.kinds) else None
 
 
-def _aligned(labels: Labels, weight: Labels | None, name: str, value: Any, lay: Any) -> Array:
-    """Return an operand without labels; of classes they are to be those of `weight`, of all else those of `hidden`."""
+def _aligned(labels: ArrayLabels, weight: ArrayLabels | None, name: str, value: Any, lay: Any) -> Array:
+    """Return an operand without labels; check labels of classes against `weight`, all others against `hidden`."""
     if name == "weight":
         return labels.aligned(name, value, "features", lay)
     if name in ("bias", "class_weight"):
         if weight is None:
-            return bare(value, name)
+            return without_labels(value, name)
         return weight.aligned(name, value, "rows", layout(tuple(weight.bare.shape), -1))
-    if name == "targets" and dtype_name(bare(value, name).dtype) in FLOATS:
+    if name == "targets" and dtype_name(without_labels(value, name).dtype) in FLOATS:
         if weight is not None:
             weight.aligned(name, value, "last", layout(tuple(weight.bare.shape), -1))
         return labels.aligned(name, value, "shares", lay)

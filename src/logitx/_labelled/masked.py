@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays.family import FLOATS, dtype_name
-from logitx._labelled.table import Labels, bare
+from logitx._labelled.table import ArrayLabels, without_labels
 from logitx._plan import Array, Layout
 
-# What stands at masked places where there is no `where` that says so: what counts for nothing there.
+# Neutral value for masked entries of the first array, for functions without `where`.
 _NOTHING = {"softmax_vjp": 0.0, "log_softmax_vjp": -np.inf, "cross_entropy_grad_hess": -np.inf}
 
 
-class Masked(Labels):
-    """The mask of an array; None where nothing can be masked."""
+class Masked(ArrayLabels):
+    """The mask of an array; None if it has no mask."""
 
     kinds = (np.ma.MaskedArray,)
 
@@ -28,13 +28,13 @@ class Masked(Labels):
         return ()
 
     def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
-        """Refuse operands with masked entries; a cotangent has no say where the logits are masked."""
+        """Refuse operands with masked entries; a cotangent may be masked where the first array is."""
         if name in ("dp", "dlog_p") and self.mask is not None and np.shape(value) == self.bare.shape:
             value = np.ma.MaskedArray(np.ma.getdata(value), np.ma.getmaskarray(value) & ~self.mask)
-        return bare(value, name)
+        return without_labels(value, name)
 
     def without(self, op: str, first: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Say by `where` what is masked, or put there what counts for nothing."""
+        """Pass the mask as `where`, or fill masked entries with the neutral value of `_NOTHING`."""
         if op == "merge_logsumexp":
             return self._merged(first, given)
         given = super().without(op, first, given)
@@ -54,22 +54,22 @@ class Masked(Labels):
             also = np.asarray(where)
             both = also & ~self.mask  # type: ignore[operator]
         except (TypeError, ValueError):
-            return where  # what is wrong with it is said by the check that follows
+            return where  # the check raises the error
         return both if also.dtype == bool and both.shape == self.bare.shape else where
 
     def _merged(self, first: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Fill both; what is masked in either is masked in the result, as in all arithmetic of masked arrays."""
+        """Fill `a` and `b`; mask the result where either is masked, as NumPy does in arithmetic."""
         filled = given | {name: np.ma.filled(given[name], 0) for name in ("a", "b")}
         self.mask = np.ma.getmaskarray(given["a"]) | np.ma.getmaskarray(given["b"])
         self.bare = np.broadcast_to(filled[first], self.mask.shape)
         return filled
 
     def full(self, result: Array) -> Array:
-        """Mask what has the shape of the logits."""
+        """Mask a result of the shape of the logits."""
         return np.ma.MaskedArray(result, np.ma.nomask if self.mask is None else self.mask.copy())
 
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
-        """Mask the rows that are masked as a whole."""
+        """Mask the rows whose entries are all masked."""
         mask = None if self.mask is None else self.mask.all(axis=lay.axes, keepdims=keepdims)
         if np.ndim(result):
             return np.ma.MaskedArray(result, np.ma.nomask if mask is None else mask)

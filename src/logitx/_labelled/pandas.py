@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from logitx._labelled.table import Labels
+from logitx._labelled.table import ArrayLabels
 from logitx._plan import Array, Layout
 
 
 def _values(x: Any) -> Any:
-    """Return the values of a frame or series; pandas' own numbers as NumPy's, with NaN for what is missing."""
+    """Return the values of a frame or series; nullable dtypes become NumPy's, with NaN for missing values."""
     array = x.to_numpy()
     kinds = [getattr(dtype, "numpy_dtype", dtype) for dtype in (x.dtypes if x.ndim == 2 else [x.dtype])]
     numeric = all(isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in kinds)
@@ -24,7 +24,7 @@ def _values(x: Any) -> Any:
     return x.to_numpy(dtype=kind, na_value=np.nan) if kind.kind == "f" else x.to_numpy(dtype=kind)
 
 
-class Indexed(Labels):
+class Indexed(ArrayLabels):
     """Index, columns, name and attributes of a DataFrame or Series."""
 
     kinds = (pd.DataFrame, pd.Series)
@@ -37,7 +37,7 @@ class Indexed(Labels):
         return ("index", "columns")[: self.x.ndim]
 
     def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
-        """Refuse an index that is not that of the logits; lengths are the business of the checks that follow."""
+        """Refuse an index that is not that of the logits; lengths are checked later."""
         labels, owns = list(self.x.axes), list(value.axes)
         if role == "shares":
             owns = owns[:-1]
@@ -54,7 +54,7 @@ class Indexed(Labels):
         return _values(value)
 
     def full(self, result: Array) -> Array:
-        """Label what has the shape of the logits."""
+        """Label a result of the shape of the logits."""
         return self._made(result, list(self.x.axes))
 
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:

@@ -7,35 +7,35 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from logitx._labelled.table import Labels, bare
+from logitx._labelled.table import ArrayLabels, without_labels
 from logitx._plan import Array, Layout
 
 
-class Columns(Labels):
+class Columns(ArrayLabels):
     """Names of columns."""
 
     kinds = (pl.DataFrame, pl.Series)
 
     def __init__(self, x: Any) -> None:
-        self.x, self.bare = x, bare(x, "x")
+        self.x, self.bare = x, without_labels(x, "x")
 
     def names(self) -> tuple[str, ...]:
-        """Return nothing: polars knows its axes by no name."""
+        """Return nothing: axes of polars have no names."""
         return ()
 
     def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
         """Refuse other columns; rows have no labels."""
         frames = isinstance(value, pl.DataFrame) and isinstance(self.x, pl.DataFrame)
-        frames = frames and role not in ("shares", "last")  # whose columns are not those of what goes into a layer
+        frames = frames and role not in ("shares", "last")  # columns of targets, not of `hidden`
         if frames and len(value.columns) == len(self.x.columns) != 1 and value.columns != self.x.columns:
             raise ValueError(
                 f"{name}: columns {value.columns} are not those of the logits; allowed are the same in the same order,"
                 " select them"
             )
-        return bare(value, name)
+        return without_labels(value, name)
 
     def full(self, result: Array) -> Array:
-        """Label what has the shape of the logits."""
+        """Label a result of the shape of the logits."""
         if isinstance(self.x, pl.DataFrame):
             return pl.DataFrame(np.asarray(result), schema=self.x.columns)
         return pl.Series(self.x.name, result)

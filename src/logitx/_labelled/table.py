@@ -1,7 +1,7 @@
-"""Labelled and masked arrays: taken apart before the plan is made, put together again after. One row a family.
+"""Labelled and masked arrays: labels are removed before the plan is made and put back on results. One row a type.
 
-Names become axes, a mask becomes `where`, and what is left is an array that the rest of the library knows. Labels are
-never dropped in silence: operands that carry labels must carry those of the logits.
+Names become axes, a mask becomes `where`, and the bare array is one of `_arrays.families.FAMILIES`. Labels are never
+dropped silently: operands that carry labels must carry those of the logits.
 """
 
 from __future__ import annotations
@@ -32,64 +32,64 @@ ROLES = {
     "softcap": "column",
 }
 BROADCAST = ("where", "b", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions of the logits
-FIRST = ("x", "logits", "p", "log_p", "a", "b")  # the array that decides, by the names of the checks
+FIRST = ("x", "logits", "p", "log_p", "a", "b")  # the first array of a call, by the argument names of the checks
 
 
-class Labelled(Exception):  # a signal, not an error: caught by the check that met it
-    """The array that decides has labels: it is to be taken apart first."""
+class Labelled(Exception):  # a signal, not an error: the caller of the check catches it
+    """Raised if the first array of a call has labels: the call is checked again by `take_apart`."""
 
 
-class Labels(ABC):
-    """What an array holds beside its numbers."""
+class ArrayLabels(ABC):
+    """The labels (index, columns, coordinates, mask) of one array."""
 
     bare: Array  # the numbers, as an array of a family
     kinds: tuple[type, ...]  # types that carry such labels
-    factors: tuple[Labels | None, Labels | None] = (None, None)  # of weight and bias, where these are of a linear layer
+    factors: tuple[ArrayLabels | None, ArrayLabels | None] = (None, None)  # labels of weight and bias of a linear layer
 
     @abstractmethod
     def names(self) -> tuple[Any, ...]:
-        """Return the names of the dimensions, by which `axis` may call them; none where there are none."""
+        """Return the names of the dimensions that `axis` accepts; empty if dimensions have no names."""
 
     @abstractmethod
     def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
         """Return the numbers of an operand that has labels too, in the order of the logits; refuse other labels."""
 
     def turned(self, weight: Any) -> Any:
-        """Return the weights of a linear layer with the features on the last axis; these labels are of what goes in."""
+        """Return the weights of a linear layer with the features last; `self` are the labels of `hidden`."""
         return weight
 
     @abstractmethod
     def full(self, result: Array) -> Array:
-        """Label what has the shape of the logits."""
+        """Label a result of the shape of the logits."""
 
     @abstractmethod
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
-        """Label what has one number a row."""
+        """Label a result with one number a row."""
 
     def total(self, result: Array) -> Array:
-        """Label one number for everything."""
+        """Label a single number, reduced over all rows."""
         return result
 
     def without(self, op: str, first: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a check without labels; `first` is the one that these labels are of."""
+        """Return the arguments of a check without labels; `first` is the name of the argument that `self` labels."""
         given = {**given, first: self.bare}
         if "axis" in given:
             given["axis"] = positions(given["axis"], self.names())
         lay = layout(tuple(self.bare.shape), given.get("axis", ()))
         for name, value in given.items():
             if isinstance(value, self.kinds):
-                soft = name == "targets" and dtype_name(bare(value, name).dtype) in FLOATS
+                soft = name == "targets" and dtype_name(without_labels(value, name).dtype) in FLOATS
                 given[name] = self.aligned(name, value, "entries" if soft else ROLES.get(name, "entries"), lay)
         return given
 
 
-class _Row(NamedTuple):
-    """A kind of labelled array: where its type is, and what takes it apart."""
+class _LabelledType(NamedTuple):
+    """A labelled array type: the library that defines it, and how to remove its labels."""
 
     library: str
-    recognizes: Callable[[Any, type], bool]  # by the library, which is loaded, and the type
+    recognizes: Callable[[Any, type], bool]  # arguments: the loaded library, and the type
     labels: str  # the module of this folder and the class of its labels; imported on first use
-    bare: Callable[[Any], Any]  # the numbers alone, of an operand of logits without labels
+    bare: Callable[[Any], Any]  # the values of an operand whose logits have no labels
 
 
 def _unmasked(x: Any) -> Any:
@@ -105,58 +105,58 @@ def _without_nulls(x: Any) -> Any:
     return x.to_numpy()
 
 
-def _tensor(x: Any) -> Any:
+def _held_tensor(x: Any) -> Any:
     return sys.modules["tensorflow"].convert_to_tensor(x)
 
 
 def _holds_a_tensor(library: Any, cls: type) -> bool:
     if issubclass(cls, getattr(library, "Tensor", ())):
-        return False  # it is one
+        return False  # a tensor itself has no labels
     return issubclass(cls, getattr(library, "Variable", ())) or hasattr(cls, "__tf_tensor__")  # of TensorFlow; of Keras
 
 
 def _exactly(*names: str) -> Callable[[Any, type], bool]:
-    """Recognize these types alone: a subclass may carry more than would be put back."""
+    """Recognize exactly these types: a subclass may carry more than is put back on results."""
     return lambda library, cls: cls.__name__ in names and cls is getattr(library, cls.__name__, None)
 
 
-ROWS = (
-    _Row("numpy.ma", _exactly("MaskedArray"), "masked.Masked", _unmasked),
-    _Row("pandas", _exactly("DataFrame", "Series"), "pandas.Indexed", lambda x: x.to_numpy()),
-    _Row("polars", _exactly("DataFrame", "Series"), "polars.Columns", _without_nulls),
-    _Row("xarray", _exactly("DataArray"), "xarray.Dimensions", lambda x: x.data),
-    _Row("tensorflow", _holds_a_tensor, "variables.Held", _tensor),
+LABELLED_TYPES = (
+    _LabelledType("numpy.ma", _exactly("MaskedArray"), "masked.Masked", _unmasked),
+    _LabelledType("pandas", _exactly("DataFrame", "Series"), "pandas.Indexed", lambda x: x.to_numpy()),
+    _LabelledType("polars", _exactly("DataFrame", "Series"), "polars.Columns", _without_nulls),
+    _LabelledType("xarray", _exactly("DataArray"), "xarray.Dimensions", lambda x: x.data),
+    _LabelledType("tensorflow", _holds_a_tensor, "variables.Held", _held_tensor),
 )
 
 
-def _row_of(cls: type) -> _Row | None:
-    for row in ROWS:
-        library = sys.modules.get(row.library)  # never imported in order to ask
+def _labelled_type(cls: type) -> _LabelledType | None:
+    for row in LABELLED_TYPES:
+        library = sys.modules.get(row.library)  # never imported for the test
         if library is not None and row.recognizes(library, cls):
             return row
     return None
 
 
 def is_labelled(value: Any) -> bool:
-    """Tell whether a value is taken apart here."""
-    return _row_of(type(value)) is not None
+    """True if `value` is of one of LABELLED_TYPES."""
+    return _labelled_type(type(value)) is not None
 
 
 @functools.cache
-def _labels_class(place: str) -> Callable[[Any], Labels]:
+def _labels_class(place: str) -> Callable[[Any], ArrayLabels]:
     module, _, name = place.partition(".")
-    made: Callable[[Any], Labels] = getattr(importlib.import_module(f"logitx._labelled.{module}"), name)
+    made: Callable[[Any], ArrayLabels] = getattr(importlib.import_module(f"logitx._labelled.{module}"), name)
     return made
 
 
-def labels_of(value: Any) -> Labels:
-    """Return the labels of an array that has some."""
-    return _labels_class(_row_of(type(value)).labels)(value)  # type: ignore[union-attr]
+def labels_of(value: Any) -> ArrayLabels:
+    """Return the labels of a labelled array."""
+    return _labels_class(_labelled_type(type(value)).labels)(value)  # type: ignore[union-attr]
 
 
-def bare(value: Any, name: str = "") -> Any:
+def without_labels(value: Any, name: str = "") -> Any:
     """Return the numbers of a labelled array; anything else as it is."""
-    row = _row_of(type(value))
+    row = _labelled_type(type(value))
     if row is None:
         return value
     try:
@@ -187,7 +187,7 @@ def parameters(check: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def take_apart(check: Callable[..., Call], *arguments: Any) -> Call:
-    """Check a call without its labels; they are put back on its results."""
+    """Check a call whose first array has labels: remove them, and return them with the call."""
     given = dict(zip(parameters(check), arguments, strict=True))
     first = next(name for name in given if name in FIRST and is_labelled(given[name]))
     if given.get("out") is not None:
@@ -195,7 +195,7 @@ def take_apart(check: Callable[..., Call], *arguments: Any) -> Call:
         raise TypeError(f"out: nothing is written to a {kind}; allowed is None, or call with the array within")
     labels = labels_of(given[first])
     call = check(*labels.without(given["op"], first, given).values())
-    if tuple(labels.bare.shape) != call.plan.layout.given:  # of `merge_logsumexp`, which broadcasts
+    if tuple(labels.bare.shape) != call.plan.layout.given:  # only `merge_logsumexp` broadcasts its first array
         shapes = f"{tuple(labels.bare.shape)} and {call.plan.layout.given}"
         raise ValueError(f"{first}: shapes {shapes} do not have the same labels; allowed is the larger one with labels")
     return call._replace(labels=labels)

@@ -6,12 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from logitx._labelled.table import Labels
+from logitx._labelled.table import ArrayLabels
 from logitx._plan import Array, Layout
 
 
-class Held(Labels):
-    """Nothing but the tensor, read under the eyes of a tape."""
+class Held(ArrayLabels):
+    """The tensor that a variable holds, read so that a tape records it; there are no labels."""
 
     kinds = ()
 

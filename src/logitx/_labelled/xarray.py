@@ -6,11 +6,11 @@ from typing import Any
 
 import xarray
 
-from logitx._labelled.table import BROADCAST, Labels
+from logitx._labelled.table import BROADCAST, ArrayLabels
 from logitx._plan import Array, Layout
 
 
-class Dimensions(Labels):
+class Dimensions(ArrayLabels):
     """Dimensions, coordinates, name and attributes of a DataArray."""
 
     kinds = (xarray.DataArray,)
@@ -45,13 +45,15 @@ class Dimensions(Labels):
         return data[tuple(slice(None) if dim in value.dims else None for dim in order)]
 
     def _order(self, value: Any, role: str, lay: Layout) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Return the dimensions as they should be, and those that may be there."""
+        """Return the dimensions in the required order, and the dimensions that are allowed."""
         dims = self.x.dims
         classes = tuple(dims[axis] for axis in lay.axes)
         others = tuple(dim for dim in dims if dim not in classes)
-        if role == "rows" and set(value.dims) == set(dims):  # one-hot, say: the check of shapes knows what to do
+        if role == "rows" and set(value.dims) == set(
+            dims
+        ):  # one-hot, for example: the check of shapes raises the error
             return dims, dims
-        if role in ("features", "shares", "last"):  # beside what has these labels, one dimension of a linear layer
+        if role in ("features", "shares", "last"):  # one dimension of a linear layer is not of `hidden`
             mine = classes if role == "features" else others
             foreign = tuple(dim for dim in value.dims if dim not in mine)
             order = {"features": foreign[:1] + mine, "shares": mine + foreign[:1], "last": foreign + mine}[role]
@@ -60,11 +62,11 @@ class Dimensions(Labels):
         return order, others if role == "column" else order
 
     def turned(self, weight: Any) -> Any:
-        """Put the dimension of the features last, wherever it is."""
+        """Move the dimension of the features last."""
         return weight.transpose(..., self.x.dims[-1], missing_dims="ignore") if self.x.dims else weight
 
     def full(self, result: Array) -> Array:
-        """Label what has the shape of the logits."""
+        """Label a result of the shape of the logits."""
         return self.x.copy(deep=False, data=result)
 
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
@@ -76,7 +78,7 @@ class Dimensions(Labels):
         return xarray.DataArray(result, coords=coords, dims=dims, name=self.x.name, attrs=self.x.attrs)
 
     def total(self, result: Array) -> Array:
-        """Keep the coordinates that hold for everything."""
+        """Keep the coordinates without a dimension."""
         gone = [name for name, coord in self.x.coords.items() if coord.dims]
         coords = self.x.drop_vars(gone).coords
         return xarray.DataArray(result, coords=coords, dims=(), name=self.x.name, attrs=self.x.attrs)

@@ -28,7 +28,7 @@ FACTORED = {1: (1, 1), 2: (1, 2), 3: (3, 1), 7: (2, 3), 17: (3, 5), 1000: (25, 4
 # How the class axes lie in the array; `shaped` says what each means.
 AXES = ("last", "vector", "first", "middle", "negative", "adjacent", "unordered", "none", "scalar")
 
-# How the memory of the logits lies, where the array type knows such a thing.
+# Memory layouts of the logits, for array types that have them.
 MEMORY = ("C", "F", "strided", "reversed", "readonly")
 
 
@@ -70,12 +70,12 @@ class Case:
 
     @property
     def special(self) -> bool:
-        """Tell a case that was made by hand, for its values, from a row of a grid."""
+        """True for a case made by hand for its values, False for a row of a grid."""
         return not self.name.startswith("pair ")
 
     @property
     def computed(self) -> tuple[Data, ...]:
-        """The arguments whose dtypes say what is computed in: the logits, or the factors that these are made of."""
+        """The arguments whose dtypes decide the computing dtype: the logits, or the factors of a linear layer."""
         return self.args[:1] if len(self.args) < 3 else self.args[:2] + self.args[3:]
 
 

@@ -1,4 +1,4 @@
-"""Compare a result with the truth, within an error budget, and check what kind of array it is.
+"""Compare a result with the truth, within an error budget, and check its type, shape and dtype.
 
 An entry passes if
 
@@ -133,7 +133,7 @@ def _bend(r: NDArray) -> NDArray:
 
 
 def _is_small(actual: NDArray, expected: Expected, eps: float, result: Precision) -> NDArray:
-    """Tell where a result is no more than the logarithm of an error and of a sum that is less than it, or NaN."""
+    """True where a result is at most the logarithm of twice the error, or NaN where the sign is undefined."""
     small = actual - np.abs(actual) * result.eps <= np.asarray(expected.ceiling) + np.log(2 * eps)
     return np.asarray(small | (np.isnan(actual) & expected.undefined))
 

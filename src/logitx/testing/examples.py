@@ -1,4 +1,4 @@
-"""Examples: a few calls of every function on small arrays, for tests of what a call is besides right.
+"""Examples: a few calls of every function on small arrays, for tests of everything but values.
 
 The cases of a function prove its values. Its examples prove the rest: that it has derivatives, that it is traced by
 compilers, that it is lazy on Dask, that it takes no memory of the size of the logits. `OPS` holds them, row by row.

@@ -1,4 +1,4 @@
-"""What a row of OPS says of one function, and what a test needs of it."""
+"""The rows of OPS: one function each, with its cases, oracle and examples."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Op:
     special : callable
         Makes the cases with special values.
     oracle : callable
-        ``oracle(case)``: what the case must give.
+        ``oracle(case)``: the expected results of the case.
     ulps : float
         The error budget: how often the textbook formula may round where it rounds once in theory, in units of eps of
         the computing dtype times the slack of the oracle. See `logitx.testing.compare`.
     why : str
         What the budget pays for.
     invariants : tuple of callable
-        ``invariant(case, results)``: None, or what does not hold. Results are exact NumPy arrays.
+        ``invariant(case, results)``: None, or the property that fails. Results are exact NumPy arrays.
     dtypes : tuple of str
         Columns of the table of cells.
     reduces : bool
@@ -46,7 +46,7 @@ class Op:
         How the random calls of ``tests/test_fuzz.py`` are drawn: "rows", "losses", "layers", "cotangents" or "pairs",
         each with the options that the signature of the function has.
     lacks : mapping of str to str
-        What of `ASPECTS` there is no test of, each with the reason.
+        The entries of `ASPECTS` without a test, each with the reason.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Use(NamedTuple):
 
 
 def gaps(op: Op) -> list[str]:
-    """Return which of `ASPECTS` a row has no entry for and no reason; and keys of `Op.lacks` that mean nothing."""
+    """Return the `ASPECTS` for which a row has neither an entry nor a reason, and unknown keys of `Op.lacks`."""
     has = dict.fromkeys(ASPECTS, bool(op.examples)) | {
         "derivative": any(example.by for example in op.examples),
         "fuzz": bool(op.fuzz),
@@ -112,5 +112,5 @@ def gaps(op: Op) -> list[str]:
 
 @functools.cache
 def expected(op: Op, case: Case) -> tuple[Expected, ...]:
-    """Return what a case must give; computed once for all targets."""
+    """Return the expected results of a case; computed once for all targets."""
     return tuple(op.oracle(case))

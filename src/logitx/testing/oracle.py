@@ -69,7 +69,7 @@ class Row:
 
     @property
     def dead(self) -> bool:
-        """Tell whether nothing is left to sum."""
+        """True if no term is left to sum."""
         return not any(self.live)
 
     def probability(self, j: int) -> Near:

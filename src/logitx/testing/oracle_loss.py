@@ -1,6 +1,6 @@
 """The truth of the cross-entropies: the loss of the contract, its parts, its gradient and its Hessian, row by row.
 
-See `logitx.testing.oracle` for how numbers and slacks are to be read.
+See `logitx.testing.oracle` for the meaning of numbers and slacks.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def through_layer(
     rows: Sequence[RowLoss], gradients: Sequence[Sequence[Near]], hidden: NDArray, weight: NDArray
 ) -> tuple[list[Near], list[Near], list[Near]]:
     """Return the gradients by hidden features, weights and bias, flat, of the gradients by the logits."""
-    counted = [i for i, row in enumerate(rows) if row.weight != 0]  # what else there is has no say, not even a NaN
+    counted = [i for i, row in enumerate(rows) if row.weight != 0]  # the other values do not matter, not even a NaN
     by_class = [numbers(column) for column in weight.T]
     nothing = [Near(ZERO)] * weight.shape[1]
     by_hidden = [

@@ -39,7 +39,7 @@ class Failure(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What came of the cases of a cell."""
+    """The results of the cases of a cell."""
 
     cases: int
     failures: list[Failure]
@@ -72,7 +72,7 @@ def check(cell: Cell, cases: Iterable[Case] | None = None) -> Report:
     Returns
     -------
     Report
-        Named tuple ``(cases, failures, declined)``; no failures where everything is as it must be.
+        Named tuple ``(cases, failures, declined)``; no failures if all cases pass.
     """
     count, failures, declined = 0, [], 0
     for case in cases_of(cell) if cases is None else cases:
@@ -89,13 +89,13 @@ def check(cell: Cell, cases: Iterable[Case] | None = None) -> Report:
                         check_case(cell.op, cell.target, case)
         except Mismatch as error:
             failures.append(Failure(case.name, str(error)))
-        except Exception as error:  # whatever a backend raises is a failure of this case
+        except Exception as error:  # any error of a backend is a failure of this case
             failures.append(Failure(case.name, f"{type(error).__name__}: {error}"))
     return Report(count, failures, declined)
 
 
 def _declined(target: Target, error: ValueError) -> bool:
-    """Tell whether an error is the forced backend's refusal, for a reason that the target's row knows."""
+    """True if the error is the forced backend's refusal, for a reason listed in the target's row."""
     message = str(error)
     return message.startswith("use_backend:") and any(reason in message for reason in target.declines)
 
@@ -141,7 +141,7 @@ def check_case(op: Op, target: Target, case: Case) -> float:
 
 
 def holds_float64(case: Case) -> bool:
-    """Tell whether a case needs float64 arrays or results."""
+    """True if a case needs float64 arrays or results."""
     return "float64" in (*(one.dtype for one in case.computed), case.options.get("dtype"))
 
 

@@ -18,7 +18,7 @@ def _arrays_only(outcome: Any) -> Any:
 
 
 def _grad(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Compute what a reverse pass computes on its way forward."""
+    """Compute the result by the forward pass of `jax.vjp`."""
     import jax
 
     outcome, _ = jax.vjp(lambda x: _arrays_only(function(x, *args[1:], **options)), args[0])

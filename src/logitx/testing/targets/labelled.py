@@ -1,4 +1,4 @@
-"""Targets with labels: what goes in with an index or with names of dimensions must come out with the same."""
+"""Targets with labels: results must have the index or the dimension names of the arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _read(array: Any) -> Exact:
 
 
 def _is_largest(case: Case) -> bool:
-    """Tell whether no other argument is larger than the first, which has the labels."""
+    """True if no other argument is larger than the first, which has the labels."""
     first, *others = (one.values.shape for one in case.args)
     if case.name == "every pair":  # broadcast against each other
         return False
@@ -86,7 +86,7 @@ def _name_of(axis: Any, dims: list[str]) -> Any:
 
 
 def _xarray_call(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Name the dimensions of the logits and of what has their shape or one number a row; call axes by name."""
+    """Name the dimensions of the logits and of operands with their shape or one number a row; pass axes by name."""
     if len(args) > 2:
         return _xarray_layer(function, args, dict(options))
     x, options = args[0], dict(options)
@@ -114,7 +114,7 @@ def _xarray_call(function: Callable[..., Any], args: tuple[Any, ...], options: d
 
 
 def _xarray_layer(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Name what belongs to the rows, features and classes of a linear layer, where its shape fits."""
+    """Name the rows, features and classes in the arguments of a linear layer whose shapes fit."""
     hidden, weight, targets, *bias = args
     if hidden.ndim == 0 or weight.ndim != 2 or weight.shape[1] != hidden.shape[-1]:  # to be refused
         return function(*args, **options)

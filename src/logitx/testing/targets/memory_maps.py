@@ -48,7 +48,7 @@ FILES: tuple[Target, ...] = (
     Target(
         name="numpy-memmap",
         requires=("numba",),
-        backend=None,  # `files` where the first axis is one of rows; what it leaves to others must be as right
+        backend=None,  # `memory_maps` takes calls whose first axis is rows; the calls that it declines are checked too
         make=_make,
         read=numpy_read,
         dtype=numpy_dtype,

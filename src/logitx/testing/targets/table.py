@@ -151,7 +151,7 @@ def _is_torch(x: Any) -> bool:
 
 
 def _torch_grad(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Record, as for a derivative by everything that has one."""
+    """Call with every floating argument recorded by autograd."""
     for tensor in (*args, *filter(_is_torch, options.values())):
         tensor.requires_grad_(tensor.is_floating_point())
     return function(*args, **options)

@@ -1,4 +1,4 @@
-"""What a row of TARGETS says of one kind of array; and how NumPy's are made and read, which others build on."""
+"""`Target`, a row of TARGETS, and the functions of NumPy's target, which other targets reuse."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class Target:
     default_float : callable
         ``default_float(x64)``: name of the dtype that integers become.
     problem : callable
-        ``problem(array, elementwise)``: None, or why this is not the kind of array that a call must return.
+        ``problem(array, elementwise)``: None, or why a call must not return this array.
     call : callable
         ``call(function, args, options)``: the result. Options that are arrays are those with ``is_array``.
     is_array : callable
-        Tell whether an option is an array of this kind.
+        ``is_array(value)``: True if an option is an array of this kind.
     session : callable
         ``session(x64)``: a context in which arrays are made and functions are called; `x64` says that the case holds
         a float64.
     declines : tuple of str
-        What the backend may give as a reason not to run a case; the case then goes to the automatic choice.
+        Reasons that the backend may give for declining a case; the case then runs by the automatic choice.
     missing : mapping of str to str
         Columns of the table of cells that do not exist here, each with the reason.
     writable : bool
@@ -129,7 +129,7 @@ def numpy_read(array: Any) -> Exact:
 
 
 def numpy_problem(array: Any, elementwise: bool) -> str | None:
-    """Return None, or why this is not what NumPy users must get."""
+    """Return None, or why a call on NumPy arrays must not return this."""
     if type(array) is np.ndarray and (elementwise or array.ndim):
         return None if array.dtype.isnative else f"byte order of {array.dtype} is foreign"
     if not elementwise and isinstance(array, np.generic):

@@ -42,7 +42,7 @@ def _problem(tensor: Any, elementwise: bool) -> str | None:
 
 
 def _taped(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Record, as for a gradient by the logits."""
+    """Call under a tape that watches the logits."""
     import tensorflow as tf
 
     with tf.GradientTape() as tape:

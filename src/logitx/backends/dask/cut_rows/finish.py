@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from logitx._arrays.family import namespace_dtype
-from logitx._arrays.folding import unfold
+from logitx._arrays.folding import unfold_axes
 from logitx._plan import Array, Plan
 from logitx.backends.dask.chunks import Work
 from logitx.backends.dask.cut_rows.merge import Pair, Wanted, shares_of, wanted
@@ -31,7 +31,7 @@ def _finish(plan: Plan, block: Block, x: Array, masked: float) -> Array:
 
 
 def _unfolded(plan: Plan, block: Block, x: Array) -> Array:
-    return solid(block.xp, unfold(block.family, x, block.lay), plan.result)
+    return solid(block.xp, unfold_axes(block.family, x, block.lay), plan.result)
 
 
 @quiet
@@ -53,7 +53,7 @@ class _Entries:
         self.row: Wanted = wanted(self.plan, self.xp, self.pair)
         asked = dataclasses.replace(block.plan, op="softmax", result=self.plan.compute, empty="zero")
         p = block.by("normalize_rows", asked, self.pair.top, self.pair.rest)
-        self.p = unfold(block.family, p, block.lay)
+        self.p = unfold_axes(block.family, p, block.lay)
         # at the maximum 1 - p would cancel, and nothing else has more than a half
         beside_top = self.of_rows(self.pair.rest / (1.0 + self.pair.rest))
         self.complement = self.xp.where(self.p > 0.5, beside_top, 1.0 - self.p)

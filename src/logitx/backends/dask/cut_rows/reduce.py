@@ -16,7 +16,7 @@ from logitx import _dispatch
 from logitx._arguments import operands
 from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import dtype_name
-from logitx._arrays.folding import fold, unfold
+from logitx._arrays.folding import fold_axes, unfold_axes
 from logitx._plan import Array, Layout, Plan, layout
 from logitx.backends.dask.chunks import Work, first_of
 from logitx.backends.dask.cut_rows.merge import Pair, as_memory
@@ -67,8 +67,8 @@ def block_of(work: Work, given: dict[str, Any]) -> Block:
         for name, neutral in (("temperature", 1.0), ("softcap", None))
     )
     valid = None if where is None else xp.broadcast_to(where, x.shape)
-    mask = None if where is None else fold(family, valid, lay)  # type: ignore[arg-type]
-    folded = (fold(family, x, lay), mask, temperature, softcap)  # type: ignore[arg-type]
+    mask = None if where is None else fold_axes(family, valid, lay)  # type: ignore[arg-type]
+    folded = (fold_axes(family, x, lay), mask, temperature, softcap)  # type: ignore[arg-type]
     return Block(plan, x, folded, valid, given["temperature"], given["softcap"])
 
 
@@ -121,7 +121,7 @@ def reduced(work: Work, *blocks: Any) -> Pair:
 
 def number(given: dict[str, Any], name: str) -> float | None:
     """Return label smoothing or the factor of the z-loss; None where absent."""
-    return None if given[name] is None else operands.number(name, given[name])
+    return None if given[name] is None else operands.option_number(name, given[name])
 
 
 def _is_first(given: dict[str, Any], n: int) -> bool:
@@ -183,7 +183,7 @@ def _per_class(block: Block, weights: Array) -> Array:
     xp, lay = block.xp, block.lay
     shape = tuple(lay.n if axis == lay.axis else 1 for axis in range(len(lay.shape)))
     spread = xp.broadcast_to(xp.reshape(weights, shape), lay.shape)
-    return unfold(block.family, spread, lay)
+    return unfold_axes(block.family, spread, lay)
 
 
 def _spread(block: Block, pair: Pair, weights: Array) -> Pair:

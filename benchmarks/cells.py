@@ -1,17 +1,15 @@
-"""What is timed: shapes, each with its reason, and who competes. A new shape or competitor is one row here."""
+"""The cells that are timed: operations, dtypes, and shapes, each with its reason. A new shape is one row here.
+
+A `Cell` is one measurement; `make` makes its inputs and `truth` its expected results.
+"""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import ml_dtypes
 import numpy as np
-
-import peers
 
 OPS = ("softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_value_and_grad")
 LINEAR = ("linear_cross_entropy", "linear_cross_entropy_value_and_grad")
@@ -35,7 +33,7 @@ class Shape:
     features: int = 0  # of the linear layer that makes the logits; 0: the logits are given
 
     def small(self) -> Shape:
-        """Return the same regime in small: for smoke runs, which show that everything works."""
+        """Return a small shape of the same kind, for smoke runs, which only check that everything works."""
         shape = tuple(min(length, 70) for length in self.shape)
         return Shape(shape, self.axis, self.why, self.all_dtypes, min(self.features, 30))
 
@@ -46,7 +44,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """The shape as it stands in ids and tables, with the axis where it is not the last."""
+        """The shape in ids and tables, with the axis if it is not the last."""
         text = "x".join(map(str, self.shape))
         if self.features:
             return f"{text} of {self.features} features"
@@ -78,7 +76,7 @@ LAYERS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to time: a function on a shape in a dtype, of some library's arrays, into fresh memory or `out=`."""
+    """One measurement: a function on a shape in a dtype, of some library's arrays, into fresh memory or `out=`."""
 
     op: str
     shape: Shape
@@ -94,7 +92,7 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """Return everything that is timed."""
+    """Return all cells."""
     every = []
     for op in OPS:
         for shape in SHAPES:
@@ -109,7 +107,7 @@ def cells() -> list[Cell]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Logits and class ids, as NumPy arrays; for a linear layer its weights, and what goes in in place of logits."""
+    """Logits and class ids, as NumPy arrays; for a linear layer `logits` holds its input, and `weight` its weights."""
 
     logits: np.ndarray
     labels: np.ndarray
@@ -119,7 +117,7 @@ class Inputs:
 
 @functools.lru_cache(maxsize=1)
 def make(shape: Shape, dtype: str) -> Inputs:
-    """Make inputs such as a half-trained model gives: most mass on few classes."""
+    """Make inputs like those of a half-trained model: most probability on few classes."""
     rng = np.random.default_rng(shape.size)
     if shape.features:
         rows, classes = shape.shape
@@ -134,7 +132,7 @@ def make(shape: Shape, dtype: str) -> Inputs:
 
 @functools.lru_cache(maxsize=1)
 def truth(op: str, shape: Shape, dtype: str) -> tuple[np.ndarray, ...]:
-    """Return what every competitor must give: the textbook, in float64."""
+    """Return the expected results of every competitor: the textbook formula in float64."""
     inputs = make(shape, dtype)
     if op in LINEAR:
         return _truth_of_layer(op, inputs)
@@ -178,42 +176,3 @@ def _truth_of_layer(op: str, inputs: Inputs) -> tuple[np.ndarray, ...]:
             dhidden[start : start + 128] = x @ weight
             dweight += x.T @ rows
     return (np.asarray(loss),) if op == LINEAR[0] else (np.asarray(loss), dhidden, dweight)
-
-
-@dataclass(frozen=True)
-class Competitor:
-    """A way to do operations: what it needs, and what it can do. `prepare` does all that is not to be timed."""
-
-    name: str
-    requires: tuple[str, ...]
-    prepare: Callable[[Cell, Inputs], Callable[[], Any]]
-    ops: tuple[str, ...] = OPS + LINEAR
-    dtypes: tuple[str, ...] = tuple(DTYPES)
-    into: bool = False  # has `out=`, so that it is timed with it too
-    arrays: str = "numpy"  # whose cells it is timed in
-    some: bool = False  # only where the shape is timed in all dtypes
-
-    def enters(self, cell: Cell) -> bool:
-        """Tell whether it can do what is timed, here."""
-        able = cell.op in self.ops and cell.dtype in self.dtypes and cell.arrays == self.arrays
-        return (
-            able
-            and (cell.shape.all_dtypes or not self.some)
-            and all(importlib.util.find_spec(name) is not None for name in self.requires)
-        )
-
-
-OURS = "logitx"
-COMPETITORS = (
-    Competitor(OURS, ("logitx",), peers.logitx_numpy, into=True),
-    Competitor(OURS, ("logitx", "torch"), peers.logitx_torch, ops=TORCH_OPS, arrays="torch"),
-    Competitor(OURS, ("logitx", "jax"), peers.logitx_jax, ops=OPS, arrays="jax"),
-    Competitor("SciPy", ("scipy",), peers.scipy, ops=OPS[:3], dtypes=("float32", "float64")),
-    Competitor("PyTorch", ("torch",), peers.torch),
-    Competitor("PyTorch, chunked", ("torch",), peers.torch_chunked, ops=LINEAR),
-    Competitor("JAX", ("jax", "optax"), peers.jax, dtypes=("float32", "float16", "bfloat16")),
-    Competitor("JAX", ("jax", "optax"), peers.jax, ops=OPS, arrays="jax"),
-    Competitor("PyTorch", ("torch",), peers.torch_eager, ops=TORCH_OPS, arrays="torch"),
-    Competitor("torch.compile", ("torch",), peers.torch_compiled, ops=TORCH_OPS, arrays="torch", some=True),
-    Competitor("ONNX Runtime", ("onnxruntime", "onnx"), peers.onnxruntime, ops=OPS[:3], dtypes=("float32", "float64")),
-)

@@ -1,4 +1,4 @@
-"""How accurate who is: the libraries, and what each calls for a quantity. NumPy inputs in, a NumPy array out."""
+"""The libraries whose accuracy is measured, and the call of each for a quantity. NumPy arrays in, a NumPy array out."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _torch_ours() -> Contender:
         return x.grad
 
     calls = {name: lambda i, call=call: call(leaf(i)) for name, call in ours().items() if "vjp" not in name}
-    for elsewhere in ("Hessian of cross_entropy", "merge_logsumexp"):  # the backend leaves them to the formulas
+    for elsewhere in ("Hessian of cross_entropy", "merge_logsumexp"):  # the torch backend declines them
         del calls[elsewhere]
     return Contender("torch", tensor, _from_tensor, calls | {"gradient of cross_entropy": gradient})
 
@@ -189,7 +189,7 @@ def _jitted(call: Call) -> Call:
 
 
 OURS = ("numba", "jax", "torch", "generic")
-PEERS = {"jax": "JAX", "torch": "PyTorch", "generic": "SciPy"}  # whose function a backend is measured by
+PEERS = {"jax": "JAX", "torch": "PyTorch", "generic": "SciPy"}  # the library each backend is compared with
 
 
 def contenders() -> list[Contender]:
