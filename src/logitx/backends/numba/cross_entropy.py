@@ -10,18 +10,19 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name, namespace_dtype
 from logitx._plan import Array, LabelError, Plan, Scalar
 from logitx.backends.numba.arrays import (
-    CLASSES,
+    CLASS_AXIS,
     HELD,
-    NdArray,
-    blank,
-    done,
-    entries,
+    NumpyArray,
+    checked_code,
+    contiguous,
+    empty_3d,
     given_back,
-    known,
-    numbers,
-    per_row,
+    scaling_array,
+    static_flag,
     stored,
+    view_3d,
 )
+from logitx.backends.numba.compile.static import Function
 from logitx.backends.numba.kernels import compiled
 from logitx.backends.numba.memory.arguments import OK
 from logitx.backends.numba.passes.blocks import is_across, is_long
@@ -29,10 +30,10 @@ from logitx.backends.numba.passes.reports import MEAN, NONE, SUM
 from logitx.backends.numba.threads.policy import CREW, SERIAL, parts_for
 from logitx.backends.protocol import Prepared
 
-_REDUCTIONS = {"none": NONE, "sum": SUM, "mean": MEAN}
+_REDUCTION_CODES = {"none": NONE, "sum": SUM, "mean": MEAN}
 
 
-class Wanted(NamedTuple):
+class Requested(NamedTuple):
     """What a call asks the kernels to write."""
 
     gradient: bool
@@ -44,14 +45,14 @@ class Written(NamedTuple):
 
     gradient: Any  # arrays, or None
     hessian: Any
-    loss: NdArray
+    loss: NumpyArray
     z_part: Any
     log_normalizer: Any
 
 
-def loss(
+def run_loss_kernel(
     plan: Plan,
-    wanted: Wanted,
+    wanted: Requested,
     logits: Array,
     targets: Array,
     class_weight: Array,
@@ -64,48 +65,39 @@ def loss(
 ) -> Written:
     """Run the kernel for the kind of targets."""
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
-    x = entries(plan, logits, plan.dtype, held)
-    mask = None if where is None else entries(plan, where, "bool", "bool")
+    x = view_3d(plan, logits, plan.dtype, held)
+    mask = None if where is None else view_3d(plan, where, "bool", "bool")
     weights = (
-        None if class_weight is None else numbers(plan, class_weight, compute),
-        None if sample_weight is None else numbers(plan, sample_weight, compute),
+        None if class_weight is None else contiguous(plan, class_weight, compute),
+        None if sample_weight is None else contiguous(plan, sample_weight, compute),
     )
-    labels = numbers(plan, targets, "int64") if plan.hard else None
-    ignore = (plan.ignore_index is not None, plan.ignore_index or 0)
+    labels = contiguous(plan, targets, "int64") if plan.hard else None
     smoothing = 0.0 if label_smoothing is None else float(label_smoothing)
-    written, across = _blank(plan, wanted), is_across(plan)
-    undefined = np.nan if plan.empty == "nan" else 0.0
-    options = (
-        0.0 if z_loss is None else float(z_loss),
-        per_row(plan, softcap, compute),
-        per_row(plan, temperature, "float64"),
-        undefined,
-        _REDUCTIONS[plan.reduction],
-        parts_for(x.nbytes),
-        CREW.address,
-    )
+    written, across = _empty_results(plan, wanted), is_across(plan)
+    ignore, options = _loss_options(plan, z_loss, softcap, temperature)
+    options = *options, parts_for(x.nbytes), CREW.address
     if plan.hard and smoothing == 0.0 and not wanted.hessian:
-        optional = (*weights, mask, *options[1:3])
-        ways = across, known(wanted.gradient), known(any(one is not None for one in optional))
+        kernel, ways = _class_id_kernel(plan, wanted.gradient, (*weights, mask, *options[1:3]))
         if is_long(plan) and ways[2] is None:
-            keeping = known(wanted.gradient and plan.result == compute)
+            keeping = static_flag(wanted.gradient and plan.result == compute)
             kernel = compiled.hard_long(ways[1], keeping, held, compute, plan.result, plan.loss)
-            bad = kernel(x, labels, written.gradient, *written[2:], CLASSES, ways[1], keeping, *ignore, *options)
+            bad = kernel(x, labels, written.gradient, *written[2:], CLASS_AXIS, ways[1], keeping, *ignore, *options)
         else:
-            kernel = compiled.hard(*ways, held, compute, plan.result, plan.loss)
-            bad = kernel(x, labels, *weights, mask, written.gradient, *written[2:], CLASSES, *ways, *ignore, *options)
+            bad = kernel(
+                x, labels, *weights, mask, written.gradient, *written[2:], CLASS_AXIS, *ways, *ignore, *options
+            )
     else:
         dtype = held if plan.hard else dtype_name(targets.dtype)
-        shares = None if plan.hard else entries(plan, targets, dtype, dtype)
+        shares = None if plan.hard else view_3d(plan, targets, dtype, dtype)
         kernel = compiled.soft(across, held, dtype, compute, plan.result, plan.loss)
-        bad = kernel(x, shares, labels, *weights, mask, *written, CLASSES, across, *ignore, smoothing, *options)
-    if done(bad) >= 0:
-        ids: NdArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
+        bad = kernel(x, shares, labels, *weights, mask, *written, CLASS_AXIS, across, *ignore, smoothing, *options)
+    if checked_code(bad) >= 0:
+        ids: NumpyArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
         raise LabelError(plan, bad, int(ids.flat[bad]))
     return written
 
 
-def prepare_loss(
+def prepare_loss_kernel(
     plan: Plan,
     logits: Array,
     targets: Array,
@@ -121,13 +113,10 @@ def prepare_loss(
     arrays = class_weight, sample_weight, label_smoothing, where
     if not plan.hard or plan.return_parts or any(one is not None for one in arrays):
         return None
-    compute, backward = plan.compute, plan.op == "cross_entropy_value_and_grad"
-    cap, heat = per_row(plan, softcap, compute), per_row(plan, temperature, "float64")
-    ways = is_across(plan), known(backward), known(cap is not None or heat is not None)
-    kernel = compiled.hard(*ways, plan.dtype, compute, plan.result, plan.loss)
-    ignore = plan.ignore_index is not None, plan.ignore_index or 0
-    undefined, reduction = np.nan if plan.empty == "nan" else 0.0, _REDUCTIONS[plan.reduction]
-    settled = plan.layout.axis, *ways, *ignore, 0.0 if z_loss is None else z_loss, cap, heat, undefined, reduction
+    backward = plan.op == "cross_entropy_value_and_grad"
+    ignore, options = _loss_options(plan, z_loss, softcap, temperature)
+    kernel, ways = _class_id_kernel(plan, backward, options[1:3])
+    settled = plan.layout.axis, *ways, *ignore, *options
     rows = plan.layout.rows if plan.reduction == "none" else ()
     shape, dtype, loss_dtype = plan.layout.given, namespace_dtype(np, plan.result), HELD[plan.loss]
     nbytes, ids_dtype, empty, crew = logits.nbytes, HELD["int64"], np.empty, CREW
@@ -147,20 +136,37 @@ def prepare_loss(
     return call
 
 
-def _blank(plan: Plan, wanted: Wanted) -> Written:
+def _loss_options(
+    plan: Plan, z_loss: Scalar, softcap: Scalar, temperature: Scalar
+) -> tuple[tuple[bool, int], tuple[Any, ...]]:
+    """Return (whether ids are ignored, which), and (z_loss, softcap, temperature, value of no rows, reduction)."""
+    ignore = plan.ignore_index is not None, plan.ignore_index or 0
+    cap, heat = scaling_array(plan, softcap, plan.compute), scaling_array(plan, temperature, "float64")
+    undefined = np.nan if plan.empty == "nan" else 0.0
+    return ignore, (0.0 if z_loss is None else float(z_loss), cap, heat, undefined, _REDUCTION_CODES[plan.reduction])
+
+
+def _class_id_kernel(plan: Plan, gradient: bool, optional: tuple[Any, ...]) -> tuple[Function, tuple[Any, ...]]:
+    """Return the kernel for class ids and the flags that it is compiled for; `optional` are operands it can omit."""
+    ways = is_across(plan), static_flag(gradient), static_flag(any(one is not None for one in optional))
+    held = stored(plan.dtype, plan.compute)
+    return compiled.hard(*ways, held, plan.compute, plan.result, plan.loss), ways
+
+
+def _empty_results(plan: Plan, wanted: Requested) -> Written:
     """Return memory for what is wanted, and None for what is not."""
     rows = plan.layout.outer * plan.layout.inner
     count = rows if plan.reduction == "none" else 1
     return Written(
-        blank(plan, plan.result) if wanted.gradient else None,
-        blank(plan, plan.result) if wanted.hessian else None,
+        empty_3d(plan, plan.result) if wanted.gradient else None,
+        empty_3d(plan, plan.result) if wanted.hessian else None,
         np.empty(count, HELD[plan.loss]),
         np.empty(count, HELD[plan.loss]) if plan.return_parts else None,
         np.empty(rows, HELD[plan.loss]) if plan.return_parts else None,
     )
 
 
-def result(plan: Plan, written: Written) -> tuple[Array, Array, Array]:
+def loss_results(plan: Plan, written: Written) -> tuple[Array, Array, Array]:
     """Return (loss, z_loss, log_normalizer) in the user's family."""
     shape = plan.layout.rows if plan.reduction == "none" else ()
     loss = given_back(plan, written.loss, plan.loss, shape)
@@ -183,11 +189,11 @@ def cross_entropy(
     where: Array,
 ) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    written = loss(
-        plan, Wanted(False, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
+    written = run_loss_kernel(
+        plan, Requested(False, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
         temperature, where,
     )  # fmt: skip
-    return result(plan, written)
+    return loss_results(plan, written)
 
 
 def cross_entropy_value_and_grad(
@@ -203,11 +209,11 @@ def cross_entropy_value_and_grad(
     where: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    written = loss(
-        plan, Wanted(True, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
+    written = run_loss_kernel(
+        plan, Requested(True, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
         temperature, where,
     )  # fmt: skip
-    value, z_part, log_normalizer = result(plan, written)
+    value, z_part, log_normalizer = loss_results(plan, written)
     gradient = given_back(plan, written.gradient, plan.result, plan.layout.shape)
     return value, gradient, z_part, log_normalizer
 
@@ -216,7 +222,9 @@ def cross_entropy_grad_hess(
     plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
 ) -> tuple[Array, Array]:
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
-    written = loss(plan, Wanted(True, True), logits, targets, class_weight, sample_weight, None, None, None, None, None)
+    written = run_loss_kernel(
+        plan, Requested(True, True), logits, targets, class_weight, sample_weight, None, None, None, None, None
+    )
     shape = plan.layout.shape
     gradient = given_back(plan, written.gradient, plan.result, shape)
     return gradient, given_back(plan, written.hessian, plan.result, shape)
