@@ -174,14 +174,14 @@ def test_losses_in_tiles_skip_rows_that_do_not_count(options: dict[str, Any], mo
         pytest.skip("each of several devices has its own rows")
     ran: list[str] = []
     monkeypatch.setattr(class_tiles, "ENOUGH", 4)
-    _counting(monkeypatch, class_tiles, "_block", ran)
+    _counting(monkeypatch, class_tiles, "_block_losses", ran)
     made = np.random.default_rng(9)
     given = made.standard_normal((11, 3), np.float32), made.standard_normal((9, 3), np.float32)
     labels, weight = made.integers(0, 9, 11), made.random(9, np.float32)
     for counting, steps in ((11, 3), (5, 2), (4, 1), (0, 0)):
         ids = np.where(made.permutation(11) < counting, labels, -100)
         told = _same_as_in_numpy(given, ids, ran, block_bytes=2 * 9 * 4, class_weight=weight, **options)
-        assert told == ["loss", *["_block"] * steps]
+        assert told == ["loss", *["_block_losses"] * steps]
         told = _same_as_in_numpy(given, ids, ran, block_bytes=2 * 9 * 4, sample_weight=ids % 3, reduction="sum")
     hidden = given[0].copy()
     hidden[1, 0], bias = np.nan, np.where(np.arange(9) == 4, -np.inf, 0.5).astype(np.float32)
@@ -203,7 +203,7 @@ def test_logits_wait_where_their_gradient_will_be(options: dict[str, Any], monke
     if jax.device_count() > 1:
         pytest.skip("each of several devices has its own rows")
     ran: list[str] = []
-    for name in ("_descend", "_add"):
+    for name in ("_logits_to_gradient", "_add_block"):
         _counting(monkeypatch, gradients, name, ran)
     made = np.random.default_rng(8)
     arrays = made.standard_normal((13, 7), np.float32), made.standard_normal((11, 7), np.float32)
@@ -211,11 +211,11 @@ def test_logits_wait_where_their_gradient_will_be(options: dict[str, Any], monke
     for counting, steps in ((13, 3), (7, 0), (5, 0)):
         ids = np.where(made.permutation(13) < counting, labels, -100)
         told = _same_as_in_numpy(arrays, ids, ran, bias=bias, block_bytes=2 * 11 * 4, **options)
-        assert told == ["_descend", *["_add"] * steps, "loss"]
+        assert told == ["_logits_to_gradient", *["_add_block"] * steps, "loss"]
     told = _same_as_in_numpy(
         arrays, np.where(np.arange(13) < 4, labels, -100), ran, bias=bias, block_bytes=88, **options
     )
-    assert told == ["_add"] * 2 + ["loss"]
+    assert told == ["_add_block"] * 2 + ["loss"]
 
 
 def test_export_for_any_number_of_rows() -> None:

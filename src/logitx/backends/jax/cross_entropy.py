@@ -14,27 +14,27 @@ from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.formulas.class_ids import refuse, sort_out
-from logitx.backends.jax.primitive import custom_jvp, jitted, run
+from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
 
 
 @custom_jvp
-def _loss(plan: Plan, logits: Array, *operands: Any) -> Array:
-    return run(plan, logits, *operands)[0]
+def _differentiable_loss(plan: Plan, logits: Array, *operands: Any) -> Array:
+    return run_primitive(plan, logits, *operands)[0]
 
 
 @functools.lru_cache(maxsize=1024)
-def _as(plan: Plan, op: str, exact: bool) -> Plan:
+def _plan_for(plan: Plan, op: str, exact: bool) -> Plan:
     """Return the plan of another operation on the same logits; an exact one does not round to the dtype of these."""
     return dataclasses.replace(plan, op=op, result=plan.compute if exact else plan.result)
 
 
-@functools.partial(_loss.defjvp, symbolic_zeros=True)
-def _loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+@functools.partial(_differentiable_loss.defjvp, symbolic_zeros=True)
+def _differentiable_loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     zero = jax.custom_derivatives.SymbolicZero
     by_logits, *others = (jax.tree.leaves(tangent) for tangent in tangents)
     if not isinstance(by_logits[0], zero) and all(isinstance(leaf, zero) for leaves in others for leaf in leaves):
         # By the logits alone: the loss is linear in their tangent, with the fused gradient for factors.
-        loss, dlogits = _both(_as(plan, "cross_entropy_value_and_grad", False), *primals)
+        loss, dlogits = _loss_and_gradient(_plan_for(plan, "cross_entropy_value_and_grad", False), *primals)
         terms = dlogits.astype(plan.compute) * tangents[0].astype(plan.compute)
         axes = plan.layout.axis if plan.reduction == "none" else None
         return loss, jnp.sum(terms, axis=axes).astype(loss.dtype)
@@ -48,12 +48,12 @@ def _loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -
 
 
 @custom_jvp
-def _both(plan: Plan, *operands: Any) -> tuple[Array, ...]:
-    return run(plan, *operands)
+def _loss_and_gradient(plan: Plan, *operands: Any) -> tuple[Array, ...]:
+    return run_primitive(plan, *operands)
 
 
-@_both.defjvp
-def _both_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+@_loss_and_gradient.defjvp
+def _loss_and_gradient_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     def formulas(*operands: Any) -> tuple[Array, ...]:
         found = generic.cross_entropy_value_and_grad(plan, *operands)
         return found if plan.return_parts else found[:2]
@@ -62,22 +62,22 @@ def _both_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -
 
 
 @jitted
-def _cross_entropy(plan: Plan, *operands: Any) -> tuple[Array, Array, Array]:
+def _jitted_cross_entropy(plan: Plan, *operands: Any) -> tuple[Array, Array, Array]:
     if plan.return_parts:
         return generic.cross_entropy(plan, *operands)
-    return _loss(plan, *operands), None, None
+    return _differentiable_loss(plan, *operands), None, None
 
 
 @jitted
-def _value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
-    loss, gradient, *parts = _both(plan, *operands)
+def _jitted_value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
+    loss, gradient, *parts = _loss_and_gradient(plan, *operands)
     return loss, gradient, *(parts or (None, None))
 
 
-_grad_hess = jitted(generic.cross_entropy_grad_hess)
+_jitted_grad_hess = jitted(generic.cross_entropy_grad_hess)
 
 
-def checked(plan: Plan, targets: Array) -> None:
+def check_class_ids(plan: Plan, targets: Array) -> None:
     """Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere."""
     if plan.hard and FAMILIES[plan.family].readable(targets):
         ids = np.asarray(targets)  # no copy on the CPU
@@ -97,8 +97,8 @@ def cross_entropy(
     where: Array,
 ) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    checked(plan, targets)
-    result: tuple[Array, Array, Array] = _cross_entropy(
+    check_class_ids(plan, targets)
+    result: tuple[Array, Array, Array] = _jitted_cross_entropy(
         plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
     )
     return result
@@ -117,8 +117,8 @@ def cross_entropy_value_and_grad(
     where: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss and its gradient by the logits."""
-    checked(plan, targets)
-    result: tuple[Array, Array, Array, Array] = _value_and_grad(
+    check_class_ids(plan, targets)
+    result: tuple[Array, Array, Array, Array] = _jitted_value_and_grad(
         plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
     )
     return result
@@ -128,6 +128,6 @@ def cross_entropy_grad_hess(
     plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
 ) -> tuple[Array, Array]:
     """The gradient and the diagonal of the Hessian of the summed loss."""
-    checked(plan, targets)
-    result: tuple[Array, Array] = _grad_hess(plan, logits, targets, class_weight, sample_weight)
+    check_class_ids(plan, targets)
+    result: tuple[Array, Array] = _jitted_grad_hess(plan, logits, targets, class_weight, sample_weight)
     return result

@@ -17,7 +17,7 @@ from logitx.backends.formulas.pairs import Rows, Shared, Sums, facts_of, losses_
 from logitx.backends.jax.kernel_calls import kernel
 
 
-class Whole(NamedTuple):
+class MergedRows(NamedTuple):
     """What a shard knows of its rows and of the whole ones; all keep a class axis of length 1."""
 
     top: Array
@@ -26,7 +26,7 @@ class Whole(NamedTuple):
     fall: Array  # how far the logarithm of a probability is below that within the shard
 
 
-def merge(plan: Plan, names: tuple[str, ...], x: Array, where: Array, temperature: Array) -> Whole:
+def merge_shards(plan: Plan, names: tuple[str, ...], x: Array, where: Array, temperature: Array) -> MergedRows:
     """Reduce the rows of a shard and merge them with those of the other shards along mesh axes."""
     heat = 1.0 if temperature is None else temperature.astype(plan.compute)
     found = kernel(dataclasses.replace(plan, op="reduce_rows"), x, where, temperature, None, None)
@@ -42,12 +42,12 @@ def merge(plan: Plan, names: tuple[str, ...], x: Array, where: Array, temperatur
     total = jnp.where(whole == -1.0, 1.0, 1.0 + whole)
     share = jnp.where(nothing, 0.0, (1.0 + rest) * jnp.exp(-gap)) / total
     fall = gap + (jnp.log1p(whole) - jnp.log1p(jnp.where(nothing, 0.0, rest)))
-    return Whole(top, whole, share, fall)
+    return MergedRows(top, whole, share, fall)
 
 
-def normalized(plan: Plan, names: tuple[str, ...], x: Array, where: Array, temperature: Array) -> Array:
+def normalize_shard(plan: Plan, names: tuple[str, ...], x: Array, where: Array, temperature: Array) -> Array:
     """Return softmax or log_softmax of a shard."""
-    whole = merge(plan, names, x, where, temperature)
+    whole = merge_shards(plan, names, x, where, temperature)
     exact = dataclasses.replace(plan, result=plan.compute, empty="zero")
     (found,) = kernel(exact, x, where, temperature, None)
     known = jnp.where(found == -jnp.inf, found, found - whole.fall) if plan.op == "log_softmax" else found * whole.share
@@ -58,16 +58,16 @@ def normalized(plan: Plan, names: tuple[str, ...], x: Array, where: Array, tempe
     return known.astype(plan.result)
 
 
-def reduced(plan: Plan, names: tuple[str, ...], x: Array, where: Array) -> Array:
+def logsumexp_of_shard(plan: Plan, names: tuple[str, ...], x: Array, where: Array) -> Array:
     """Return logsumexp of rows whose shards this is one of."""
-    whole = merge(plan, names, x, where, None)
+    whole = merge_shards(plan, names, x, where, None)
     value = jnp.where(whole.rest == -1.0, -jnp.inf, whole.top + jnp.log1p(whole.rest))
     nans = jax.lax.pmax(jnp.any(_live(x, where) & jnp.isnan(x), axis=plan.layout.axis).astype("int32"), names)
     value = jnp.squeeze(jnp.where(jnp.isposinf(whole.top), jnp.inf, value), plan.layout.axis)
     return jnp.where(nans > 0, jnp.nan, value).astype(plan.result)
 
 
-def pulled_back(plan: Plan, names: tuple[str, ...], value: Array, cotangent: Array) -> Array:
+def pull_back_shard(plan: Plan, names: tuple[str, ...], value: Array, cotangent: Array) -> Array:
     """Return the product of the Jacobian of softmax or log_softmax, given by its value in a shard, with a cotangent."""
     value, cotangent = value.astype(plan.compute), cotangent.astype(plan.compute)
     live = value != (-jnp.inf if plan.op == "log_softmax_vjp" else 0.0)
@@ -97,7 +97,7 @@ def merged_along(plan: Plan, a: Array) -> Array:
     return merged.astype(plan.result)
 
 
-class Labels(NamedTuple):
+class ShardLabels(NamedTuple):
     """What class ids and weights say of each row."""
 
     ids: Array  # 0 where they are none
@@ -108,9 +108,9 @@ class Labels(NamedTuple):
     share: Array  # the row's part of the denominator of a mean
 
 
-def labels_of(
+def shard_labels(
     plan: Plan, names: tuple[str, ...], targets: Array, class_weight: Array, sample_weight: Array, where: Array
-) -> Labels:
+) -> ShardLabels:
     """Look class ids up in all classes of the plan; a mask may be sharded along mesh axes."""
     compute = plan.compute
     ignored, bad = sort_out(plan, jnp, targets)
@@ -122,7 +122,7 @@ def labels_of(
     if where is not None:
         left = jnp.any(where, plan.layout.axis).astype("int32")
         skipped = skipped | ((jax.lax.pmax(left, names) if names else left) == 0)
-    return Labels(ids, classes, sample, bad, ignored, jnp.where(skipped, 0.0, sample * classes))
+    return ShardLabels(ids, classes, sample, bad, ignored, jnp.where(skipped, 0.0, sample * classes))
 
 
 def _logit_of_label(x: Array, at: Array, where: Array, axis: int, names: tuple[str, ...], compute: str) -> Array:
@@ -135,17 +135,17 @@ def _logit_of_label(x: Array, at: Array, where: Array, axis: int, names: tuple[s
     return jnp.squeeze(jax.lax.psum(jnp.where(here, logit, 0.0), names), axis)
 
 
-def loss(
-    plan: Plan, names: tuple[str, ...], start: Array, labels: Labels, x: Array, z_loss: Array, temperature: Array,
+def loss_of_shard(
+    plan: Plan, names: tuple[str, ...], start: Array, labels: ShardLabels, x: Array, z_loss: Array, temperature: Array,
     where: Array,
 ) -> tuple[Array, ...]:  # fmt: skip
     """Return the losses of class ids, of which this shard has those from `start` on, and maybe the gradient of x."""
     compute, axis = plan.compute, plan.layout.axis
-    whole = merge(plan, names, x, where, temperature)
+    whole = merge_shards(plan, names, x, where, temperature)
     at = jnp.expand_dims(labels.ids - start, axis)
     logit = _logit_of_label(x, at, where, axis, names, compute)
     top, rest = jnp.squeeze(whole.top, axis), jnp.squeeze(whole.rest, axis)
-    heat = 1.0 if temperature is None else _of_rows(plan, temperature.astype(compute))
+    heat = 1.0 if temperature is None else _without_class_axis(plan, temperature.astype(compute))
     rows = Rows(logit, labels.classes, labels.classes, labels.sample, heat)
     shared = Shared(0.0, 0.0 if z_loss is None else z_loss.astype(compute), 1.0)
     sums = Sums(top, rest, jnp.zeros_like(rest), jnp.zeros_like(rest))
@@ -167,5 +167,5 @@ def loss(
     return value, gradient if where is None else jnp.where(where, gradient, 0.0)
 
 
-def _of_rows(plan: Plan, value: Array) -> Array:
+def _without_class_axis(plan: Plan, value: Array) -> Array:
     return value if value.ndim == 0 else jnp.squeeze(value, plan.layout.axis)

@@ -17,7 +17,7 @@ from jax.interpreters import ad, batching, mlir
 
 from logitx._arrays.family import dtype_name
 from logitx._plan import Array, Plan
-from logitx.backends.jax.primitive import alike, lowered_for_devices, run, stretched
+from logitx.backends.jax.primitive import alike, lowered_for_devices, run_primitive, stretched
 
 jacobian_p = Primitive("logitx_jacobian")
 
@@ -29,13 +29,13 @@ _TRANSPOSED = {
 }
 
 
-def product(op: str, plan: Plan, value: Array, tangent: Array, dtype: str) -> Array:
+def jacobian_product(op: str, plan: Plan, value: Array, tangent: Array, dtype: str) -> Array:
     """Return the product of the Jacobian, given by the `value` of the function, with a tangent or cotangent."""
     exact = dataclasses.replace(plan, op=op, dtype=plan.result, result=dtype)
     return jacobian_p.bind(*alike(value, tangent), plan=exact)
 
 
-def _real(plan: Plan, value: Array, tangent: Array) -> tuple[Array, Array, Array]:
+def _live_operands(plan: Plan, value: Array, tangent: Array) -> tuple[Array, Array, Array]:
     """Return where there is a probability, the probabilities, and the tangent where it has a say."""
     value, tangent = value.astype(plan.compute), tangent.astype(plan.compute)
     live = value != (0.0 if plan.op == "softmax_vjp" else -jnp.inf)
@@ -44,16 +44,16 @@ def _real(plan: Plan, value: Array, tangent: Array) -> tuple[Array, Array, Array
 
 def _computed(value: Array, tangent: Array, *, plan: Plan) -> Array:
     if plan.op != "log_softmax_jvp":
-        (found,) = run(plan, value, tangent)
+        (found,) = run_primitive(plan, value, tangent)
         return found
-    live, p, tangent = _real(plan, value, tangent)
+    live, p, tangent = _live_operands(plan, value, tangent)
     mean = jnp.sum(jnp.where(p == 0.0, 0.0, p * tangent), axis=plan.layout.axis, keepdims=True)
     return jnp.where(live, tangent - mean, 0.0).astype(plan.result)
 
 
 def _by_value(dvalue: Array, value: Array, tangent: Array, *, plan: Plan) -> Array:
     """Return the derivative of the product by the value of the function."""
-    live, p, tangent = _real(plan, value, tangent)
+    live, p, tangent = _live_operands(plan, value, tangent)
     change = jnp.where(live, dvalue.astype(plan.compute), 0.0)
     total = functools.partial(jnp.sum, axis=plan.layout.axis, keepdims=True)
     if plan.op == "softmax_vjp":
@@ -72,7 +72,7 @@ def _transpose(cotangent: Any, value: Array, tangent: Any, *, plan: Plan) -> tup
     return None, jacobian_p.bind(value, cotangent, plan=back)
 
 
-def _batched(arrays: tuple[Array, ...], dims: tuple[Any, ...], *, plan: Plan) -> tuple[Array, int]:
+def _batch_jacobian(arrays: tuple[Array, ...], dims: tuple[Any, ...], *, plan: Plan) -> tuple[Array, int]:
     size = next(x.shape[dim] for x, dim in zip(arrays, dims, strict=True) if dim is not None)
     moved = (
         jnp.broadcast_to(x, (size, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0)
@@ -82,13 +82,13 @@ def _batched(arrays: tuple[Array, ...], dims: tuple[Any, ...], *, plan: Plan) ->
 
 
 @jacobian_p.def_abstract_eval
-def _abstract(value: Any, tangent: Any, *, plan: Plan) -> Any:
+def _abstract_jacobian(value: Any, tangent: Any, *, plan: Plan) -> Any:
     return tangent.update(shape=plan.layout.shape, dtype=jnp.dtype(plan.result), weak_type=False)
 
 
 jacobian_p.def_impl(functools.partial(jax.jit, static_argnames="plan")(_computed))
 ad.defjvp(jacobian_p, _by_value, lambda dtangent, value, _, *, plan: jacobian_p.bind(value, dtangent, plan=plan))
 ad.primitive_transposes[jacobian_p] = _transpose
-batching.primitive_batchers[jacobian_p] = _batched
+batching.primitive_batchers[jacobian_p] = _batch_jacobian
 lowered_for_devices(jacobian_p)
 mlir.register_lowering(jacobian_p, mlir.lower_fun(_computed, multiple_results=False))

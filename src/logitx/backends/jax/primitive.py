@@ -26,7 +26,7 @@ kernel_p = Primitive("logitx")
 kernel_p.multiple_results = True
 
 
-def run(plan: Plan, *operands: Any) -> tuple[Array, ...]:
+def run_primitive(plan: Plan, *operands: Any) -> tuple[Array, ...]:
     """Compute an operation; operands that are None are absent, and so are results that the plan does not ask for."""
     present = tuple(operand is not None for operand in operands)
     arrays = alike(*(jnp.asarray(operand) for operand in operands if operand is not None))
@@ -55,7 +55,7 @@ def zeros_among(shape: Any, dtype: str, *arrays: Any) -> Array:
     return alike(jnp.zeros(shape, dtype), *jax.tree.leaves(arrays))[0]
 
 
-def _all(present: tuple[bool, ...], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+def _with_absent(present: tuple[bool, ...], arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     """Put None back where operands are absent."""
     left = iter(arrays)
     return tuple(next(left) if there else None for there in present)
@@ -63,7 +63,7 @@ def _all(present: tuple[bool, ...], arrays: tuple[Array, ...]) -> tuple[Array, .
 
 def portable(*arrays: Array, plan: Plan, present: tuple[bool, ...]) -> tuple[Array, ...]:
     """Compute an operation by its formulas."""
-    operands = _all(present, arrays)
+    operands = _with_absent(present, arrays)
     if plan.op.startswith(("softmax", "log_softmax")) and not plan.op.endswith("vjp"):
         operands = (*operands, None)  # no output to write to
     elif plan.op == "logsumexp":
@@ -74,7 +74,7 @@ def portable(*arrays: Array, plan: Plan, present: tuple[bool, ...]) -> tuple[Arr
 
 def fast(*arrays: Array, plan: Plan, present: tuple[bool, ...]) -> tuple[Array, ...]:
     """Compute an operation by its kernel."""
-    return kernel(plan, *_all(present, arrays))
+    return kernel(plan, *_with_absent(present, arrays))
 
 
 @kernel_p.def_impl
@@ -89,7 +89,7 @@ def _jitted(*arrays: Array, plan: Plan, present: tuple[bool, ...]) -> tuple[Arra
 
 
 @kernel_p.def_abstract_eval
-def _abstract(*avals: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
+def _abstract_kernel(*avals: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
     if any(_varying(aval) or _is_placed(aval) for aval in avals):
         return jax.make_jaxpr(functools.partial(portable, plan=plan, present=present))(*avals).out_avals
     return [jax.core.ShapedArray(one.shape, one.dtype) for one in results(plan)]
@@ -113,7 +113,7 @@ def stretched(plan: Plan, size: int) -> Plan:
     return dataclasses.replace(plan, layout=layout)
 
 
-def _batched(arrays: tuple[Array, ...], dims: tuple[Any, ...], *, plan: Plan, present: tuple[bool, ...]) -> Any:
+def _batch_kernel(arrays: tuple[Array, ...], dims: tuple[Any, ...], *, plan: Plan, present: tuple[bool, ...]) -> Any:
     size = next(x.shape[dim] for x, dim in zip(arrays, dims, strict=True) if dim is not None)
     each = [kind for kind, there in zip(kinds(plan), present, strict=True) if there]
     single = any(dim is not None and kind in (CLASSES, ONE) for kind, dim in zip(each, dims, strict=True))
@@ -135,7 +135,7 @@ def _batched(arrays: tuple[Array, ...], dims: tuple[Any, ...], *, plan: Plan, pr
     return found, (0,) * len(found)
 
 
-batching.primitive_batchers[kernel_p] = _batched
+batching.primitive_batchers[kernel_p] = _batch_kernel
 
 
 def _lower(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
@@ -156,13 +156,17 @@ def _is_spread(context: Any) -> bool:
 
 
 def _lower_on_cpu(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
-    context, operands = ctx.module_context, _all(present, ctx.avals_in)
+    context, operands = ctx.module_context, _with_absent(present, ctx.avals_in)
     # An export may run where these kernels are not
-    if context.lowering_parameters.for_export or refusal(plan, operands) is not None or why_missing() is not None:
+    if (
+        context.lowering_parameters.for_export
+        or kernel_refusal(plan, operands) is not None
+        or why_missing() is not None
+    ):
         return _lower(ctx, *arrays, plan=plan, present=present)
     if _is_alone(context):
         function = functools.partial(fast, plan=plan, present=present)
-    elif _is_spread(context) and sharding.serves(plan, operands):
+    elif _is_spread(context) and sharding.has_shard_rule(plan, operands):
         function = sharding.sharded(plan, present)
     else:
         return _lower(ctx, *arrays, plan=plan, present=present)
@@ -183,7 +187,7 @@ mlir.register_lowering(kernel_p, _lower)
 mlir.register_lowering(kernel_p, _lower_on_cpu, platform="cpu")
 
 
-def refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+def kernel_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return why not to call a kernel, None where it is to be called; operands are arrays or descriptions of them.
 
     No shape is too small: measured against jitted `jax.nn` and `optax` the least ratio is 1.03, for 10 numbers, where

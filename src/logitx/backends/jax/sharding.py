@@ -23,7 +23,7 @@ from logitx.backends.jax import cut_rows
 from logitx.backends.jax.kernel_calls import CLASSES, ENTRIES, ONE, ROWS, kernel, kinds, results
 
 
-def serves(plan: Plan, operands: tuple[Any, ...]) -> bool:
+def has_shard_rule(plan: Plan, operands: tuple[Any, ...]) -> bool:
     """Tell whether an operation with these operands can be done in shards by kernels; XLA shards the formulas else."""
     if plan.op in ("softmax", "log_softmax"):
         return operands[3] is None
@@ -45,7 +45,7 @@ def _resized(plan: Plan, shape: tuple[int, ...]) -> Plan:
     return dataclasses.replace(plan, layout=layout)
 
 
-def _names(entry: Any) -> tuple[str, ...]:
+def _mesh_names(entry: Any) -> tuple[str, ...]:
     """Return the mesh axes of an entry of a PartitionSpec."""
     return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
 
@@ -54,7 +54,7 @@ def _of_logits(mesh: Any, logits: Any) -> tuple[Any, ...]:
     """Return how to shard the logits: as they are, where the devices divide an axis evenly."""
     spec = tuple(logits.sharding.spec)
     spec = spec + (None,) * (len(logits.shape) - len(spec))
-    sizes = (math.prod(mesh.shape[name] for name in _names(entry)) for entry in spec)
+    sizes = (math.prod(mesh.shape[name] for name in _mesh_names(entry)) for entry in spec)
     return tuple(
         entry if length % size == 0 else None for entry, length, size in zip(spec, logits.shape, sizes, strict=True)
     )
@@ -90,54 +90,54 @@ def _result_kinds(plan: Plan) -> list[int]:
 def _on_shard(plan: Plan, spec: tuple[Any, ...], operands: tuple[Array, ...]) -> tuple[Array, ...]:
     """Compute an operation on a shard of the logits."""
     axis = plan.layout.axis
-    names = _names(spec[axis])
-    others = tuple(name for d, entry in enumerate(spec) if d != axis for name in _names(entry))
+    names = _mesh_names(spec[axis])
+    others = tuple(name for d, entry in enumerate(spec) if d != axis for name in _mesh_names(entry))
     local = dataclasses.replace(_resized(plan, operands[0].shape), reduction="none")
     if plan.op.startswith("cross_entropy"):
-        return _loss(plan, local, names, others, operands)
+        return _loss_on_shard(plan, local, names, others, operands)
     if not names:
         return kernel(local, *operands)
     if plan.op == "logsumexp":
-        return (cut_rows.reduced(local, names, *operands),)
+        return (cut_rows.logsumexp_of_shard(local, names, *operands),)
     if plan.op.endswith("vjp"):
-        return (cut_rows.pulled_back(local, names, *operands),)
-    return (cut_rows.normalized(local, names, *operands[:3]),)
+        return (cut_rows.pull_back_shard(local, names, *operands),)
+    return (cut_rows.normalize_shard(local, names, *operands[:3]),)
 
 
-def _loss(
+def _loss_on_shard(
     plan: Plan, local: Plan, names: tuple[str, ...], others: tuple[str, ...], operands: tuple[Array, ...]
 ) -> tuple[Array, ...]:
     x, targets, class_weight, sample_weight, _, z_loss, _, temperature, where = operands
-    labels = cut_rows.labels_of(
+    labels = cut_rows.shard_labels(
         dataclasses.replace(local, layout=dataclasses.replace(local.layout, n=plan.layout.n)), names, targets,
         class_weight, sample_weight, where,
     )  # fmt: skip
     if names:
         start = jax.lax.axis_index(names) * local.layout.n
-        value, *gradient = cut_rows.loss(local, names, start, labels, x, z_loss, temperature, where)
+        value, *gradient = cut_rows.loss_of_shard(local, names, start, labels, x, z_loss, temperature, where)
     else:
-        value, *gradient = kernel(dataclasses.replace(local, result=_exact(plan)), *operands)
+        value, *gradient = kernel(dataclasses.replace(local, result=_gradient_dtype(plan)), *operands)
     if plan.reduction != "none":
-        value = _summed(value, others)
+        value = _sum_over_shards(value, others)
     if plan.reduction == "mean":
-        whole = _summed(labels.share, others)
+        whole = _sum_over_shards(labels.share, others)
         divisor = jnp.where(whole == 0.0, 1.0, whole)
         value = jnp.where(whole == 0.0, jnp.nan if plan.empty == "nan" else 0.0, value / divisor)
         gradient = [jnp.where(whole == 0.0, 0.0, one / divisor) for one in gradient]
     return (value.astype(plan.loss), *(one.astype(plan.result) for one in gradient))
 
 
-def _exact(plan: Plan) -> str:
+def _gradient_dtype(plan: Plan) -> str:
     """Return the dtype of a gradient that may still be divided."""
     return plan.compute if plan.reduction == "mean" else plan.result
 
 
-def _summed(value: Array, names: tuple[str, ...]) -> Array:
+def _sum_over_shards(value: Array, names: tuple[str, ...]) -> Array:
     total = jnp.sum(value)
     return jax.lax.psum(total, names) if names else total
 
 
-def _rule(plan: Plan, each: list[int]) -> Any:
+def _sharding_rule(plan: Plan, each: list[int]) -> Any:
     """Return which axes of operands and results are the same, in Shardy's terms."""
     lay = plan.layout
     letters = [f"d{d}" for d in range(len(lay.shape))]
@@ -193,5 +193,7 @@ def sharded(plan: Plan, present: tuple[bool, ...]) -> Any:
         specs = _specs(plan, spec, list(outcome), _result_kinds(plan))
         return tuple(NamedSharding(mesh, one) for one in specs)
 
-    function.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=_rule(plan, each))
+    function.def_partition(
+        partition=partition, infer_sharding_from_operands=infer, sharding_rule=_sharding_rule(plan, each)
+    )
     return function

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.jax.cut_rows import merged_along
-from logitx.backends.jax.jacobians import product
-from logitx.backends.jax.primitive import custom_jvp, jitted, run
+from logitx.backends.jax.jacobians import jacobian_product
+from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
 
 
 def _direction(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Array:
@@ -37,31 +37,31 @@ def _direction(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) 
 
 @custom_jvp
 def _softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
-    (p,) = run(plan, x, where, temperature, softcap)
+    (p,) = run_primitive(plan, x, where, temperature, softcap)
     return p
 
 
 @_softmax.defjvp
 def _softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     p = _softmax(plan, *primals)
-    return p, product("softmax_vjp", plan, p, _direction(plan, primals, tangents), plan.result)
+    return p, jacobian_product("softmax_vjp", plan, p, _direction(plan, primals, tangents), plan.result)
 
 
 @custom_jvp
 def _log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
-    (log_p,) = run(plan, x, where, temperature, softcap)
+    (log_p,) = run_primitive(plan, x, where, temperature, softcap)
     return log_p
 
 
 @_log_softmax.defjvp
 def _log_softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     log_p = _log_softmax(plan, *primals)
-    return log_p, product("log_softmax_jvp", plan, log_p, _direction(plan, primals, tangents), plan.result)
+    return log_p, jacobian_product("log_softmax_jvp", plan, log_p, _direction(plan, primals, tangents), plan.result)
 
 
 @custom_jvp
 def _logsumexp(plan: Plan, x: Array, where: Array) -> Array:
-    (value,) = run(plan, x, where)
+    (value,) = run_primitive(plan, x, where)
     return value
 
 
@@ -104,13 +104,13 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
 @jitted
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
     """p (dp - sum of p dp)."""
-    return product("softmax_vjp", plan, p, dp, plan.result)
+    return jacobian_product("softmax_vjp", plan, p, dp, plan.result)
 
 
 @jitted
 def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
     """dlog_p - p sum of dlog_p."""
-    return product("log_softmax_vjp", plan, log_p, dlog_p, plan.result)
+    return jacobian_product("log_softmax_vjp", plan, log_p, dlog_p, plan.result)
 
 
 @jitted

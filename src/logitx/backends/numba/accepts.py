@@ -15,10 +15,10 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return None
     if FAMILIES[plan.family].to_numpy is None:
         return f"arrays of {plan.family} are not NumPy arrays in memory"
-    return _WATCHED[plan.family](plan, operands)
+    return _REFUSAL_OF[plan.family](plan, operands)
 
 
-def _taped(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+def _tensorflow_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return why a call on tensors of TensorFlow needs TensorFlow's own operations."""
     family = FAMILIES[plan.family]
     xp = family.namespace(operands[0])
@@ -27,7 +27,7 @@ def _taped(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     return "a tape is recording" if xp.recording() else None
 
 
-def _watched(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+def _torch_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return why a call on tensors of PyTorch needs PyTorch's own operations."""
     torch = sys.modules["torch"]
     if torch._C._len_torch_dispatch_stack() > 0 or torch.jit.is_tracing():
@@ -48,4 +48,4 @@ def _watched(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     return None
 
 
-_WATCHED = {"torch": _watched, "tensorflow": _taped}
+_REFUSAL_OF = {"torch": _torch_refusal, "tensorflow": _tensorflow_refusal}

@@ -12,12 +12,12 @@ from logitx._arrays.family import FLOATS, dtype_name
 from logitx._plan import Array, Plan
 from logitx.backends.numba.memory.arguments import FAILED
 
-NdArray = np.ndarray[Any, Any]
+NumpyArray = np.ndarray[Any, Any]
 
 # NumPy's dtype for memory of each dtype; where bfloat16 is not an extension's, its bits are integers
 HELD = {name: np.dtype(name) for name in ("float16", "float32", "float64", "bool", "int64")}
 HELD["bfloat16"] = np.dtype(np.uint16)
-CLASSES = 1  # the axis of the classes in what is given to a kernel here
+CLASS_AXIS = 1  # the axis of the classes in what is given to a kernel here
 
 
 def stored(dtype: str, compute: str) -> str:
@@ -25,12 +25,12 @@ def stored(dtype: str, compute: str) -> str:
     return dtype if dtype in FLOATS else compute
 
 
-def entries(plan: Plan, x: Array, dtype: str, held: str) -> NdArray:
+def view_3d(plan: Plan, x: Array, dtype: str, held: str) -> NumpyArray:
     """Return an array of the shape of the logits as (outer, n, inner), copied if its numbers must change."""
-    array: NdArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
+    array: NumpyArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
     if dtype != held:
         with np.errstate(all="ignore"):
-            array = widened(array, dtype).astype(HELD[held], copy=False)
+            array = decode_bfloat16(array, dtype).astype(HELD[held], copy=False)
     elif not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     layout = plan.layout
@@ -38,47 +38,47 @@ def entries(plan: Plan, x: Array, dtype: str, held: str) -> NdArray:
     return array if array.shape == shape else array.reshape(shape)
 
 
-def widened(array: NdArray, dtype: str) -> NdArray:
+def decode_bfloat16(array: NumpyArray, dtype: str) -> NumpyArray:
     """Return numbers that NumPy can convert: the bits of bfloat16 become float32."""
     if dtype == "bfloat16" and array.dtype == np.uint16:
         return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return array
 
 
-def numbers(plan: Plan, x: Array, kind: str) -> NdArray:
+def contiguous(plan: Plan, x: Array, kind: str) -> NumpyArray:
     """Return a small array, of weights or class ids, as a contiguous one of `kind`."""
-    array: NdArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
+    array: NumpyArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
     if array.dtype == HELD[kind] and array.flags.c_contiguous:
         return array
     with np.errstate(all="ignore"):
-        array = widened(array, dtype_name(x.dtype))
+        array = decode_bfloat16(array, dtype_name(x.dtype))
         return np.ascontiguousarray(array, dtype=HELD[kind])
 
 
-def known(wanted: bool) -> bool | None:
+def static_flag(wanted: bool) -> bool | None:
     """Return what a kernel takes for something that it is compiled with or without."""
     return True if wanted else None
 
 
-def done(code: int) -> int:
+def checked_code(code: int) -> int:
     """Pass on what a kernel returned, unless it could not do its work."""
     if code == FAILED:
         raise MemoryError("the scratch memory of a kernel could not be allocated")
     return code
 
 
-def per_row(plan: Plan, value: Any, kind: str) -> NdArray | None:
+def scaling_array(plan: Plan, value: Any, kind: str) -> NumpyArray | None:
     """Return temperature or softcap as kernels take them: None, one number for all rows, or one a row."""
     if value is None:
         return None
     if isinstance(value, float):
         return np.full(1, value, HELD[kind])
-    return numbers(plan, value, kind)
+    return contiguous(plan, value, kind)
 
 
-def output(plan: Plan, out: Array, held: str) -> NdArray | None:
+def output_view(plan: Plan, out: Array, held: str) -> NumpyArray | None:
     """Return a view through which a kernel writes to the user's array; None where only a copy has the shape."""
-    array: NdArray = FAMILIES[plan.family].to_numpy(out)  # type: ignore[misc]
+    array: NumpyArray = FAMILIES[plan.family].to_numpy(out)  # type: ignore[misc]
     if not array.dtype.isnative:
         return None
     layout = plan.layout
@@ -86,13 +86,13 @@ def output(plan: Plan, out: Array, held: str) -> NdArray | None:
     return view if np.may_share_memory(view, array) or view.size == 0 else None
 
 
-def blank(plan: Plan, dtype: str) -> NdArray:
+def empty_3d(plan: Plan, dtype: str) -> NumpyArray:
     """Return fresh memory of the shape of the logits, as kernels see it."""
     layout = plan.layout
     return fresh(plan, (layout.outer, layout.n, layout.inner), dtype)
 
 
-def fresh(plan: Plan, shape: tuple[int, ...], dtype: str) -> NdArray:
+def fresh(plan: Plan, shape: tuple[int, ...], dtype: str) -> NumpyArray:
     """Return fresh memory that the user's family can take over."""
     alignment = FAMILIES[plan.family].alignment
     if not alignment:
@@ -103,7 +103,7 @@ def fresh(plan: Plan, shape: tuple[int, ...], dtype: str) -> NdArray:
     return memory[start : start + size].view(HELD[dtype]).reshape(shape)
 
 
-def rounded(array: NdArray, dtype: str) -> NdArray:
+def rounded_to_dtype(array: NumpyArray, dtype: str) -> NumpyArray:
     """Return an array of the compute dtype rounded to another, in memory as a kernel writes it."""
     if dtype != "bfloat16":
         return array.astype(dtype, copy=False)
@@ -113,6 +113,6 @@ def rounded(array: NdArray, dtype: str) -> NdArray:
     return np.where(np.isnan(array), quiet, nearest).astype(np.uint16)
 
 
-def given_back(plan: Plan, array: NdArray, dtype: str, shape: tuple[int, ...]) -> Array:
+def given_back(plan: Plan, array: NumpyArray, dtype: str, shape: tuple[int, ...]) -> Array:
     """Return what a kernel wrote as an array of the user's family."""
     return FAMILIES[plan.family].from_numpy(array.reshape(shape), dtype)  # type: ignore[misc]

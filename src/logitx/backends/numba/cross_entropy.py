@@ -10,17 +10,17 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name, namespace_dtype
 from logitx._plan import Array, LabelError, Plan, Scalar
 from logitx.backends.numba.arrays import (
-    CLASSES,
+    CLASS_AXIS,
     HELD,
-    NdArray,
-    blank,
-    done,
-    entries,
+    NumpyArray,
+    checked_code,
+    contiguous,
+    empty_3d,
     given_back,
-    known,
-    numbers,
-    per_row,
+    scaling_array,
+    static_flag,
     stored,
+    view_3d,
 )
 from logitx.backends.numba.kernels.cross_entropy_ids import HardArrays, hard
 from logitx.backends.numba.kernels.cross_entropy_long import HardLongArrays, hard_long
@@ -33,10 +33,10 @@ from logitx.backends.numba.passes.reports import MEAN, NONE, SUM
 from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 
-_REDUCTIONS = {"none": NONE, "sum": SUM, "mean": MEAN}
+_REDUCTION_CODES = {"none": NONE, "sum": SUM, "mean": MEAN}
 
 
-class Wanted(NamedTuple):
+class Requested(NamedTuple):
     """What a call asks the kernels to write."""
 
     gradient: bool
@@ -48,14 +48,14 @@ class Written(NamedTuple):
 
     gradient: Any  # arrays, or None
     hessian: Any
-    loss: NdArray
+    loss: NumpyArray
     z_part: Any
     log_normalizer: Any
 
 
-def loss(
+def run_loss_kernel(
     plan: Plan,
-    wanted: Wanted,
+    wanted: Requested,
     logits: Array,
     targets: Array,
     class_weight: Array,
@@ -68,25 +68,25 @@ def loss(
 ) -> Written:
     """Run the kernel for the kind of targets."""
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
-    x = entries(plan, logits, plan.dtype, held)
-    mask = None if where is None else entries(plan, where, "bool", "bool")
-    by_class = None if class_weight is None else numbers(plan, class_weight, compute)
-    by_row = None if sample_weight is None else numbers(plan, sample_weight, compute)
-    cap, heat = per_row(plan, softcap, compute), per_row(plan, temperature, "float64")
-    labels = numbers(plan, targets, "int64") if plan.hard else None
-    written, across = _blank(plan, wanted), is_across(plan)
-    options = _numbers(plan, CLASSES, label_smoothing, z_loss)
+    x = view_3d(plan, logits, plan.dtype, held)
+    mask = None if where is None else view_3d(plan, where, "bool", "bool")
+    by_class = None if class_weight is None else contiguous(plan, class_weight, compute)
+    by_row = None if sample_weight is None else contiguous(plan, sample_weight, compute)
+    cap, heat = scaling_array(plan, softcap, compute), scaling_array(plan, temperature, "float64")
+    labels = contiguous(plan, targets, "int64") if plan.hard else None
+    written, across = _empty_results(plan, wanted), is_across(plan)
+    options = _loss_numbers(plan, CLASS_AXIS, label_smoothing, z_loss)
     parts, crew = parts_for(x.nbytes), CREW.address
     if plan.hard and options.smoothing == 0.0 and not wanted.hessian:
-        adjusted = known(any(one is not None for one in (by_class, by_row, mask, cap, heat)))
-        ways = across, known(wanted.gradient), adjusted
+        adjusted = static_flag(any(one is not None for one in (by_class, by_row, mask, cap, heat)))
+        ways = across, static_flag(wanted.gradient), adjusted
         dtypes = Dtypes(held, compute, plan.result, plan.loss)
         if is_long(plan) and adjusted is None:
             whole = HardLongArrays(
                 logits=x, labels=labels, like=None, wide=None, grad=written.gradient, loss=written.loss,
                 z_part=written.z_part, log_normalizer=written.log_normalizer,
             )  # fmt: skip
-            long_ways = ways[1], known(wanted.gradient and plan.result == compute)
+            long_ways = ways[1], static_flag(wanted.gradient and plan.result == compute)
             bad = compiled_kernel(hard_long, long_ways, dtypes)(whole, options, *long_ways, parts, crew)
         else:
             arrays = HardArrays(
@@ -98,20 +98,20 @@ def loss(
     else:
         dtype = held if plan.hard else dtype_name(targets.dtype)
         shares = SoftArrays(
-            logits=x, targets=None if plan.hard else entries(plan, targets, dtype, dtype), labels=labels,
+            logits=x, targets=None if plan.hard else view_3d(plan, targets, dtype, dtype), labels=labels,
             class_weight=by_class, sample_weight=by_row, where=mask, temperature=heat, softcap=cap,
             grad=written.gradient, hess=written.hessian, loss=written.loss, z_part=written.z_part,
             log_normalizer=written.log_normalizer,
         )  # fmt: skip
         kernel = compiled_kernel(soft, (across,), Dtypes(held, compute, plan.result, plan.loss, dtype))
         bad = kernel(shares, options, across, parts, crew)
-    if done(bad) >= 0:
-        ids: NdArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
+    if checked_code(bad) >= 0:
+        ids: NumpyArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
         raise LabelError(plan, bad, int(ids.flat[bad]))
     return written
 
 
-def _numbers(plan: Plan, axis: int, label_smoothing: Scalar, z_loss: Scalar) -> LossNumbers:
+def _loss_numbers(plan: Plan, axis: int, label_smoothing: Scalar, z_loss: Scalar) -> LossNumbers:
     """Return the numbers that the kernels of losses take."""
     return LossNumbers(
         axis=axis,
@@ -120,11 +120,11 @@ def _numbers(plan: Plan, axis: int, label_smoothing: Scalar, z_loss: Scalar) -> 
         smoothing=0.0 if label_smoothing is None else float(label_smoothing),
         z_loss=0.0 if z_loss is None else float(z_loss),
         undefined=np.nan if plan.empty == "nan" else 0.0,
-        reduction=_REDUCTIONS[plan.reduction],
+        reduction=_REDUCTION_CODES[plan.reduction],
     )
 
 
-def prepare_loss(
+def prepare_loss_kernel(
     plan: Plan,
     logits: Array,
     targets: Array,
@@ -141,10 +141,10 @@ def prepare_loss(
     if not plan.hard or plan.return_parts or any(one is not None for one in arrays):
         return None
     compute, backward = plan.compute, plan.op == "cross_entropy_value_and_grad"
-    cap, heat = per_row(plan, softcap, compute), per_row(plan, temperature, "float64")
-    ways = is_across(plan), known(backward), known(cap is not None or heat is not None)
+    cap, heat = scaling_array(plan, softcap, compute), scaling_array(plan, temperature, "float64")
+    ways = is_across(plan), static_flag(backward), static_flag(cap is not None or heat is not None)
     kernel = compiled_kernel(hard, ways, Dtypes(plan.dtype, compute, plan.result, plan.loss))
-    options, adjusted = _numbers(plan, plan.layout.axis, None, z_loss), ways[2]
+    options, adjusted = _loss_numbers(plan, plan.layout.axis, None, z_loss), ways[2]
     across, gradients = ways[:2]
     rows = plan.layout.rows if plan.reduction == "none" else ()
     shape, dtype, loss_dtype = plan.layout.given, namespace_dtype(np, plan.result), HELD[plan.loss]
@@ -166,20 +166,20 @@ def prepare_loss(
     return call
 
 
-def _blank(plan: Plan, wanted: Wanted) -> Written:
+def _empty_results(plan: Plan, wanted: Requested) -> Written:
     """Return memory for what is wanted, and None for what is not."""
     rows = plan.layout.outer * plan.layout.inner
     count = rows if plan.reduction == "none" else 1
     return Written(
-        blank(plan, plan.result) if wanted.gradient else None,
-        blank(plan, plan.result) if wanted.hessian else None,
+        empty_3d(plan, plan.result) if wanted.gradient else None,
+        empty_3d(plan, plan.result) if wanted.hessian else None,
         np.empty(count, HELD[plan.loss]),
         np.empty(count, HELD[plan.loss]) if plan.return_parts else None,
         np.empty(rows, HELD[plan.loss]) if plan.return_parts else None,
     )
 
 
-def result(plan: Plan, written: Written) -> tuple[Array, Array, Array]:
+def loss_results(plan: Plan, written: Written) -> tuple[Array, Array, Array]:
     """Return (loss, z_loss, log_normalizer) in the user's family."""
     shape = plan.layout.rows if plan.reduction == "none" else ()
     loss = given_back(plan, written.loss, plan.loss, shape)
@@ -202,11 +202,11 @@ def cross_entropy(
     where: Array,
 ) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    written = loss(
-        plan, Wanted(False, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
+    written = run_loss_kernel(
+        plan, Requested(False, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
         temperature, where,
     )  # fmt: skip
-    return result(plan, written)
+    return loss_results(plan, written)
 
 
 def cross_entropy_value_and_grad(
@@ -222,11 +222,11 @@ def cross_entropy_value_and_grad(
     where: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    written = loss(
-        plan, Wanted(True, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
+    written = run_loss_kernel(
+        plan, Requested(True, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
         temperature, where,
     )  # fmt: skip
-    value, z_part, log_normalizer = result(plan, written)
+    value, z_part, log_normalizer = loss_results(plan, written)
     gradient = given_back(plan, written.gradient, plan.result, plan.layout.shape)
     return value, gradient, z_part, log_normalizer
 
@@ -235,7 +235,9 @@ def cross_entropy_grad_hess(
     plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
 ) -> tuple[Array, Array]:
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
-    written = loss(plan, Wanted(True, True), logits, targets, class_weight, sample_weight, None, None, None, None, None)
+    written = run_loss_kernel(
+        plan, Requested(True, True), logits, targets, class_weight, sample_weight, None, None, None, None, None
+    )
     shape = plan.layout.shape
     gradient = given_back(plan, written.gradient, plan.result, shape)
     return gradient, given_back(plan, written.hessian, plan.result, shape)

@@ -7,17 +7,17 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba.arrays import (
-    CLASSES,
+    CLASS_AXIS,
     HELD,
-    NdArray,
-    blank,
-    done,
-    entries,
+    NumpyArray,
+    checked_code,
+    contiguous,
+    empty_3d,
     given_back,
-    known,
-    numbers,
-    per_row,
+    scaling_array,
+    static_flag,
     stored,
+    view_3d,
 )
 from logitx.backends.numba.kernels.cut_rows import (
     DifferentiateNumbers,
@@ -36,8 +36,8 @@ from logitx.backends.numba.passes.blocks import is_across
 from logitx.backends.numba.threads.policy import CREW, parts_for
 
 
-def _mask(plan: Plan, where: Array) -> NdArray | None:
-    return None if where is None else entries(plan, where, "bool", "bool")
+def _mask(plan: Plan, where: Array) -> NumpyArray | None:
+    return None if where is None else view_3d(plan, where, "bool", "bool")
 
 
 def reduce_rows(
@@ -45,17 +45,17 @@ def reduce_rows(
 ) -> tuple[Array, Array, Array]:
     """Max, and the sum of exp(x - max) beside it; with the logits of the labels."""
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
-    view, mask = entries(plan, x, plan.dtype, held), _mask(plan, where)
-    labels = None if ids is None else numbers(plan, ids, "int64")
-    heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
+    view, mask = view_3d(plan, x, plan.dtype, held), _mask(plan, where)
+    labels = None if ids is None else contiguous(plan, ids, "int64")
+    heat, cap = scaling_array(plan, temperature, "float64"), scaling_array(plan, softcap, compute)
     top, rest, logit = np.zeros((3, plan.layout.outer * plan.layout.inner), HELD[compute])
-    ways = is_across(plan), known(any(one is not None for one in (mask, heat, cap)))
+    ways = is_across(plan), static_flag(any(one is not None for one in (mask, heat, cap)))
     arrays = ReducePartArrays(
         logits=view, where=mask, labels=labels, temperature=heat, softcap=cap, top=top, rest=rest,
         label_logits=logit if labels is not None else None,
     )  # fmt: skip
     kernel = compiled_kernel(reduce_part, ways, Dtypes(held, compute))
-    done(kernel(arrays, CLASSES, *ways, parts_for(view.nbytes), CREW.address))
+    checked_code(kernel(arrays, CLASS_AXIS, *ways, parts_for(view.nbytes), CREW.address))
     found = [given_back(plan, one, compute, plan.layout.rows) for one in (top, rest, logit)]
     return found[0], found[1], None if labels is None else found[2]
 
@@ -65,8 +65,10 @@ def merge_rows(plan: Plan, tops: list[Array], rests: list[Array], temperature: S
     view, shape = FAMILIES[plan.family].to_numpy, tuple(tops[0].shape)
     arrays = [np.stack([view(one).reshape(-1) for one in ones], dtype=np.float64) for ones in (tops, rests)]  # type: ignore[misc]
     top, rest = np.empty_like(arrays[0][0]), np.empty_like(arrays[1][0])
-    pairs = MergeArrays(arrays[0], arrays[1], temperature=per_row(plan, temperature, "float64"), top=top, rest=rest)
-    done(compiled_kernel(merge_parts, (), Dtypes("float64", "float64"))(pairs, 1, CREW.address))
+    pairs = MergeArrays(
+        arrays[0], arrays[1], temperature=scaling_array(plan, temperature, "float64"), top=top, rest=rest
+    )
+    checked_code(compiled_kernel(merge_parts, (), Dtypes("float64", "float64"))(pairs, 1, CREW.address))
     return given_back(plan, top, "float64", shape), given_back(plan, rest, "float64", shape)
 
 
@@ -75,16 +77,20 @@ def normalize_rows(
 ) -> Array:
     """exp(x - max) / sum, or its logarithm."""
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
-    view, mask = entries(plan, x, plan.dtype, held), _mask(plan, where)
-    heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
-    written, undefined = blank(plan, plan.result), np.nan if plan.empty == "nan" else 0.0
-    ways = is_across(plan), known(plan.op == "log_softmax"), known(any(one is not None for one in (mask, heat, cap)))
+    view, mask = view_3d(plan, x, plan.dtype, held), _mask(plan, where)
+    heat, cap = scaling_array(plan, temperature, "float64"), scaling_array(plan, softcap, compute)
+    written, undefined = empty_3d(plan, plan.result), np.nan if plan.empty == "nan" else 0.0
+    ways = (
+        is_across(plan),
+        static_flag(plan.op == "log_softmax"),
+        static_flag(any(one is not None for one in (mask, heat, cap))),
+    )
     kernel = compiled_kernel(normalize_part, ways, Dtypes(held, compute, plan.result))
     arrays = NormalizePartArrays(
-        logits=view, where=mask, temperature=heat, softcap=cap, out=written, tops=numbers(plan, top, compute),
-        rests=numbers(plan, rest, compute),
+        logits=view, where=mask, temperature=heat, softcap=cap, out=written, tops=contiguous(plan, top, compute),
+        rests=contiguous(plan, rest, compute),
     )  # fmt: skip
-    done(kernel(arrays, NormalizeOptions(CLASSES, undefined), *ways, parts_for(view.nbytes), CREW.address))
+    checked_code(kernel(arrays, NormalizeOptions(CLASS_AXIS, undefined), *ways, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 
 
@@ -103,15 +109,15 @@ def differentiate_rows(
 ) -> Array:
     """Share times [p - t + 2 z_loss logZ p] du/dx."""
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
-    view, mask = entries(plan, x, plan.dtype, held), _mask(plan, where)
-    heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
-    written = blank(plan, plan.result)
-    ways = is_across(plan), known(any(one is not None for one in (mask, heat, cap)))
+    view, mask = view_3d(plan, x, plan.dtype, held), _mask(plan, where)
+    heat, cap = scaling_array(plan, temperature, "float64"), scaling_array(plan, softcap, compute)
+    written = empty_3d(plan, plan.result)
+    ways = is_across(plan), static_flag(any(one is not None for one in (mask, heat, cap)))
     kernel = compiled_kernel(differentiate_part, ways, Dtypes(held, compute, plan.result))
     arrays = DifferentiatePartArrays(
-        logits=view, labels=numbers(plan, ids, "int64"), where=mask, temperature=heat, softcap=cap, grad=written,
-        tops=numbers(plan, top, compute), rests=numbers(plan, rest, compute),
-        label_logits=numbers(plan, logit, compute), shares=numbers(plan, share, compute),
+        logits=view, labels=contiguous(plan, ids, "int64"), where=mask, temperature=heat, softcap=cap, grad=written,
+        tops=contiguous(plan, top, compute), rests=contiguous(plan, rest, compute),
+        label_logits=contiguous(plan, logit, compute), shares=contiguous(plan, share, compute),
     )  # fmt: skip
-    done(kernel(arrays, DifferentiateNumbers(CLASSES, z_loss), *ways, parts_for(view.nbytes), CREW.address))
+    checked_code(kernel(arrays, DifferentiateNumbers(CLASS_AXIS, z_loss), *ways, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)

@@ -18,25 +18,25 @@ from logitx._arrays.family import dtype_name
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.formulas.linear_blocks import Block, blocks, pieces
 from logitx.backends.formulas.pairs import Rows, Shared, Sums, facts_of, losses_of, merged
-from logitx.backends.numba.arrays import HELD, NdArray, done, fresh, given_back, rounded, stored
+from logitx.backends.numba.arrays import HELD, NumpyArray, checked_code, fresh, given_back, rounded_to_dtype, stored
 from logitx.backends.numba.kernels.linear_tile import TileArrays, TileNumbers, differentiate_tile, reduce_tile
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
-from logitx.backends.numba.linear_operands import Layer, layer_of, panels, rows_of
+from logitx.backends.numba.linear_operands import LinearOperands, read_operands, rows_of, weight_panels
 from logitx.backends.numba.threads.policy import CREW, parts_for
 
 
-class Call:
+class LinearCall:
     """One call: its operands, its cut, and the buffer that all tiles share."""
 
     def __init__(self, plan: Plan, operands: tuple[Any, ...]) -> None:
         self.plan = plan
-        self.layer: Layer = layer_of(plan, *operands)
+        self.layer: LinearOperands = read_operands(plan, *operands)
         self.dtypes = [dtype_name(one.dtype) for one in operands[:3]]
         self.multiply: Any = FAMILIES[plan.family].multiply
         whole = self.layer.whole if plan.reduction == "mean" else 1.0
         self.shared = Shared(self.layer.even, self.layer.z_loss, whole)
 
-    def cut(self, room: NdArray | None = None) -> list[Block]:
+    def cut(self, room: NumpyArray | None = None) -> list[Block]:
         """Cut the rows that count. Their logits may wait in `room`, which has some numbers for each class."""
         found = blocks(self.plan, len(self.layer.rows), 0 if room is None else room.shape[1])
         sizes = [(one.rows.stop - one.rows.start) * one.classes[0].stop for one in found]
@@ -52,18 +52,18 @@ class Call:
         temperature = 1.0 if heat is None else heat if heat.size == 1 else heat[piece]
         return Rows(np.zeros(classes.shape), weight, classes, layer.sample[piece], temperature)
 
-    def _place(self, room: NdArray | None, height: int, classes: slice) -> NdArray:
+    def _place(self, room: NumpyArray | None, height: int, classes: slice) -> NumpyArray:
         """Return memory for a tile: that of its classes in `room`, or the buffer."""
         memory = self.buffer if room is None else room[classes].reshape(-1)
         width = classes.stop - classes.start
         return memory[: height * width].reshape(height, width)
 
-    def _logits(self, hidden: NdArray, classes: slice, tile: NdArray) -> None:
+    def _logits(self, hidden: NumpyArray, classes: slice, tile: NumpyArray) -> None:
         """Write the logits of a tile, without the bias."""
-        for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
+        for part, weight in weight_panels(self.plan, self.layer, classes, self.dtypes[1]):
             self.multiply(hidden, weight.T, tile[:, part], False)
 
-    def _run(self, kernel: Any, tile: NdArray, piece: slice, classes: slice, *more: Any) -> None:
+    def _run(self, kernel: Any, tile: NumpyArray, piece: slice, classes: slice, *more: Any) -> None:
         """Run a kernel on a tile."""
         layer = self.layer
         labels = None if layer.labels is None else layer.labels[piece]
@@ -74,14 +74,14 @@ class Call:
         )  # fmt: skip
         parts = min(len(tile), parts_for(tile.nbytes))
         numbers = TileNumbers(classes.start, layer.even, layer.keep)
-        done(kernel(arrays, numbers, *more, True, parts, CREW.address))
+        checked_code(kernel(arrays, numbers, *more, True, parts, CREW.address))
 
     def _kernel(self, which: Any) -> Any:
         compute = self.plan.compute
         targets = compute if self.plan.hard else stored(self.dtypes[2], compute)
         return compiled_kernel(which, (True,), Dtypes(compute, compute, other=targets))
 
-    def reduce(self, hidden: NdArray, block: Block) -> tuple[Sums, Rows]:
+    def reduce(self, hidden: NumpyArray, block: Block) -> tuple[Sums, Rows]:
         """Reduce the rows of a block; the logits of the last tile, or of all if they are held, stay where they are."""
         rows, known = self.rows(block.rows), None
         for classes in block.classes:
@@ -93,7 +93,7 @@ class Call:
             known = sums if known is None else merged(np, known, sums, rows.temperature)
         return known, rows  # type: ignore[return-value]
 
-    def differentiate(self, hidden: NdArray, block: Block, facts: NdArray, dhidden: NdArray, add: Any) -> None:
+    def differentiate(self, hidden: NumpyArray, block: Block, facts: NumpyArray, dhidden: NumpyArray, add: Any) -> None:
         """Write the gradient by the hidden features of a block, and hand `add` the gradient by each tile's logits."""
         last = block.classes[-1]
         for classes in reversed(block.classes):
@@ -103,7 +103,7 @@ class Call:
             elif classes is not last:
                 self._logits(hidden, classes, tile)
             self._run(self._kernel(differentiate_tile), tile, block.rows, classes, facts)
-            for part, weight in panels(self.plan, self.layer, classes, self.dtypes[1]):
+            for part, weight in weight_panels(self.plan, self.layer, classes, self.dtypes[1]):
                 self.multiply(tile[:, part], weight, dhidden, classes is not last or part.start > 0)
             add(tile, hidden, classes)
 
@@ -111,7 +111,7 @@ class Call:
 class ByClass:
     """The gradients by weight and bias as they add up over the blocks, in the dtype computed in."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: LinearCall) -> None:
         plan, weight, count = call.plan, call.layer.weight, len(call.layer.rows)
         self.call, self.dtype = call, plan.gradients[1]
         # Where every row is in one block, what is to be rounded can be rounded at once and needs no array of its own
@@ -123,7 +123,7 @@ class ByClass:
         self.bias = None if call.layer.bias is None else np.zeros(plan.layout.n)
         self.more = False
 
-    def add(self, gradient: NdArray, hidden: NdArray, classes: slice) -> None:
+    def add(self, gradient: NumpyArray, hidden: NumpyArray, classes: slice) -> None:
         """Add what the gradient by the logits of a tile amounts to."""
         if self.bias is not None:
             self.bias[classes] += np.matmul(np.ones(len(gradient), gradient.dtype), gradient)
@@ -134,19 +134,19 @@ class ByClass:
         for part in pieces(len(weight), max(1, (1 << 20) // max(1, weight.shape[1]))):
             room = np.empty(weight[part].shape, gradient.dtype)
             self.call.multiply(gradient[:, part].T, hidden, room, False)
-            weight[part] = rounded(room, self.dtype)
+            weight[part] = rounded_to_dtype(room, self.dtype)
 
-    def rounded(self) -> NdArray:
+    def rounded(self) -> NumpyArray:
         """Return the gradient by the weights in the dtype that it is to have."""
         if self.weight.dtype == HELD[self.dtype]:
             return self.weight
         result = fresh(self.call.plan, self.weight.shape, self.dtype)
         for part in pieces(len(result), max(1, (1 << 20) // max(1, result.shape[1]))):
-            result[part] = rounded(self.weight[part], self.dtype)
+            result[part] = rounded_to_dtype(self.weight[part], self.dtype)
         return result
 
 
-def _settled(plan: Plan, layer: Layer, losses: NdArray) -> Array:
+def _reduced_losses(plan: Plan, layer: LinearOperands, losses: NumpyArray) -> Array:
     """Return the losses of all rows, or their sum or mean."""
     if plan.reduction == "none":
         every = np.zeros(len(layer.hidden))
@@ -159,21 +159,21 @@ def _settled(plan: Plan, layer: Layer, losses: NdArray) -> Array:
     return given_back(plan, np.asarray(total, plan.loss), plan.loss, ())
 
 
-def loss(plan: Plan, *operands: Any) -> Array:
+def linear_loss(plan: Plan, *operands: Any) -> Array:
     """Return the loss."""
     with np.errstate(all="ignore"):
-        call = Call(plan, operands)
+        call = LinearCall(plan, operands)
         losses = np.zeros(len(call.layer.rows))
         for block in call.cut():
             sums, rows = call.reduce(rows_of(plan, call.layer, block.rows, call.dtypes[0]), block)
             losses[block.rows] = losses_of(np, plan, call.shared, sums, rows)
-        return _settled(plan, call.layer, losses)
+        return _reduced_losses(plan, call.layer, losses)
 
 
-def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
+def linear_loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
     """Return the loss and the gradients by hidden features, weights and bias."""
     with np.errstate(all="ignore"):
-        call = Call(plan, operands)
+        call = LinearCall(plan, operands)
         layer, kind = call.layer, plan.gradients[0]
         losses, by_class = np.zeros(len(layer.rows)), ByClass(call)
         direct = kind == plan.compute and len(layer.rows) == len(layer.hidden)
@@ -190,13 +190,13 @@ def loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array,
             call.differentiate(hidden, block, facts, written, by_class.add)
             by_class.more = True
             if not direct:
-                dhidden[layer.rows[piece]] = rounded(written, kind)
+                dhidden[layer.rows[piece]] = rounded_to_dtype(written, kind)
         dbias = None
         if by_class.bias is not None:
-            held = rounded(by_class.bias.astype(plan.compute), plan.gradients[2])
+            held = rounded_to_dtype(by_class.bias.astype(plan.compute), plan.gradients[2])
             dbias = given_back(plan, held, plan.gradients[2], by_class.bias.shape)
         return (
-            _settled(plan, layer, losses),
+            _reduced_losses(plan, layer, losses),
             given_back(plan, dhidden, kind, tuple(operands[0].shape)),
             given_back(plan, by_class.rounded(), by_class.dtype, layer.weight.shape),
             dbias,
@@ -217,7 +217,7 @@ def linear_cross_entropy(
     temperature: Scalar,
 ) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
-    return loss(
+    return linear_loss(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
 
@@ -236,6 +236,6 @@ def linear_cross_entropy_value_and_grad(
     temperature: Scalar,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
-    return loss_and_gradients(
+    return linear_loss_and_gradients(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )

@@ -11,32 +11,32 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
 from logitx._plan import Array, LabelError, Plan, Scalar
 from logitx.backends.formulas.linear_blocks import pieces
-from logitx.backends.numba.arrays import HELD, NdArray, entries, numbers, per_row, stored, widened
+from logitx.backends.numba.arrays import HELD, NumpyArray, contiguous, decode_bfloat16, scaling_array, stored, view_3d
 
 PANEL = 1 << 20  # elements of an array that are converted at a time, to be multiplied
 
 
-class Layer(NamedTuple):
+class LinearOperands(NamedTuple):
     """The operands of a call. What belongs to rows has an entry for each row that counts, in their order."""
 
-    hidden: NdArray  # of all rows
-    weight: NdArray
-    bias: NdArray | None
-    rows: NdArray  # numbers of the rows that count
-    labels: NdArray | None
-    targets: NdArray | None  # of all rows
-    class_weight: NdArray | None
-    sample: NdArray  # s
-    classes: NdArray  # c
+    hidden: NumpyArray  # of all rows
+    weight: NumpyArray
+    bias: NumpyArray | None
+    rows: NumpyArray  # numbers of the rows that count
+    labels: NumpyArray | None
+    targets: NumpyArray | None  # of all rows
+    class_weight: NumpyArray | None
+    sample: NumpyArray  # s
+    classes: NumpyArray  # c
     whole: float  # the denominator of a mean
     even: float  # the weight of every class: class_weight (even + keep t)
     keep: float
     z_loss: float
-    softcap: NdArray | None  # a number for all rows, or one each
-    temperature: NdArray | None
+    softcap: NumpyArray | None  # a number for all rows, or one each
+    temperature: NumpyArray | None
 
 
-def layer_of(
+def read_operands(
     plan: Plan,
     hidden: Array,
     weight: Array,
@@ -48,33 +48,33 @@ def layer_of(
     z_loss: Scalar,
     softcap: Scalar,
     temperature: Scalar,
-) -> Layer:
+) -> LinearOperands:
     """Look at all operands; raise for a class id out of range."""
     view, count, n = FAMILIES[plan.family].to_numpy, plan.layout.outer, plan.layout.n
     smoothing = 0.0 if label_smoothing is None else float(label_smoothing)
-    per_class = None if class_weight is None else numbers(plan, class_weight, plan.compute)
+    per_class = None if class_weight is None else contiguous(plan, class_weight, plan.compute)
     labels, soft = None, None
     counted: Any
     if plan.hard:
-        labels = numbers(plan, targets, "int64").reshape(count)
-        counted = _checked(plan, labels, targets)
+        labels = contiguous(plan, targets, "int64").reshape(count)
+        counted = _counted_labels(plan, labels, targets)
         safe = np.where(counted, labels, 0)
         classes = np.ones(count) if per_class is None else per_class[safe].astype(np.float64)
     else:
         held = stored(dtype_name(targets.dtype), plan.compute)
-        soft = entries(plan, targets, dtype_name(targets.dtype), held).reshape(count, n)
+        soft = view_3d(plan, targets, dtype_name(targets.dtype), held).reshape(count, n)
         counted, classes = True, _class_sums(targets, soft, view, per_class)
-    sample = np.ones(count) if sample_weight is None else numbers(plan, sample_weight, "float64").reshape(count)
+    sample = np.ones(count) if sample_weight is None else contiguous(plan, sample_weight, "float64").reshape(count)
     rows = np.flatnonzero((sample * classes != 0.0) & counted)
     sample, classes = sample[rows], classes[rows]
     cap, heat = (
         None if one is None else one.reshape(1) if one.size == 1 else one.reshape(count)[rows]
-        for one in (per_row(plan, softcap, plan.compute), per_row(plan, temperature, "float64"))
+        for one in (scaling_array(plan, softcap, plan.compute), scaling_array(plan, temperature, "float64"))
     )
-    return Layer(
+    return LinearOperands(
         hidden=view(hidden).reshape(count, hidden.shape[-1]),  # type: ignore[misc]
         weight=view(weight),  # type: ignore[misc]
-        bias=None if bias is None else numbers(plan, bias, plan.compute),
+        bias=None if bias is None else contiguous(plan, bias, plan.compute),
         rows=rows,
         labels=None if labels is None else labels[rows],
         targets=soft,
@@ -90,25 +90,25 @@ def layer_of(
     )
 
 
-def _checked(plan: Plan, labels: NdArray, targets: Array) -> NdArray:
+def _counted_labels(plan: Plan, labels: NumpyArray, targets: Array) -> NumpyArray:
     """Tell which labels are not to be ignored."""
     counted = np.ones(labels.shape, dtype=bool) if plan.ignore_index is None else labels != plan.ignore_index
     bad = counted & ((labels < 0) | (labels >= plan.layout.n))
     if bad.any():
         position = int(bad.argmax())
-        ids: NdArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
+        ids: NumpyArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
         raise LabelError(plan, position, int(ids.flat[position]))
     return counted
 
 
-def _class_sums(targets: Array, soft: NdArray, view: Any, class_weight: NdArray | None) -> NdArray:
+def _class_sums(targets: Array, soft: NumpyArray, view: Any, class_weight: NumpyArray | None) -> NumpyArray:
     """Return the sum of class weights times probabilities of each row; 1 without class weights."""
     count, n = soft.shape
     sums = np.ones(count)
     if class_weight is not None:
         given, dtype = view(targets).reshape(count, n), dtype_name(targets.dtype)
         for piece in pieces(count, max(1, PANEL // n)):
-            t = widened(given[piece], dtype).astype(np.float64)
+            t = decode_bfloat16(given[piece], dtype).astype(np.float64)
             sums[piece] = np.where(t == 0.0, 0.0, class_weight * t).sum(axis=1)
     return sums
 
@@ -116,7 +116,7 @@ def _class_sums(targets: Array, soft: NdArray, view: Any, class_weight: NdArray 
 # -- factors of products ----------------------------------------------------------------------------------------------
 
 
-def _multipliable(array: NdArray, compute: str) -> bool:
+def _multipliable(array: NumpyArray, compute: str) -> bool:
     """Tell whether BLAS can read a matrix where it is."""
     if array.dtype != HELD[compute] or not array.dtype.isnative or not array.flags.aligned:
         return False
@@ -125,19 +125,19 @@ def _multipliable(array: NdArray, compute: str) -> bool:
     return by_rows or (down == size and along >= height * size and along % size == 0)
 
 
-def _factor(array: NdArray, dtype: str, compute: str) -> NdArray:
+def _factor(array: NumpyArray, dtype: str, compute: str) -> NumpyArray:
     if _multipliable(array, compute):
         return array
-    return np.ascontiguousarray(widened(array, dtype), dtype=HELD[compute])
+    return np.ascontiguousarray(decode_bfloat16(array, dtype), dtype=HELD[compute])
 
 
-def rows_of(plan: Plan, layer: Layer, piece: slice, dtype: str) -> NdArray:
+def rows_of(plan: Plan, layer: LinearOperands, piece: slice, dtype: str) -> NumpyArray:
     """Return the hidden features of rows that count, in the dtype computed in."""
     every = len(layer.rows) == len(layer.hidden)
     return _factor(layer.hidden[piece if every else layer.rows[piece]], dtype, plan.compute)
 
 
-def panels(plan: Plan, layer: Layer, classes: slice, dtype: str) -> Iterator[tuple[slice, NdArray]]:
+def weight_panels(plan: Plan, layer: LinearOperands, classes: slice, dtype: str) -> Iterator[tuple[slice, NumpyArray]]:
     """Yield the weights of classes in the dtype computed in, as many at a time as may be copied, and which they are."""
     weight = layer.weight[classes]
     height = len(weight) if _multipliable(weight, plan.compute) else max(1, PANEL // max(1, weight.shape[1]))

@@ -8,9 +8,9 @@ from typing import Any
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan
 from logitx.backends.numba.arrays import stored
-from logitx.backends.numba.cross_entropy import prepare_loss
+from logitx.backends.numba.cross_entropy import prepare_loss_kernel
 from logitx.backends.numba.passes.blocks import is_long
-from logitx.backends.numba.softmax import prepare_normalizing, prepare_pulling_back, prepare_reducing
+from logitx.backends.numba.softmax import prepare_logsumexp_kernel, prepare_softmax_kernel, prepare_vjp_kernel
 from logitx.backends.protocol import Prepared
 
 
@@ -24,10 +24,10 @@ def prepare(plan: Plan, operands: tuple[Any, ...]) -> Prepared | None:
     if is_long(plan) or plan.layout.folds or stored(plan.dtype, plan.compute) != plan.dtype:
         return None
     if source is None:
-        return _PREPARE[plan.op](plan, *operands) if x.dtype.isnative else None
+        return _PREPARE_KERNEL[plan.op](plan, *operands) if x.dtype.isnative else None
     if "bfloat16" in (plan.dtype, plan.result):
         return None  # NumPy arrays of it are another library's
-    inside = _PREPARE[plan.op](plan, source.memory(x), *operands[1:])
+    inside = _PREPARE_KERNEL[plan.op](plan, source.memory(x), *operands[1:])
     return None if inside is None else _around(inside, source.memory, source.tensor)
 
 
@@ -48,12 +48,12 @@ def _around(inside: Prepared, memory: Callable[[Array], Array], back: Callable[[
     return call
 
 
-_PREPARE: dict[str, Callable[..., Prepared | None]] = {
-    "softmax": prepare_normalizing,
-    "log_softmax": prepare_normalizing,
-    "logsumexp": prepare_reducing,
-    "cross_entropy": prepare_loss,
-    "cross_entropy_value_and_grad": prepare_loss,
-    "softmax_vjp": prepare_pulling_back,
-    "log_softmax_vjp": prepare_pulling_back,
+_PREPARE_KERNEL: dict[str, Callable[..., Prepared | None]] = {
+    "softmax": prepare_softmax_kernel,
+    "log_softmax": prepare_softmax_kernel,
+    "logsumexp": prepare_logsumexp_kernel,
+    "cross_entropy": prepare_loss_kernel,
+    "cross_entropy_value_and_grad": prepare_loss_kernel,
+    "softmax_vjp": prepare_vjp_kernel,
+    "log_softmax_vjp": prepare_vjp_kernel,
 }

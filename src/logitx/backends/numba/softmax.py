@@ -10,19 +10,19 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, dtype_name, namespace_dtype
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba.arrays import (
-    CLASSES,
+    CLASS_AXIS,
     HELD,
-    NdArray,
-    blank,
-    done,
-    entries,
+    NumpyArray,
+    checked_code,
+    decode_bfloat16,
+    empty_3d,
     given_back,
-    known,
-    output,
-    per_row,
-    rounded,
+    output_view,
+    rounded_to_dtype,
+    scaling_array,
+    static_flag,
     stored,
-    widened,
+    view_3d,
 )
 from logitx.backends.numba.compile.static import Function
 from logitx.backends.numba.kernels.logsumexp import LogsumexpArrays, LogsumexpLongArrays, logsumexp_long, logsumexp_rows
@@ -41,7 +41,7 @@ from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 
 
-def prepare_normalizing(
+def prepare_softmax_kernel(
     plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, given: Array
 ) -> Prepared | None:
     """Return softmax or log_softmax with all arguments of its kernel but the arrays."""
@@ -70,7 +70,7 @@ def _is_apart(x: Array, out: Array) -> bool:
     return out.flags.writeable and (out is x or not np.may_share_memory(out, x))
 
 
-def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array) -> Prepared | None:
+def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array) -> Prepared | None:
     """Return logsumexp with all arguments of its kernel but the arrays."""
     if b is not None or where is not None or plan.return_sign:
         return None
@@ -89,7 +89,7 @@ def prepare_reducing(plan: Plan, x: Array, b: Array, where: Array) -> Prepared |
     return call
 
 
-def prepare_pulling_back(plan: Plan, value: Array, cotangent: Array) -> Prepared | None:
+def prepare_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Prepared | None:
     """Return softmax_vjp or log_softmax_vjp with all arguments of its kernel but the arrays."""
     given = dtype_name(cotangent.dtype)
     if given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
@@ -111,12 +111,12 @@ def prepare_pulling_back(plan: Plan, value: Array, cotangent: Array) -> Prepared
 
 def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """exp(x - max) / sum of exp(x - max)."""
-    return _normalized(plan, x, where, temperature, softcap, out)
+    return _run_softmax_kernel(plan, x, where, temperature, softcap, out)
 
 
 def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """(x - max) - log(sum of exp(x - max))."""
-    return _normalized(plan, x, where, temperature, softcap, out)
+    return _run_softmax_kernel(plan, x, where, temperature, softcap, out)
 
 
 class Settled(NamedTuple):
@@ -124,81 +124,85 @@ class Settled(NamedTuple):
 
     options: NormalizeOptions
     ways: tuple[bool | None, bool | None, bool | None]
-    heat: NdArray | None
-    cap: NdArray | None
+    heat: NumpyArray | None
+    cap: NumpyArray | None
 
 
 def _normalizing(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> tuple[Function, Settled]:
     """Return the kernel of softmax and log_softmax, and its arguments that are no array of the caller."""
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
-    heat, cap = per_row(plan, temperature, "float64"), per_row(plan, softcap, compute)
-    ways = is_across(plan), known(plan.op == "log_softmax"), known(masked or heat is not None or cap is not None)
-    options = NormalizeOptions(CLASSES, np.nan if plan.empty == "nan" else 0.0)
+    heat, cap = scaling_array(plan, temperature, "float64"), scaling_array(plan, softcap, compute)
+    ways = (
+        is_across(plan),
+        static_flag(plan.op == "log_softmax"),
+        static_flag(masked or heat is not None or cap is not None),
+    )
+    options = NormalizeOptions(CLASS_AXIS, np.nan if plan.empty == "nan" else 0.0)
     return compiled_kernel(normalize, ways, Dtypes(held, compute, plan.result)), Settled(options, ways, heat, cap)
 
 
-def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+def _run_softmax_kernel(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     result, held = plan.result, stored(plan.dtype, plan.compute)
-    view = entries(plan, x, plan.dtype, held)
-    mask = None if where is None else entries(plan, where, "bool", "bool")
-    written = None if out is None else output(plan, out, result)
+    view = view_3d(plan, x, plan.dtype, held)
+    mask = None if where is None else view_3d(plan, where, "bool", "bool")
+    written = None if out is None else output_view(plan, out, result)
     direct = written is not None
     if written is None:
-        written = blank(plan, result)
+        written = empty_3d(plan, result)
     kernel, (options, ways, heat, cap) = _normalizing(plan, mask is not None, temperature, softcap)
     parts = parts_for(view.nbytes)
     if is_long(plan) and ways[2] is None:
-        log, keeping = ways[1], known(ways[1] is None and result == plan.compute)
+        log, keeping = ways[1], static_flag(ways[1] is None and result == plan.compute)
         kernel = compiled_kernel(normalize_long, (log, keeping), Dtypes(held, plan.compute, result))
-        done(kernel(NormalizeLongArrays(view, written, None, None), options, log, keeping, parts, CREW.address))
+        checked_code(kernel(NormalizeLongArrays(view, written, None, None), options, log, keeping, parts, CREW.address))
     else:
         arrays = NormalizeArrays(logits=view, where=mask, temperature=heat, softcap=cap, out=written)
-        done(kernel(arrays, options, *ways, parts, CREW.address))
+        checked_code(kernel(arrays, options, *ways, parts, CREW.address))
     return out if direct else given_back(plan, written, result, plan.layout.shape)
 
 
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     compute, held, layout = plan.compute, stored(plan.dtype, plan.compute), plan.layout
-    view = entries(plan, x, plan.dtype, held)
-    mask = None if where is None else entries(plan, where, "bool", "bool")
-    factor = None if b is None else entries(plan, b, dtype_name(b.dtype), compute)
+    view = view_3d(plan, x, plan.dtype, held)
+    mask = None if where is None else view_3d(plan, where, "bool", "bool")
+    factor = None if b is None else view_3d(plan, b, dtype_name(b.dtype), compute)
     value = np.empty(layout.outer * layout.inner, HELD[plan.result])
     sign = np.empty_like(value) if plan.return_sign else None
-    ways = is_across(plan), known(mask is not None or factor is not None)
+    ways = is_across(plan), static_flag(mask is not None or factor is not None)
     parts = parts_for(view.nbytes)
     if is_long(plan) and ways[1] is None and sign is None:
         kernel = compiled_kernel(logsumexp_long, (), Dtypes(held, compute, plan.result))
-        done(kernel(LogsumexpLongArrays(view, value, None, None), CLASSES, parts, CREW.address))
+        checked_code(kernel(LogsumexpLongArrays(view, value, None, None), CLASS_AXIS, parts, CREW.address))
     else:
         kernel = compiled_kernel(logsumexp_rows, ways, Dtypes(held, compute, plan.result))
         arrays = LogsumexpArrays(logits=view, b=factor, where=mask, like=None, value=value, sign=sign)
-        done(kernel(arrays, CLASSES, *ways, parts, CREW.address))
+        checked_code(kernel(arrays, CLASS_AXIS, *ways, parts, CREW.address))
     found = given_back(plan, value, plan.result, layout.rows)
     return found, None if sign is None else given_back(plan, sign, plan.result, layout.rows)
 
 
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
     """p (dp - sum of p dp)."""
-    return _pulled_back(plan, p, dp, False)
+    return _run_vjp_kernel(plan, p, dp, False)
 
 
 def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
     """dlog_p - p sum of dlog_p."""
-    return _pulled_back(plan, log_p, dlog_p, True)
+    return _run_vjp_kernel(plan, log_p, dlog_p, True)
 
 
-def _pulled_back(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array:
+def _run_vjp_kernel(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array:
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
     dtype = dtype_name(cotangent.dtype)
     other = stored(dtype, compute)
-    view, pulled = entries(plan, value, plan.dtype, held), entries(plan, cotangent, dtype, other)
-    written, across = blank(plan, plan.result), is_across(plan)
+    view, pulled = view_3d(plan, value, plan.dtype, held), view_3d(plan, cotangent, dtype, other)
+    written, across = empty_3d(plan, plan.result), is_across(plan)
     if across:
         view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
     kernel = compiled_kernel(pull_back, (across,), Dtypes(held, compute, plan.result, other=other))
     arrays = PullBackArrays(value=view, cotangent=pulled, out=written, like=None)
-    done(kernel(arrays, PullBackOptions(CLASSES, log), across, parts_for(view.nbytes), CREW.address))
+    checked_code(kernel(arrays, PullBackOptions(CLASS_AXIS, log), across, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 
 
@@ -206,6 +210,6 @@ def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
     """max + log1p(exp(-|a - b|)); small, so NumPy's own function will do."""
     view = FAMILIES[plan.family].to_numpy
     with np.errstate(all="ignore"):
-        one, two = (widened(view(x), dtype_name(x.dtype)).astype(plan.compute) for x in (a, b))  # type: ignore[misc]
+        one, two = (decode_bfloat16(view(x), dtype_name(x.dtype)).astype(plan.compute) for x in (a, b))  # type: ignore[misc]
         merged = np.logaddexp(one, two)
-    return given_back(plan, rounded(merged, plan.result), plan.result, merged.shape)
+    return given_back(plan, rounded_to_dtype(merged, plan.result), plan.result, merged.shape)

@@ -20,10 +20,10 @@ from logitx.backends.formulas.pairs import Rows, Shared, Sums, losses_of, merged
 from logitx.backends.generic.linear import Layer, Samples, scaling
 from logitx.backends.jax.linear.layer import classes_of, logits_of, over
 from logitx.backends.jax.linear.row_blocks import in_line
-from logitx.backends.jax.primitive import run, zeros_among
+from logitx.backends.jax.primitive import run_primitive, zeros_among
 
 
-def serves(plan: Plan, layer: Layer) -> bool:
+def suits_tiles(plan: Plan, layer: Layer) -> bool:
     """Tell whether the losses are better taken in tiles: those of class ids, of which a row has but one."""
     count = plan.layout.outer
     low = isinstance(count, int) and block_rows(plan, count) < min(count, ENOUGH)
@@ -31,26 +31,26 @@ def serves(plan: Plan, layer: Layer) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan_of(plan: Plan, rows: int, classes: int) -> Plan:
+def _tile_reduce_plan(plan: Plan, rows: int, classes: int) -> Plan:
     return dataclasses.replace(tile_plan(plan, rows, classes), op="reduce_rows", hard=False)
 
 
-def _of_rows(value: Array) -> Array:
+def _one_per_row(value: Array) -> Array:
     return value if value is None or value.ndim == 0 else value[:, 0]
 
 
-def _block(plan: Plan, layer: Layer, one: Samples, width: int) -> Array:
+def _block_losses(plan: Plan, layer: Layer, one: Samples, width: int) -> Array:
     """Return the losses of some rows."""
     height, compute = one.hidden.shape[0], plan.compute
     ignored, bad = sort_out(plan, jnp, one.targets)
     ids = jnp.where(ignored | bad, 0, one.targets)
     softcap, heat = (None if value is None else jnp.asarray(value, compute) for value in scaling(layer, one))
-    by_row = 1.0 if heat is None else _of_rows(heat)
+    by_row = 1.0 if heat is None else _one_per_row(heat)
 
     def reduce(start: Any, size: int, state: tuple[Sums, Array]) -> tuple[Sums, Array]:
         sums, logit = state
         x = logits_of(plan, classes_of(layer, start, size), one.hidden)
-        top, rest, own = run(_plan_of(plan, height, size), x, None, heat, softcap, ids - start)
+        top, rest, own = run_primitive(_tile_reduce_plan(plan, height, size), x, None, heat, softcap, ids - start)
         return merged(jnp, sums, Sums(top, rest, zero, zero), by_row), logit + own
 
     zero = zeros_among(height, compute, layer, one)
@@ -62,7 +62,7 @@ def _block(plan: Plan, layer: Layer, one: Samples, width: int) -> Array:
     return jnp.where(bad, jnp.nan, value)
 
 
-def losses(plan: Plan, layer: Layer, samples: Samples, share: Array) -> Array:
+def losses_by_tiles(plan: Plan, layer: Layer, samples: Samples, share: Array) -> Array:
     """Return the losses of all rows."""
     count = plan.layout.outer
     height = evenly(count, min(ENOUGH, budget_of(plan)))
@@ -70,7 +70,7 @@ def losses(plan: Plan, layer: Layer, samples: Samples, share: Array) -> Array:
     line = in_line(samples, share, height)
 
     def step(i: Array, found: Array) -> Array:
-        part = _block(plan, layer, line.take(i * height, height), width)
+        part = _block_losses(plan, layer, line.take(i * height, height), width)
         return jax.lax.dynamic_update_slice(found, part, (i * height,))
 
     found = zeros_among(count + height, plan.compute, layer, samples)

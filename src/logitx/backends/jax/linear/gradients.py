@@ -27,12 +27,12 @@ from logitx.backends.jax.primitive import zeros_among
 Read = Callable[[Array, Any, int], Array]  # (gradient by weights, first class, how many) -> gradient by logits
 Write = Callable[[Array, Any, Array], Array]  # (gradient by weights, first class, product) -> gradient by weights
 
-_PARTS = 4  # pieces, and rows that become their gradient at a time, take this part of the budget
+_BUDGET_PARTS = 4  # pieces, and rows that become their gradient at a time, take this part of the budget
 _LIMIT = 2**31  # places that JAX can count without 64 bits
 _WORTH = 2, 3  # the part of the rows that wait which must count: fewer are cheaper in low blocks
 
 
-def _blank(shape: Any, dtype: str, *arrays: Any) -> Array:
+def _writable_zeros(shape: Any, dtype: str, *arrays: Any) -> Array:
     """Return memory for what follows from arrays: zeros, but such that XLA writes to them and makes no new array."""
     return jax.lax.optimization_barrier(zeros_among(shape, dtype, *arrays))
 
@@ -54,12 +54,12 @@ class Room(NamedTuple):
         return dynamic_slice(memory, (start * self.stride + row * width,), (rows * width,)).reshape(rows, width)
 
 
-def _width(plan: Plan, rows: int, features: int) -> int:
+def _piece_width(plan: Plan, rows: int, features: int) -> int:
     """Return how many classes are in a piece, of the logits of so many rows and of weights."""
-    return evenly(plan.layout.n, max(1, budget_of(plan) // (_PARTS * max(1, rows, features))))
+    return evenly(plan.layout.n, max(1, budget_of(plan) // (_BUDGET_PARTS * max(1, rows, features))))
 
 
-def _waiting(plan: Plan, features: int) -> int:
+def _held_rows(plan: Plan, features: int) -> int:
     """Return the logits of how many rows wait in the gradient by the weights; 0 where blocks are high without.
 
     On other devices than CPUs none do: there, thousands of small copies would cost more than low products.
@@ -69,11 +69,11 @@ def _waiting(plan: Plan, features: int) -> int:
     return room if low and plan.layout.n * features < _LIMIT and jax.default_backend() == "cpu" else 0
 
 
-def _rows(samples: Samples, start: Any, size: int) -> Samples:
+def _slice_rows(samples: Samples, start: Any, size: int) -> Samples:
     return Samples(*(None if x is None else dynamic_slice_in_dim(x, start, size, 0) for x in samples))
 
 
-def _descend(plan: Plan, layer: Layer, room: Room, one: Samples, memory: Array) -> tuple[Array, Array]:
+def _logits_to_gradient(plan: Plan, layer: Layer, room: Room, one: Samples, memory: Array) -> tuple[Array, Array]:
     """Write logits to memory, then replace them by their gradient; return that memory, and the losses."""
     compute, n = plan.compute, room.classes
 
@@ -86,8 +86,8 @@ def _descend(plan: Plan, layer: Layer, room: Room, one: Samples, memory: Array) 
         def gather(start: Any, size: int, x: Array) -> Array:
             return dynamic_update_slice_in_dim(x, room.get(memory, start, size, row, rows), start, 1)
 
-        x = over(n, room.width, gather, _blank((rows, n), compute, memory))
-        found, g = from_logits("cross_entropy_value_and_grad", plan, layer, _rows(one, row, rows), x)
+        x = over(n, room.width, gather, _writable_zeros((rows, n), compute, memory))
+        found, g = from_logits("cross_entropy_value_and_grad", plan, layer, _slice_rows(one, row, rows), x)
 
         def scatter(start: Any, size: int, memory: Array) -> Array:
             return room.put(memory, dynamic_slice_in_dim(g, start, size, 1), start, row)
@@ -96,28 +96,28 @@ def _descend(plan: Plan, layer: Layer, room: Room, one: Samples, memory: Array) 
         return memory, dynamic_update_slice_in_dim(losses, found, row, 0)
 
     memory = over(n, room.width, write, memory)
-    few = evenly(room.rows, max(1, budget_of(plan) // (_PARTS * n)))
+    few = evenly(room.rows, max(1, budget_of(plan) // (_BUDGET_PARTS * n)))
     state: tuple[Array, Array] = over(room.rows, few, replace, (memory, zeros_among(room.rows, compute, memory)))
     return state
 
 
-class Sums(NamedTuple):
+class GradientSums(NamedTuple):
     """What all rows come to."""
 
     losses: Array  # in the order in which rows are taken, like dhidden
     dhidden: Array
     dbias: Array
 
-    def put(self, losses: Array, dhidden: Array, dbias: Array, row: Any) -> Sums:
+    def put(self, losses: Array, dhidden: Array, dbias: Array, row: Any) -> GradientSums:
         """Write what a block comes to, from a row on; `dbias` is the new sum."""
-        return Sums(
+        return GradientSums(
             dynamic_update_slice_in_dim(self.losses, losses, row, 0),
             dynamic_update_slice_in_dim(self.dhidden, dhidden, row, 0),
             dbias,
         )
 
 
-def _products(
+def _multiply_gradient(
     layer: Layer, hidden: Array, part: Array, width: int, read: Read, write: Write, dweight: Array, dbias: Array
 ) -> tuple[Array, Array, Array]:
     """Return the gradients by hidden features, weights and bias, the latter two with what is new.
@@ -140,13 +140,13 @@ def _products(
     return part * dhidden, dweight, dbias
 
 
-def _wait(
-    plan: Plan, layer: Layer, room: Room, line: Line, part: Array, state: tuple[Array, Sums]
-) -> tuple[Array, Sums]:
+def _take_held_rows(
+    plan: Plan, layer: Layer, room: Room, line: Line, part: Array, state: tuple[Array, GradientSums]
+) -> tuple[Array, GradientSums]:
     """Take the rows whose logits wait in the gradient by the weights."""
     dweight, sums = state
     one = line.take(0, room.rows)
-    dweight, losses = _descend(plan, layer, room, one, dweight)
+    dweight, losses = _logits_to_gradient(plan, layer, room, one, dweight)
     hidden = one.hidden.astype(plan.compute) * part  # the factors of products are scaled, which are small
 
     def read(dweight: Array, start: Any, size: int) -> Array:
@@ -155,13 +155,13 @@ def _wait(
     def write(dweight: Array, start: Any, product: Array) -> Array:
         return dynamic_update_slice(dweight, product.reshape(-1), (start * room.stride,))
 
-    dhidden, dweight, dbias = _products(layer, hidden, part, room.width, read, write, dweight, sums.dbias)
+    dhidden, dweight, dbias = _multiply_gradient(layer, hidden, part, room.width, read, write, dweight, sums.dbias)
     return dweight, sums.put(losses, dhidden, dbias, 0)
 
 
-def _add(
-    plan: Plan, layer: Layer, height: int, line: Line, part: Array, row: Any, state: tuple[Array, Sums]
-) -> tuple[Array, Sums]:
+def _add_block(
+    plan: Plan, layer: Layer, height: int, line: Line, part: Array, row: Any, state: tuple[Array, GradientSums]
+) -> tuple[Array, GradientSums]:
     """Take a block of rows from one on, and add its products to those of the others."""
     dweight, sums = state
     one = line.take(row, height)
@@ -175,29 +175,33 @@ def _add(
         more = dynamic_slice_in_dim(dweight, start, product.shape[0], 0) + product
         return dynamic_update_slice_in_dim(dweight, more, start, 0)
 
-    width = _width(plan, height, layer.weight.shape[1])
-    dhidden, dweight, dbias = _products(layer, hidden, part, width, read, write, dweight, sums.dbias)
+    width = _piece_width(plan, height, layer.weight.shape[1])
+    dhidden, dweight, dbias = _multiply_gradient(layer, hidden, part, width, read, write, dweight, sums.dbias)
     return dweight, sums.put(losses, dhidden, dbias, row)
 
 
-def losses_and_gradients(
+def gradients_on_one_device(
     plan: Plan, layer: Layer, samples: Samples, share: Array, part: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Return the losses of all rows, and gradients times `part` by hidden features, weights and bias."""
     count, (n, features), compute = plan.layout.outer, layer.weight.shape, plan.compute
-    waiting = _waiting(plan, features)
+    waiting = _held_rows(plan, features)
     height = block_rows(plan, count - waiting or count)  # where all rows may wait, but too few count
     line, length = in_line(samples, share, height), count + height
     dbias = None if layer.bias is None else zeros_among(n, compute, layer, samples)
     losses, dhidden = (zeros_among(shape, compute, layer, samples) for shape in (length, (length, features)))
-    sums, dweight, first = Sums(losses, dhidden, dbias), _blank(n * features, compute, layer, samples), 0
+    sums, dweight, first = (
+        GradientSums(losses, dhidden, dbias),
+        _writable_zeros(n * features, compute, layer, samples),
+        0,
+    )
     if waiting:
-        room, (some, every) = Room(waiting, n, features, _width(plan, waiting, features)), _WORTH
+        room, (some, every) = Room(waiting, n, features, _piece_width(plan, waiting, features)), _WORTH
         wait = (line.counting * every >= waiting * some).astype("int32")
-        once = functools.partial(_wait, plan, layer, room, line, part)
+        once = functools.partial(_take_held_rows, plan, layer, room, line, part)
         dweight, sums = jax.lax.fori_loop(0, wait, lambda _, state: once(state), (dweight, sums))
         first = wait * waiting
-    add = functools.partial(_add, plan, layer, height, line, part)
+    add = functools.partial(_add_block, plan, layer, height, line, part)
     left = -(-jnp.maximum(line.counting - first, 0) // height)
     start = (dweight.reshape(n, features), sums)
     dweight, sums = jax.lax.fori_loop(0, left, lambda i, state: add(first + i * height, state), start)

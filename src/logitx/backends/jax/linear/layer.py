@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.linear_blocks import block_plan
 from logitx.backends.generic.linear import Layer, Samples, scaling
-from logitx.backends.jax.primitive import run
+from logitx.backends.jax.primitive import run_primitive
 
 
 def logits_of(plan: Plan, layer: Layer, hidden: Array) -> Array:
@@ -26,15 +26,15 @@ def logits_of(plan: Plan, layer: Layer, hidden: Array) -> Array:
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan_of(plan: Plan, op: str, rows: int) -> Plan:
+def _rows_plan(plan: Plan, op: str, rows: int) -> Plan:
     return dataclasses.replace(block_plan(plan, rows), op=op)
 
 
 def from_logits(op: str, plan: Plan, layer: Layer, one: Samples, x: Array) -> tuple[Array, ...]:
     """Return what an operation makes of the logits of rows."""
     softcap, temperature = scaling(layer, one)
-    return run(
-        _plan_of(plan, op, x.shape[0]), x, one.targets, layer.class_weight, one.sample_weight,
+    return run_primitive(
+        _rows_plan(plan, op, x.shape[0]), x, one.targets, layer.class_weight, one.sample_weight,
         layer.label_smoothing, layer.z_loss, softcap, temperature, None,
     )  # fmt: skip
 

@@ -17,18 +17,18 @@ from logitx.backends import generic
 from logitx.backends.formulas.pairs import reduced
 from logitx.backends.generic import linear
 from logitx.backends.generic.linear import Layer, Samples
-from logitx.backends.jax.cross_entropy import checked
+from logitx.backends.jax.cross_entropy import check_class_ids
 from logitx.backends.jax.linear import class_tiles, gradients
 from logitx.backends.jax.linear.layer import from_logits, logits_of
-from logitx.backends.jax.linear.row_blocks import blocks_of, over_blocks, spread
+from logitx.backends.jax.linear.row_blocks import block_sizes, over_blocks, scan_blocks
 from logitx.backends.jax.primitive import zeros_among
 
 
-def _by_formulas(plan: Plan, operands: tuple[Any, ...]) -> Array:
+def _loss_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> Array:
     """Return the loss, to be differentiated: derivatives compute the logits of a block once more, not keep them."""
     layer, samples, share = linear.split(plan, *operands)
     block = jax.checkpoint(lambda layer, one: linear.losses(plan, layer, one))
-    _, per_row = spread(plan, samples, lambda _, one: (None, block(layer, one)), None)
+    _, per_row = scan_blocks(plan, samples, lambda _, one: (None, block(layer, one)), None)
     return reduced(plan, per_row, share)
 
 
@@ -37,7 +37,7 @@ def _gradients_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array
     return generic.linear_cross_entropy_value_and_grad(plan, *operands)
 
 
-def _spread(plan: Plan, layer: Layer, samples: Samples, part: Array) -> tuple[Array, Array, Array, Array]:
+def _gradients_by_blocks(plan: Plan, layer: Layer, samples: Samples, part: Array) -> tuple[Array, Array, Array, Array]:
     """Return losses and gradients as `_gradients` does, by blocks that devices share, or in one block."""
 
     def step(total: Any, one: Samples) -> tuple[Any, tuple[Array, Array]]:
@@ -48,22 +48,22 @@ def _spread(plan: Plan, layer: Layer, samples: Samples, part: Array) -> tuple[Ar
         found = (dweight, dbias) if total is None else jax.tree.map(jnp.add, total, (dweight, dbias))
         return found, (loss, part * (g @ layer.weight.astype(g.dtype)))
 
-    one_block = blocks_of(plan)[1] <= 1
+    one_block = block_sizes(plan)[1] <= 1
     given = layer.weight, layer.bias
     zeros = (None if x is None else zeros_among(x.shape, plan.compute, layer, samples) for x in given)
-    (dweight, dbias), (losses, dhidden) = spread(plan, samples, step, None if one_block else tuple(zeros))
+    (dweight, dbias), (losses, dhidden) = scan_blocks(plan, samples, step, None if one_block else tuple(zeros))
     return losses, dhidden, dweight, dbias
 
 
-def _losses_and_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Array, Array, Array]:
+def _compute_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Array, Array, Array]:
     """Return the loss and its gradients by hidden features, weights and bias."""
     layer, samples, share = linear.split(plan, *operands)
     whole = jnp.sum(share) if plan.reduction == "mean" else jnp.ones((), plan.compute)
     part = jnp.where(whole == 0.0, 0.0, 1.0 / jnp.where(whole == 0.0, 1.0, whole))
-    if blocks_of(plan)[1] <= 1 or jax.device_count() > 1:
-        per_row, dhidden, dweight, dbias = _spread(plan, layer, samples, part)
+    if block_sizes(plan)[1] <= 1 or jax.device_count() > 1:
+        per_row, dhidden, dweight, dbias = _gradients_by_blocks(plan, layer, samples, part)
     else:
-        per_row, dhidden, dweight, dbias = gradients.losses_and_gradients(plan, layer, samples, share, part)
+        per_row, dhidden, dweight, dbias = gradients.gradients_on_one_device(plan, layer, samples, share, part)
     made = (dhidden.reshape(operands[0].shape), dweight, dbias)
     kinds = (*plan.gradients, None)
     one, two, three = (None if x is None else x.astype(kind) for x, kind in zip(made, kinds, strict=False))
@@ -71,10 +71,10 @@ def _losses_and_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array,
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _loss(plan: Plan, *operands: Any) -> Array:
+def _layer_loss(plan: Plan, *operands: Any) -> Array:
     layer, samples, share = linear.split(plan, *operands)
-    if class_tiles.serves(plan, layer):
-        return reduced(plan, class_tiles.losses(plan, layer, samples, share), share)
+    if class_tiles.suits_tiles(plan, layer):
+        return reduced(plan, class_tiles.losses_by_tiles(plan, layer, samples, share), share)
 
     def step(one: Samples) -> Array:
         return from_logits("cross_entropy", plan, layer, one, logits_of(plan, layer, one.hidden))[0]
@@ -82,18 +82,18 @@ def _loss(plan: Plan, *operands: Any) -> Array:
     return reduced(plan, over_blocks(plan, layer, samples, share, step), share)
 
 
-@functools.partial(_loss.defjvp, symbolic_zeros=True)
-def _loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+@functools.partial(_layer_loss.defjvp, symbolic_zeros=True)
+def _layer_loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     zero = jax.custom_derivatives.SymbolicZero
     factors = (0, 1, 3)  # hidden, weight, bias
     others = [leaf for i, one in enumerate(tangents) if i not in factors for leaf in jax.tree.leaves(one)]
     if plan.reduction != "none" and all(isinstance(leaf, zero) for leaf in others):
         # The loss is linear in these tangents, with the gradients for factors
-        loss, *gradients = _value_and_grad(_exact(plan), *primals)
+        loss, *gradients = _layer_gradients(_unrounded_plan(plan), *primals)
         pairs = [(g, tangents[i]) for g, i in zip(gradients, factors, strict=True) if g is not None]
         terms = [jnp.sum(g * t.astype(g.dtype)) for g, t in pairs if not isinstance(t, zero)]
         return loss, functools.reduce(jnp.add, terms, jnp.zeros_like(loss))
-    loss, tangent = jax.jvp(lambda *values: _by_formulas(plan, values), primals, _dense(tangents))
+    loss, tangent = jax.jvp(lambda *values: _loss_by_formulas(plan, values), primals, _dense(tangents))
     return loss, tangent
 
 
@@ -108,32 +108,32 @@ def _dense(tangents: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
-    return _losses_and_gradients(plan, operands)
+def _layer_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
+    return _compute_gradients(plan, operands)
 
 
-@functools.partial(_value_and_grad.defjvp, symbolic_zeros=True)
-def _value_and_grad_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+@functools.partial(_layer_gradients.defjvp, symbolic_zeros=True)
+def _layer_gradients_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     made: tuple[Any, Any] = jax.jvp(lambda *values: _gradients_by_formulas(plan, values), primals, _dense(tangents))
     return made
 
 
 @functools.lru_cache(maxsize=1024)
-def _exact(plan: Plan) -> Plan:
+def _unrounded_plan(plan: Plan) -> Plan:
     """Return the plan of gradients that are yet to be scaled: what is small in a half would be lost before."""
     return dataclasses.replace(plan, gradients=(plan.compute,) * len(plan.gradients))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def value(plan: Plan, *operands: Any) -> Array:
+def jitted_layer_loss(plan: Plan, *operands: Any) -> Array:
     """Return the loss."""
-    return _loss(plan, *operands)
+    return _layer_loss(plan, *operands)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
+def jitted_layer_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
     """Return the loss and its gradients by hidden features, weights and bias."""
-    return _value_and_grad(plan, *operands)  # type: ignore[no-any-return]
+    return _layer_gradients(plan, *operands)  # type: ignore[no-any-return]
 
 
 def linear_cross_entropy(
@@ -150,8 +150,8 @@ def linear_cross_entropy(
     temperature: Scalar,
 ) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
-    checked(plan, targets)
-    return value(
+    check_class_ids(plan, targets)
+    return jitted_layer_loss(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
 
@@ -170,8 +170,8 @@ def linear_cross_entropy_value_and_grad(
     temperature: Scalar,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
-    checked(plan, targets)
-    result: tuple[Array, Array, Array, Array] = value_and_grad(
+    check_class_ids(plan, targets)
+    result: tuple[Array, Array, Array, Array] = jitted_layer_gradients(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
     return result

@@ -19,10 +19,10 @@ from logitx.backends.jax.primitive import zeros_among
 
 Step = Callable[[Any, Samples], tuple[Any, Any]]  # (what is carried, rows of a block) -> (that, results of rows)
 
-_FEW = 8  # rows of a padded block are a multiple of this, for devices to share
+_ROW_MULTIPLE = 8  # rows of a padded block are a multiple of this, for devices to share
 
 
-def blocks_of(plan: Plan) -> tuple[int, int]:
+def block_sizes(plan: Plan) -> tuple[int, int]:
     """Return how many rows a block has, and how many blocks there are."""
     count = plan.layout.outer
     if not isinstance(count, int):  # an export for any number of rows: they cannot be counted off
@@ -39,16 +39,16 @@ def _height(count: int, most: int) -> int:
     for rows in range(most, max(1, most * 2 // 3) - 1, -1):
         if count % rows == 0:
             return rows
-    return max(1, most // _FEW * _FEW)
+    return max(1, most // _ROW_MULTIPLE * _ROW_MULTIPLE)
 
 
 # -- several devices --------------------------------------------------------------------------------------------------
 
 
-def _cut(plan: Plan, samples: Samples) -> Samples:
+def _cut_evenly(plan: Plan, samples: Samples) -> Samples:
     """Return what belongs to rows with a leading axis of blocks."""
     count = plan.layout.outer
-    height, number = blocks_of(plan)
+    height, number = block_sizes(plan)
 
     def cut(x: Array) -> Array:
         if x is None:
@@ -65,18 +65,18 @@ def _cut(plan: Plan, samples: Samples) -> Samples:
     return cuts
 
 
-def _joined(x: Array, count: int) -> Array:
+def _uncut(x: Array, count: int) -> Array:
     """Undo the cut of an array."""
     x = jnp.moveaxis(x, 0, 1)
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:count]
 
 
-def spread(plan: Plan, samples: Samples, step: Step, carry: Any) -> tuple[Any, Any]:
+def scan_blocks(plan: Plan, samples: Samples, step: Step, carry: Any) -> tuple[Any, Any]:
     """Take one step a block; return what is carried, and what the steps return of all rows."""
-    if blocks_of(plan)[1] <= 1:
+    if block_sizes(plan)[1] <= 1:
         return step(carry, samples)
-    carry, found = jax.lax.scan(step, carry, _cut(plan, samples))
-    return carry, jax.tree.map(lambda x: _joined(x, plan.layout.outer), found)
+    carry, found = jax.lax.scan(step, carry, _cut_evenly(plan, samples))
+    return carry, jax.tree.map(lambda x: _uncut(x, plan.layout.outer), found)
 
 
 # -- one device -------------------------------------------------------------------------------------------------------
@@ -110,9 +110,9 @@ def in_line(samples: Samples, share: Array, height: int) -> Line:
 
 def over_blocks(plan: Plan, layer: Layer, samples: Samples, share: Array, step: Callable[[Samples], Array]) -> Array:
     """Return the results of a step a block. Blocks in which no row counts are skipped on one device, and are 0."""
-    height, number = blocks_of(plan)
+    height, number = block_sizes(plan)
     if number <= 1 or jax.device_count() > 1:
-        return spread(plan, samples, lambda _, one: (None, step(one)), None)[1]
+        return scan_blocks(plan, samples, lambda _, one: (None, step(one)), None)[1]
     line = in_line(samples, share, height)
 
     def body(i: Array, found: Array) -> Array:
