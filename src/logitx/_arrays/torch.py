@@ -1,4 +1,4 @@
-"""Tensors of PyTorch as the memory they are. Imported with the first tensor, so that nothing here looks PyTorch up."""
+"""Hooks of prepared calls for tensors of PyTorch. Imported with the first tensor, so that `torch` is a plain import."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-_transformed = torch._C._are_functorch_transforms_active
-_modes = torch._C._len_torch_dispatch_stack
-_traced = torch._C._get_tracing_state
-_recording = torch.is_grad_enabled
-_batched = torch._C._functorch.is_legacy_batchedtensor
+_functorch_active = torch._C._are_functorch_transforms_active
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_jit_trace = torch._C._get_tracing_state
+_grad_enabled = torch.is_grad_enabled
+_is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def differentiated(x: Any) -> bool | None:
-    """Tell whether what is done to a tensor is recorded for a derivative; None where more goes on than that.
+    """True if autograd records operations on `x`, False if not; None if a transform, a mode or a trace is active.
 
-    If not, nothing transforms, traces or records it: it is but the memory it holds. Whether this is plain memory on the
-    CPU is not asked: any other refuses ``numpy()``.
+    With None, no prepared call may be used. Whether `x` is plain memory on the CPU is not checked: `memory` raises for
+    any other tensor.
     """
-    if _transformed() or _modes() or forward_ad._current_level >= 0 or _traced() is not None:
+    if _functorch_active() or _dispatch_modes() or forward_ad._current_level >= 0 or _jit_trace() is not None:
         return None
-    return bool(x.requires_grad and _recording())
+    return bool(x.requires_grad and _grad_enabled())
 
 
 def bare(x: Any) -> bool:
-    """Tell whether a tensor that a backward pass gets is but the memory it holds, and this pass is not recorded."""
-    recorded = x.requires_grad or _recording() or _traced() is not None
-    transformed = _batched(x) or _transformed() or _modes() or forward_ad._current_level >= 0
+    """True if a backward pass may hand the memory of cotangent `x` to a kernel: not recorded, not transformed."""
+    recorded = x.requires_grad or _grad_enabled() or _jit_trace() is not None
+    transformed = _is_legacy_batched(x) or _functorch_active() or _dispatch_modes() or forward_ad._current_level >= 0
     return type(x) is torch.Tensor and not (recorded or transformed)
 
 
-# The memory of a tensor as a NumPy array, or RuntimeError or TypeError where it is more than that; and the way back. As
-# PyTorch has them: a function around each would take a tenth of the time of a call of ten numbers
+# `memory` returns the memory of a tensor as a NumPy array, or raises RuntimeError or TypeError; `tensor` inverts it.
+# They are PyTorch's own functions: a wrapper around each would take a tenth of the time of a call on ten numbers.
 memory = torch.Tensor.numpy
 tensor = torch.from_numpy
 
 
 def example(shape: tuple[int, ...], dtype: Any, differentiated: bool) -> Any:
-    """Return any tensor of a shape and dtype."""
+    """Return a tensor of this shape and dtype, with any values, to prepare a call with."""
     return torch.empty(shape, dtype=dtype, device="cpu", requires_grad=differentiated)
 
 
 def refusal(x: Any) -> str | None:
-    """Return what a tensor is that none here may be, and what may be instead; None for dense ones."""
+    """Return why tensor `x` is refused, for the message to the user, or None if it is dense."""
     if type(x).__name__ == "MaskedTensor":
         return "is a masked tensor; allowed are dense tensors, with `where` for the mask"
     if x.is_nested:
@@ -55,6 +55,6 @@ def refusal(x: Any) -> str | None:
 
 
 def written(x: Any) -> None:
-    """Let autograd see that what it may have kept is no longer what it was."""
+    """Bump the version of tensor `x`, so that backward raises if autograd has saved it."""
     if not (torch.compiler.is_compiling() or x.is_inference()):
         torch.autograd.graph.increment_version(x)

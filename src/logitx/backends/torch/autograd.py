@@ -9,25 +9,25 @@ from typing import Any
 import torch
 
 from logitx._plan import Array
-from logitx.backends.torch.state import transformed, watched
+from logitx.backends.torch.state import in_transform, is_functorch_tensor
 
-_SAVED = object()  # stands where PyTorch keeps a tensor
+_SAVED = object()  # placeholder for a tensor that `ctx.save_for_backward` keeps
 
 
 def apply(function: Any, *arguments: Any) -> Any:
-    """Call a function with derivatives of its own."""
+    """Call an autograd function."""
     if torch._C._are_functorch_transforms_active():
         return function.apply(*arguments)
-    # PyTorch binds the arguments to the signature on every call, for defaults that there are none of: 20 us.
+    # `Function.apply` binds the arguments to the signature on every call, to fill in defaults: 20 us. There are none.
     return super(torch.autograd.Function, function).apply(*arguments)
 
 
 def keep(ctx: Any, *values: Any) -> None:
-    """Save tensors and numbers for the backward pass."""
+    """Save tensors and numbers for the backward pass, which gets them from `kept`."""
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
     ctx.others = [_SAVED if isinstance(value, torch.Tensor) else value for value in values]
     ctx.save_for_backward(*tensors)
-    if transformed() or any(map(watched, tensors)):
+    if in_transform() or any(map(is_functorch_tensor, tensors)):
         ctx.save_for_forward(*tensors)
 
 
@@ -39,26 +39,26 @@ def kept(ctx: Any) -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def pushing(ctx: Any) -> Iterator[tuple[Any, ...]]:
-    """Compute a tangent so that forward-mode differentiation outside of this one sees it; PyTorch lets that be zero."""
+    """Yield the saved values to a `jvp` with forward mode on: PyTorch turns it off, and nested tangents would be 0."""
     unpack = torch.autograd.forward_ad.unpack_dual
     with torch.autograd.forward_ad._set_fwd_grad_enabled(True):
         yield tuple(unpack(value).primal if isinstance(value, torch.Tensor) else value for value in kept(ctx))
 
 
 def _alias(x: Any, wanted: bool, again: bool) -> Any:
-    """Return an operand as one of its own: a derivative by it is not to run through others that depend on it."""
+    """Detach operand `x`, so that its derivative does not also flow through other operands computed from it."""
     if not isinstance(x, torch.Tensor):
         return x
     return x.view_as(x) if again else x.detach().requires_grad_(wanted)
 
 
-def by_formulas(
+def differentiate_formulas(
     function: Callable[..., tuple[Array, ...]],
     operands: tuple[Any, ...],
     wanted: tuple[bool, ...],
     cotangents: tuple[Array, ...],
 ) -> list[Array]:
-    """Differentiate formulas by the operands wanted; differentiable again where the backward pass must be."""
+    """Return the gradients of `function` by the operands wanted; they are recorded if the backward pass is."""
     again = torch.is_grad_enabled()
     results: list[Array] = [None] * len(operands)
     with torch.enable_grad():

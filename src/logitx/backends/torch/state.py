@@ -1,4 +1,4 @@
-"""What PyTorch is doing around a call, and who computes amid it: the kernels, an operator or the formulas."""
+"""What PyTorch does around a call (transforms, traces, records), and what computes: kernels, operator or formulas."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from logitx._plan import Array, Plan
 from logitx.backends import generic, numba
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
-OPERATORS: dict[str, Callable[..., Any]] = {}  # what stands for an operation in a graph, filled by `_operators`
+OPERATORS: dict[str, Callable[..., Any]] = {}  # operators that replace calls in a graph; filled by `operators`
 
 
-def transformed() -> bool:
-    """Tell whether torch.func or forward-mode differentiation is at work."""
+def in_transform() -> bool:
+    """True if a transform of torch.func or forward-mode differentiation is active."""
     return bool(torch._C._are_functorch_transforms_active()) or torch.autograd.forward_ad._current_level >= 0
 
 
 def tracing() -> bool:
-    """Tell whether operations are recorded, or run on tensors without data: torch.compile, torch.export, any mode."""
+    """True if operations go into a graph or run on tensors without data: torch.compile, torch.export, any mode."""
     return bool(torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0)
 
 
-def differentiated(x: Any) -> bool:
-    """Tell whether a derivative by this operand may be asked for."""
+def may_differentiate(x: Any) -> bool:
+    """True if a derivative by operand `x` may be asked for."""
     if not isinstance(x, torch.Tensor) or not x.dtype.is_floating_point:
         return False
     while torch._C._functorch.is_functorch_wrapped_tensor(x):
@@ -41,33 +41,38 @@ def differentiated(x: Any) -> bool:
     )
 
 
-def watched(x: Array) -> bool:
-    """Tell whether a tensor is a stand-in of torch.func, or of vmap as autograd still uses it inside."""
+def is_functorch_tensor(x: Array) -> bool:
+    """True if `x` is a wrapper tensor of torch.func, or of the older vmap that autograd uses for batched gradients."""
     functorch = torch._C._functorch
     return bool(functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x))
 
 
-def plain(x: Any) -> bool:
-    """Tell whether an operand has no behavior of its own: a tensor, or what stands for one while PyTorch traces."""
+def has_plain_class(x: Any) -> bool:
+    """True unless operand `x` is a tensor of a user's subclass; PyTorch's own tensors for tracing are allowed."""
     return not isinstance(x, torch.Tensor) or type(x) in _TENSORS or isinstance(x, (FakeTensor, FunctionalTensor))
 
 
 def replaceable(operands: tuple[Any, ...]) -> bool:
-    """Tell whether an operator can stand for a call: all tensors are on the CPU, and none of them torch.func's."""
-    return all(x.device.type == "cpu" and not watched(x) for x in operands if isinstance(x, torch.Tensor))
+    """True if an operator can replace a call on `operands`: all tensors are on the CPU, none is a wrapper tensor."""
+    return all(x.device.type == "cpu" and not is_functorch_tensor(x) for x in operands if isinstance(x, torch.Tensor))
 
 
-def run(op: str, plan: Plan, *operands: Any) -> Any:
-    """Compute on tensors that hold data: by the kernels where they can, else by the formulas."""
+def in_graph(operands: tuple[Any, ...]) -> bool:
+    """True if an operator is to replace the call on `operands` in the graph that PyTorch traces."""
+    return tracing() and not in_transform() and replaceable(operands)
+
+
+def run_eagerly(op: str, plan: Plan, *operands: Any) -> Any:
+    """Compute `op` on tensors that hold data: by the kernels if they accept the call, else by the formulas."""
     backend = numba if numba.accepts(plan, operands) is None else generic
     return getattr(backend, op)(plan, *operands)
 
 
 def compute(op: str, plan: Plan, *operands: Any) -> Any:
-    """Compute, and while PyTorch traces leave an operator in the graph for what the kernels can do."""
+    """Compute `op`; while PyTorch traces, leave its operator in the graph if it has one for these operands."""
     if tracing() and op in OPERATORS and replaceable(operands):
         return OPERATORS[op](plan, *operands)
-    return run(op, plan, *operands)
+    return run_eagerly(op, plan, *operands)
 
 
 # -- between the passes of a function ---------------------------------------------------------------------------------

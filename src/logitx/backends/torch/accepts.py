@@ -1,0 +1,44 @@
+"""Which calls this backend serves: those to which it adds derivatives or an operator in a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from logitx._plan import Plan
+from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, declined
+from logitx.backends.torch.state import OPERATORS, has_plain_class, in_graph, in_transform, may_differentiate, tracing
+
+_GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # only as operators in a graph
+_BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
+_PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
+
+
+def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
+    """Return None if this backend adds something to the kernels or the formulas, else the reason why not."""
+    if plan.op not in OPERATORS:
+        from logitx.backends.torch import DECLINES  # not at the top: the package imports this module first
+
+        return DECLINES[plan.op]
+    if not all(map(has_plain_class, operands)):
+        return "a tensor is of a class of its own: the formulas run on any"
+    if torch.jit.is_tracing():
+        return "torch.jit records PyTorch's own operations"
+    if plan.op in (LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS):
+        return declined(plan, operands)
+    if plan.layout.n == 0:
+        return "there are no classes"
+    if plan.op == "logsumexp" and operands[1] is not None:
+        return "b: its sums are differentiated by way of the formulas"
+    by_logits, by_others = may_differentiate(operands[0]), any(map(may_differentiate, operands[1:]))
+    if plan.op in _GRADIENTS and (by_logits or by_others):
+        return "gradients are differentiated by way of the formulas"
+    if not in_graph(operands):
+        if not (by_logits or by_others):
+            return "no tensor requires grad"
+        if not (tracing() or in_transform()):
+            return None
+    if by_others:
+        return "derivatives by other operands than the logits are taken by way of the formulas"
+    return _PARTS if by_logits and (plan.op not in _BY_LOGITS or plan.return_parts) else None
