@@ -121,7 +121,7 @@ class Lines:
         """Call a function of (work, logits, *operands) on all blocks; an axis missing in `out` must have one chunk."""
         used = [*self.operands, *more]
         work = Work(self.plan, ("x", *(one.name for one in used)), self.numbers)
-        return mapped(function, work, [Operand("x", self.x, self.entries), *used], out, self.x, dtype)
+        return map_blocks(function, work, [Operand("x", self.x, self.entries), *used], out, self.x, dtype)
 
     def parts(self, function: Callable[..., Any], more: Iterable[Operand] = ()) -> Array:
         """Call a function on all blocks, to be merged over the chunks of the classes."""
@@ -143,7 +143,7 @@ class Lines:
                 () if weight is None else (Operand("", weight.rechunk(-1), tuple(-1 - axis for axis in self.axes)),)
             )
             used = [Operand("", targets, self.rows), *beside]
-            classes = mapped(_class_weights, work, used, self.rows, self.x, "float64")
+            classes = map_blocks(_class_weights, work, used, self.rows, self.x, "float64")
         elif weight is None:
             first = tuple(0 if axis in self.axes else slice(None) for axis in self.entries)
             classes = da.ones_like(targets[first], dtype="float64")
@@ -192,17 +192,17 @@ def _expanded(axes: Index, block: Any) -> Any:
     return block.reshape(tuple(shape))
 
 
-def mapped(
+def map_blocks(
     function: Callable[..., Any], work: Work, operands: list[Operand], out: Index, like: Array, dtype: str
 ) -> Array:
     """Call a function of (work, *operands) on all blocks."""
     flat = [part for _, array, index in operands for part in (array, index)]
     meta = meta_from_array(like._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
-    task = functools.partial(_task, function, work)
+    task = functools.partial(_run_block, function, work)
     return da.blockwise(task, out, *flat, align_arrays=False, meta=meta, token=function.__name__.strip("_"))
 
 
-def _task(function: Callable[..., Any], work: Work, *blocks: Any) -> Any:
+def _run_block(function: Callable[..., Any], work: Work, *blocks: Any) -> Any:
     """Run a block: the backend in force here is for lazy arrays, if there is one."""
     with logitx.use_backend(None):
         return function(work, *blocks)
@@ -242,19 +242,19 @@ def tree(
         while len(keys) > at_once:
             groups = [keys[piece] for piece in pieces(len(keys), at_once)]
             keys, level = [(f"part-{level}-{name}", *place, i) for i in range(len(groups))], level + 1
-            tasks |= {key: (_folded, merge, None, group) for key, group in zip(keys, groups, strict=True)}
-        tasks[(name, *place)] = (_folded, merge, finish, keys)
+            tasks |= {key: (_merge_group, merge, None, group) for key, group in zip(keys, groups, strict=True)}
+        tasks[(name, *place)] = (_merge_group, merge, finish, keys)
     meta = meta_from_array(blocks._meta, ndim=len(kept), dtype=blocks.dtype if dtype is None else dtype)
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[blocks])
     return da.Array(graph, name, tuple(blocks.chunks[axis] for axis in kept), meta=meta)
 
 
-def _folded(merge: Callable[[list[Any]], Any], finish: Any, blocks: list[Any]) -> Any:
+def _merge_group(merge: Callable[[list[Any]], Any], finish: Any, blocks: list[Any]) -> Any:
     with logitx.use_backend(None):
         found = merge(blocks) if len(blocks) > 1 else blocks[0]
         return found if finish is None else finish(found)
 
 
-def added(blocks: list[Any]) -> Any:
+def add_blocks(blocks: list[Any]) -> Any:
     """Add blocks up."""
     return functools.reduce(operator.add, blocks)

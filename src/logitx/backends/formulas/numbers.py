@@ -26,7 +26,7 @@ def quiet(operation: F) -> F:
     return quiet  # type: ignore[return-value]
 
 
-def real(plan: Plan, x: Array) -> Array:
+def to_compute(plan: Plan, x: Array) -> Array:
     """Return an array in the dtype that the plan computes in."""
     xp = FAMILIES[plan.family].namespace(x)
     return xp.astype(x, namespace_dtype(xp, plan.compute), copy=False)
@@ -34,10 +34,10 @@ def real(plan: Plan, x: Array) -> Array:
 
 def operand(plan: Plan, value: Scalar) -> Scalar:
     """Return a number as it is, an array in the dtype that the plan computes in."""
-    return value if value is None or isinstance(value, float) else real(plan, value)
+    return value if value is None or isinstance(value, float) else to_compute(plan, value)
 
 
-def finish(plan: Plan, x: Array, masked: float, valid: Array) -> Array:
+def to_result(plan: Plan, x: Array, masked: float, valid: Array) -> Array:
     """Put the value of masked entries in place and round once, to the dtype of the result."""
     xp = FAMILIES[plan.family].namespace(x)
     if valid is not None:

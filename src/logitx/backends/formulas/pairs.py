@@ -11,7 +11,7 @@ from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan
 
 
-class Sums(NamedTuple):
+class RowSums(NamedTuple):
     """The reduction of rows, or of some of their classes."""
 
     top: Array  # the maximum, after softcap; 0 where nothing counts
@@ -20,7 +20,7 @@ class Sums(NamedTuple):
     total: Array  # sum of these weights
 
 
-class Rows(NamedTuple):
+class RowOperands(NamedTuple):
     """What belongs to rows."""
 
     logits: Array  # of the labels, after softcap; anything for probabilities
@@ -50,7 +50,7 @@ class Facts(NamedTuple):
     change: Array  # the gradient at the label, before du/dx
 
 
-def merged(xp: Any, one: Sums, two: Sums, temperature: Array | float) -> Sums:
+def merge_row_sums(xp: Any, one: RowSums, two: RowSums, temperature: Array | float) -> RowSums:
     """Return the reduction over the classes of both: pairs (max, sum) merge exactly."""
     first, second = one.rest == -1.0, two.rest == -1.0  # what has nothing that counts has no maximum either
     top = xp.where(first, two.top, xp.where(second, one.top, xp.maximum(one.top, two.top)))
@@ -61,14 +61,14 @@ def merged(xp: Any, one: Sums, two: Sums, temperature: Array | float) -> Sums:
         rise.append(sums.terms + xp.where(sums.total == 0.0, 0.0, sums.total * gap))
     leads = ~first & (one.top == top)  # whose maximum is left out; subtracting it from the whole sum would cancel
     rest = xp.where(leads, one.rest + lower[1], two.rest + lower[0])
-    return Sums(top, rest, rise[0] + rise[1], one.total + two.total)
+    return RowSums(top, rest, rise[0] + rise[1], one.total + two.total)
 
 
-def _log_z(xp: Any, sums: Sums, rows: Rows) -> Array:
+def _log_z(xp: Any, sums: RowSums, rows: RowOperands) -> Array:
     return sums.top / rows.temperature + xp.log1p(sums.rest)
 
 
-def losses_of(xp: Any, plan: Plan, shared: Shared, sums: Sums, rows: Rows) -> Array:
+def losses_of(xp: Any, plan: Plan, shared: Shared, sums: RowSums, rows: RowOperands) -> Array:
     """Return the losses of rows that have a weight."""
     log_sum = xp.log1p(sums.rest)
     own = xp.where(rows.weight == 0.0, 0.0, rows.weight * ((sums.top - rows.logits) / rows.temperature))
@@ -80,7 +80,7 @@ def losses_of(xp: Any, plan: Plan, shared: Shared, sums: Sums, rows: Rows) -> Ar
     return xp.where(xp.isnan(sums.rest), xp.nan, value)
 
 
-def facts_of(xp: Any, shared: Shared, sums: Sums, rows: Rows) -> Facts:
+def gradient_facts(xp: Any, shared: Shared, sums: RowSums, rows: RowOperands) -> Facts:
     """Return what the gradients of rows that have a weight are made of."""
     nothing = sums.rest == -1.0
     share = xp.where(shared.whole == 0.0, 0.0, 1.0 / xp.where(shared.whole == 0.0, 1.0, shared.whole))
@@ -100,7 +100,7 @@ def facts_of(xp: Any, shared: Shared, sums: Sums, rows: Rows) -> Facts:
     return Facts(sums.top, inverse, beside, factor, whole, pull, change)
 
 
-def reduced(plan: Plan, per_row: Array, share: Array) -> Array:
+def reduce_losses(plan: Plan, per_row: Array, share: Array) -> Array:
     """Reduce the losses of all rows."""
     xp = FAMILIES[plan.family].namespace(per_row)
     if plan.reduction == "none":

@@ -7,12 +7,12 @@ from typing import Any
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.numbers import finish, operand, quiet, real
-from logitx.backends.generic.rows import reduce_rows as rows_of
+from logitx.backends.formulas.numbers import operand, quiet, to_compute, to_result
+from logitx.backends.generic.rows import reduce_whole_rows
 
 
 def _column(plan: Plan, value: Array) -> Array:
-    return FAMILIES[plan.family].namespace(value).reshape(real(plan, value), plan.layout.column)
+    return FAMILIES[plan.family].namespace(value).reshape(to_compute(plan, value), plan.layout.column)
 
 
 def _capped(xp: Any, x: Array, softcap: Scalar) -> Array:
@@ -24,7 +24,7 @@ def reduce_rows(
     plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, ids: Array
 ) -> tuple[Array, Array, Array]:
     """Max, and the sum of exp(x - max) beside it; with the logits of the labels."""
-    rows = rows_of(plan, x, where, temperature, softcap)
+    rows = reduce_whole_rows(plan, x, where, temperature, softcap)
     xp, axis = rows.xp, rows.axis
     top = xp.where(rows.poison, rows.worst, rows.peak)
     rest = xp.where(rows.poison, xp.nan, xp.where(rows.nothing, -1.0, rows.rest))
@@ -34,7 +34,7 @@ def reduce_rows(
     here = xp.reshape(ids, plan.layout.column)
     inside = (here >= 0) & (here < plan.layout.n)
     at = xp.where(inside, here, 0)
-    own = xp.take_along_axis(real(plan, x), at, axis=axis)
+    own = xp.take_along_axis(to_compute(plan, x), at, axis=axis)
     if where is not None:
         own = xp.where(xp.take_along_axis(where, at, axis=axis), own, -xp.inf)
     # the maximum is the one that all are compared with: computed anew, it might round differently
@@ -59,12 +59,12 @@ def merge_rows(plan: Plan, tops: list[Array], rests: list[Array], temperature: S
     return top, xp.sum(part, axis=0) + (xp.sum(xp.astype(leads, xp.float64), axis=0) - 1.0)
 
 
-def _terms(
+def _scaled_logits(
     plan: Plan, x: Array, temperature: Scalar, softcap: Scalar, top: Array, where: Array
 ) -> tuple[Any, Array, Array]:
     """Return the namespace, (u - max) / temperature, and which entries count."""
     xp = FAMILIES[plan.family].namespace(x)
-    x = real(plan, x)
+    x = to_compute(plan, x)
     live = x != -xp.inf
     if where is not None:
         live = live & where
@@ -79,13 +79,13 @@ def normalize_rows(
     plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, top: Array, rest: Array
 ) -> Array:
     """exp(x - max) / sum, or its logarithm."""
-    xp, v, live = _terms(plan, x, temperature, softcap, top, where)
+    xp, v, live = _scaled_logits(plan, x, temperature, softcap, top, where)
     rest, log = _column(plan, rest), plan.op == "log_softmax"
     nothing = rest == -1.0
     safe = xp.where(nothing, 0.0, rest)
     y = xp.where(live, v - xp.log1p(safe) if log else xp.exp(v) / (1.0 + safe), -xp.inf if log else 0.0)
     undefined = xp.isnan(rest) | nothing if plan.empty == "nan" else xp.isnan(rest)
-    return finish(plan, xp.where(undefined, xp.nan, y), -xp.inf if log else 0.0, where)
+    return to_result(plan, xp.where(undefined, xp.nan, y), -xp.inf if log else 0.0, where)
 
 
 @quiet
@@ -103,7 +103,7 @@ def differentiate_rows(
     share: Array,
 ) -> Array:
     """Share times [p - t + 2 z_loss logZ p] du/dx."""
-    xp, v, live = _terms(plan, x, temperature, softcap, top, where)
+    xp, v, live = _scaled_logits(plan, x, temperature, softcap, top, where)
     top, rest, logit, share = (_column(plan, one) for one in (top, rest, logit, share))
     heat = 1.0 if temperature is None else operand(plan, temperature)
     nothing = rest == -1.0
@@ -117,7 +117,7 @@ def differentiate_rows(
     hot = xp.reshape(classes, shape) == xp.reshape(ids, plan.layout.column)
     g = xp.where(hot, change, (1.0 + pull) * (xp.exp(v) / (1.0 + safe))) * (share / heat)
     if softcap is not None:  # 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not
-        e = xp.exp(-2.0 * xp.abs(real(plan, x) / operand(plan, softcap)))
+        e = xp.exp(-2.0 * xp.abs(to_compute(plan, x) / operand(plan, softcap)))
         g = g * (4.0 * e / (1.0 + e) ** 2)
     g = xp.where(xp.isnan(rest), xp.nan, xp.where(nothing, 0.0, g))
-    return finish(plan, xp.where((share == 0.0) | ~live, 0.0, g), 0.0, where)
+    return to_result(plan, xp.where((share == 0.0) | ~live, 0.0, g), 0.0, where)

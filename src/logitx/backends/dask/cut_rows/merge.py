@@ -24,7 +24,7 @@ from logitx.backends.formulas.numbers import quiet
 # How many numbers are computed with at a time. On the workers of a cluster memory is given back as soon as it is free,
 # and arrays of 128 KiB and more are fresh pages each: merging four pairs of 25,000 rows by formulas took 12.8 ms at
 # once, 2.8 in pieces.
-PIECE = 8192
+NUMBERS_AT_A_TIME = 8192
 
 
 class Pair(NamedTuple):
@@ -50,7 +50,7 @@ class Pair(NamedTuple):
 
 
 @quiet
-def merged(plan: Plan, pairs: list[Pair]) -> Pair:
+def merge_pairs(plan: Plan, pairs: list[Pair]) -> Pair:
     """Return the reduction over the classes of all."""
     first = pairs[0]
     plan = dataclasses.replace(plan, family=family_of(first.top).name)  # type: ignore[union-attr]
@@ -58,10 +58,12 @@ def merged(plan: Plan, pairs: list[Pair]) -> Pair:
     operands = as_memory([pair.top for pair in pairs]), as_memory([pair.rest for pair in pairs]), heat
     top, rest = _dispatch.merging(plan, (*operands[0], *operands[1], heat)).merge_rows(plan, *operands)
     sums = ("count", "logit", "weight", "sample", "mass", "even_mass")
-    found = {name: _sum([getattr(pair, name) for pair in pairs]) for name in sums}
+    found = {name: _sum_present([getattr(pair, name) for pair in pairs]) for name in sums}
     for loss, mass in (("loss", "mass"), ("even_loss", "even_mass")):
         if getattr(first, mass) is not None:
-            found[loss] = _sum([_raised(pair, top, rest, getattr(pair, loss), getattr(pair, mass)) for pair in pairs])
+            found[loss] = _sum_present(
+                [_raised(pair, top, rest, getattr(pair, loss), getattr(pair, mass)) for pair in pairs]
+            )
     return first._replace(top=top, rest=rest, **found)
 
 
@@ -78,7 +80,7 @@ def _raised(pair: Pair, top: Array, rest: Array, loss: Array, mass: Array) -> Ar
     return loss + xp.where(mass == 0.0, 0.0, mass * growth)
 
 
-def _sum(ones: list[Array]) -> Array:
+def _sum_present(ones: list[Array]) -> Array:
     """Add up what there is."""
     there = [one for one in ones if one is not None]
     return functools.reduce(operator.add, there) if there else None
@@ -87,7 +89,7 @@ def _sum(ones: list[Array]) -> Array:
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-class Wanted(NamedTuple):
+class RowTargets(NamedTuple):
     """What is asked of rows, one number each."""
 
     own: Array  # the weight of the label beside that of all classes: (1 - eps) c; 0 for probabilities
@@ -116,7 +118,7 @@ def shares_of(pair: Pair) -> Array:
     return share if pair.count is None else xp.where(pair.count == 0.0, 0.0, share)
 
 
-def wanted(plan: Plan, xp: Any, pair: Pair) -> Wanted:
+def row_targets(plan: Plan, xp: Any, pair: Pair) -> RowTargets:
     """Return what targets and weights ask of rows."""
     sample = xp.astype(pair.sample, xp.float64, copy=False)
     one = xp.ones_like(sample)
@@ -133,26 +135,26 @@ def wanted(plan: Plan, xp: Any, pair: Pair) -> Wanted:
         total = total + even * pair.even_mass
     poison, nothing = xp.isnan(pair.rest), pair.rest == -1.0
     log_sum = xp.log1p(xp.where(nothing, 0.0, pair.rest))
-    return Wanted(
+    return RowTargets(
         own, total, keep, even, classes, sample, factor, log_sum, pair.top / pair.heat + log_sum, poison, nothing
     )  # fmt: skip
 
 
 @quiet
-def finished(plan: Plan, pair: Pair) -> Part:
+def losses_of_pairs(plan: Plan, pair: Pair) -> Part:
     """Return the losses of rows whose reduction is known."""
-    found: Part = in_pieces(functools.partial(_finished, plan), pair.top, pair)
+    found: Part = in_pieces(functools.partial(_losses_of_pairs, plan), pair.top, pair)
     return found
 
 
-def summed(plan: Plan, pair: Pair) -> Totals:
+def summed_losses(plan: Plan, pair: Pair) -> Totals:
     """Return the sums of the losses of rows whose reduction is known."""
-    return totals(finished(plan, pair))
+    return totals(losses_of_pairs(plan, pair))
 
 
-def _finished(plan: Plan, pair: Pair) -> Part:
+def _losses_of_pairs(plan: Plan, pair: Pair) -> Part:
     xp = space(pair.top)
-    row = wanted(plan, xp, pair)
+    row = row_targets(plan, xp, pair)
     if plan.hard:
         loss = _times(xp, row.own, (pair.top - pair.logit) / pair.heat + row.log_sum)
     else:
@@ -183,13 +185,13 @@ class Value(NamedTuple):
 
 
 @quiet
-def normalizer(plan: Plan, pair: Pair) -> Any:
+def normalizer_of_pairs(plan: Plan, pair: Pair) -> Any:
     """Return logsumexp of rows whose reduction is known, and its sign if that is asked for."""
-    found: Value = in_pieces(functools.partial(_normalizer, plan), pair.top, pair)
+    found: Value = in_pieces(functools.partial(_normalizer_of_pairs, plan), pair.top, pair)
     return found if plan.return_sign else found.value
 
 
-def _normalizer(plan: Plan, pair: Pair) -> Value:
+def _normalizer_of_pairs(plan: Plan, pair: Pair) -> Value:
     xp = space(pair.top)
     nothing = pair.rest == -1.0
     value = xp.where(xp.isnan(pair.rest), pair.top, pair.top + xp.log1p(xp.where(nothing, 0.0, pair.rest)))
@@ -204,25 +206,25 @@ def _normalizer(plan: Plan, pair: Pair) -> Value:
 def in_pieces(function: Callable[..., Any], like: Array, *groups: Any) -> Any:
     """Call a function of named tuples, of which every array has a number a row, on some rows at a time."""
     shape, count = tuple(like.shape), math.prod(like.shape)
-    size = PIECE // len(groups)
+    size = NUMBERS_AT_A_TIME // len(groups)
     if count <= size:
         return function(*groups)
     xp = space(like)
-    flat = [type(group)(*(_flat(xp, one) for one in group)) for group in groups]
+    flat = [type(group)(*(_flat_field(xp, one) for one in group)) for group in groups]
     found = [
-        function(*(type(group)(*(one[piece] if _is_long(one) else one for one in group)) for group in flat))
+        function(*(type(group)(*(one[piece] if _is_per_row(one) else one for one in group)) for group in flat))
         for piece in pieces(count, size)
     ]
     joined = (
-        xp.reshape(xp.concat(parts), shape) if _is_long(parts[0]) else parts[0] for parts in zip(*found, strict=True)
+        xp.reshape(xp.concat(parts), shape) if _is_per_row(parts[0]) else parts[0] for parts in zip(*found, strict=True)
     )
     return type(found[0])(*joined)
 
 
-def _flat(xp: Any, one: Any) -> Any:
-    return xp.reshape(one, (-1,)) if _is_long(one) else one
+def _flat_field(xp: Any, one: Any) -> Any:
+    return xp.reshape(one, (-1,)) if _is_per_row(one) else one
 
 
-def _is_long(one: Any) -> bool:
+def _is_per_row(one: Any) -> bool:
     """Tell a number a row from one for all, and from none."""
     return getattr(one, "ndim", 0) > 0

@@ -19,7 +19,7 @@ from jax.lax import dynamic_slice, dynamic_slice_in_dim, dynamic_update_slice, d
 
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.linear_blocks import ENOUGH, block_rows, budget_of, evenly
-from logitx.backends.generic.linear import Layer, Samples
+from logitx.backends.generic.linear import LayerOperands, Samples
 from logitx.backends.jax.linear.layer import classes_of, from_logits, logits_of, over
 from logitx.backends.jax.linear.row_blocks import Line, in_line
 from logitx.backends.jax.primitive import zeros_among
@@ -73,7 +73,7 @@ def _rows(samples: Samples, start: Any, size: int) -> Samples:
     return Samples(*(None if x is None else dynamic_slice_in_dim(x, start, size, 0) for x in samples))
 
 
-def _descend(plan: Plan, layer: Layer, room: Room, one: Samples, memory: Array) -> tuple[Array, Array]:
+def _descend(plan: Plan, layer: LayerOperands, room: Room, one: Samples, memory: Array) -> tuple[Array, Array]:
     """Write logits to memory, then replace them by their gradient; return that memory, and the losses."""
     compute, n = plan.compute, room.classes
 
@@ -118,7 +118,7 @@ class Sums(NamedTuple):
 
 
 def _products(
-    layer: Layer, hidden: Array, part: Array, width: int, read: Read, write: Write, dweight: Array, dbias: Array
+    layer: LayerOperands, hidden: Array, part: Array, width: int, read: Read, write: Write, dweight: Array, dbias: Array
 ) -> tuple[Array, Array, Array]:
     """Return the gradients by hidden features, weights and bias, the latter two with what is new.
 
@@ -141,7 +141,7 @@ def _products(
 
 
 def _wait(
-    plan: Plan, layer: Layer, room: Room, line: Line, part: Array, state: tuple[Array, Sums]
+    plan: Plan, layer: LayerOperands, room: Room, line: Line, part: Array, state: tuple[Array, Sums]
 ) -> tuple[Array, Sums]:
     """Take the rows whose logits wait in the gradient by the weights."""
     dweight, sums = state
@@ -160,7 +160,7 @@ def _wait(
 
 
 def _add(
-    plan: Plan, layer: Layer, height: int, line: Line, part: Array, row: Any, state: tuple[Array, Sums]
+    plan: Plan, layer: LayerOperands, height: int, line: Line, part: Array, row: Any, state: tuple[Array, Sums]
 ) -> tuple[Array, Sums]:
     """Take a block of rows from one on, and add its products to those of the others."""
     dweight, sums = state
@@ -181,7 +181,7 @@ def _add(
 
 
 def losses_and_gradients(
-    plan: Plan, layer: Layer, samples: Samples, share: Array, part: Array
+    plan: Plan, layer: LayerOperands, samples: Samples, share: Array, part: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Return the losses of all rows, and gradients times `part` by hidden features, weights and bias."""
     count, (n, features), compute = plan.layout.outer, layer.weight.shape, plan.compute
