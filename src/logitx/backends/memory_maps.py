@@ -1,7 +1,7 @@
 """Memory maps of files larger than memory: rows block by block, on the kernels, in bounded memory.
 
-The kernels could be given the whole map, and would be as right; but every page that they read would stay in the memory
-of the process. Blocks are fetched ahead by a thread, at the speed of the disk, and given back when they are done with.
+On the whole map the kernels would return the same results, but every page that they read would stay in the memory of
+the process. A thread fetches blocks ahead, at the speed of the disk; their pages are given back after use.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from logitx._plan import Array, LabelError, Plan, Scalar, layout
 from logitx.backends import numba
 from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.linear_blocks import pieces
+from logitx.backends.formulas.numbers import empty_value, mean_of
 
 LARGE_CALL = 1 << 28  # bytes of a call from which pages are given back
 
@@ -57,7 +58,7 @@ def _blocks_in_turn(plan: Plan, x: Array, *others: Array) -> Iterator[tuple[slic
 
 
 def _rows_of_operand(value: Any, piece: slice, length: int) -> Any:
-    """Return what belongs to some rows, of what belongs to all; numbers and what broadcasts are for all of them."""
+    """Return rows `piece` of an operand; numbers, and arrays that broadcast over rows, are returned unchanged."""
     if value is None or isinstance(value, float) or value.ndim == 0 or (value.shape[0] == 1 != length):
         return value
     return value[piece]
@@ -101,7 +102,7 @@ def _join_blocks(parts: Any, shape: tuple[int, ...]) -> Array:
 def _losses_in_turn(
     plan: Plan, op: str, x: Array, targets: Array, *operands: Any
 ) -> Iterator[tuple[tuple[Any, Any, Any], Any]]:
-    """Yield the results of blocks of rows, and what these rows count for in the mean."""
+    """Yield for each block of rows its results, and the shares of these rows in the mean."""
     for piece, part in _blocks_in_turn(plan, x, targets):
         ids, *cut = _operands(piece, len(x), targets, *operands)
         try:
@@ -136,7 +137,7 @@ def _operands(
 
 
 class _BlockSums:
-    """Losses of blocks on the way to a result."""
+    """Collect the losses of blocks, then reduce them."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -172,13 +173,13 @@ class _BlockSums:
         total = _exact_total(values)
         if plan.reduction == "mean":
             whole = _exact_total(self.share)
-            undefined = math.nan if plan.empty == "nan" else 0.0
-            total = undefined if whole == 0.0 else total / whole
+            with np.errstate(all="ignore"):
+                total = mean_of(np, total, whole, empty_value(plan))
         return np.asarray(total, plan.loss)
 
 
 def _exact_total(values: list[float]) -> float:
-    """Add up exactly, where all is finite."""
+    """Return the sum: exact if all values are finite."""
     return math.fsum(values) if all(map(math.isfinite, values)) else float(np.sum(values))
 
 

@@ -1,7 +1,7 @@
-"""TensorFlow's tensors that are differentiated or traced: gradients of our own around the kernels and the formulas.
+"""TensorFlow tensors that are differentiated or traced: custom gradients around the kernels and the formulas.
 
-Under a tape, eager tensors run on the kernels, in both passes. What is traced (`tf.function`, Keras) and what a tape
-still records while a gradient is computed, for one of the second order, runs on the formulas.
+Eager tensors under a tape run on the kernels, in both passes. Traced calls (`tf.function`, Keras), and gradients that a
+tape records for a second derivative, run on the formulas.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tensorflow as tf
 from logitx._arrays import tensorflow as xp
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
+from logitx.backends.formulas.numbers import softcap_slope
 
 _FORMULAS = "differentiated by way of the formulas"
 DECLINES = {
@@ -42,12 +43,12 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
 
 
 def _held_on_cpu(operands: tuple[Any, ...]) -> bool:
-    """Tell whether all tensors hold data on the CPU."""
+    """True if all tensors hold data on the CPU."""
     return all(xp.readable(one) for one in operands if tf.is_tensor(one))
 
 
 def _part_of_gradient(op: str, plan: Plan, *operands: Any) -> Any:
-    """Compute a part of a gradient: by the formulas where it is to be differentiated."""
+    """Run an operation of the backward pass: on the formulas if a tape records it, else on the kernels."""
     backend = numba if _held_on_cpu(operands) and not xp.recording() else generic
     return getattr(backend, op)(plan, *operands)
 
@@ -57,7 +58,7 @@ Backward = Callable[..., Array]  # (gradient by the value, what the gradient nee
 
 
 def _differentiable(forward: Forward, backward: Backward, operands: tuple[Any, ...]) -> Array:
-    """Compute with a gradient by the logits of our own; by other operands it is that of the formulas."""
+    """Compute `forward`; its gradient by the logits is `backward`, by other operands that of the formulas."""
     held = _held_on_cpu(operands)
     others = [
         i
@@ -74,7 +75,7 @@ def _differentiable(forward: Forward, backward: Backward, operands: tuple[Any, .
         value, kept = forward(numba if held else generic, *filled(tensors))
 
         def gradients(dvalue: Array) -> list[Array]:
-            # What was kept is a constant to tapes: one that still records is to see it made
+            # Tapes take `kept` for a constant: for a second derivative, compute it again while the tape records
             needed = forward(generic, *filled(tensors))[1] if xp.recording() else kept
             by_logits = backward(dvalue, *needed)
             if not others:
@@ -108,10 +109,9 @@ def _normalized_with_gradient(plan: Plan, *operands: Any) -> Array:
 
     def backward(dy: Array, y: Array, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
         dx = _part_of_gradient(f"{plan.op}_vjp", exact, y, dy)
-        if softcap is not None:  # 1 - tanh^2, without its cancellation
+        if softcap is not None:
             u = tf.cast(x, dx.dtype)
-            e = tf.exp(-2.0 * tf.abs(xp.where(tf.math.is_finite(u), u, 0.0) / _cast_like(softcap, dx)))
-            dx = dx * (4.0 * e / (1.0 + e) ** 2)
+            dx = dx * softcap_slope(tf, xp.where(tf.math.is_finite(u), u, 0.0), _cast_like(softcap, dx))
         dx = dx if temperature is None else dx / _cast_like(temperature, dx)
         return tf.cast(xp.where(x == -xp.inf, 0.0, dx), x.dtype)
 

@@ -1,7 +1,8 @@
-"""Lazy arrays of Dask: every block by the backend of its kind, rows that are cut merged as pairs (max, sum).
+"""Lazy arrays of Dask: each block runs on the backend of its array type.
 
-To read: `chunks` (how operands lie beside the chunks), `whole_rows` (blocks of whole rows), `cut_rows` (rows whose
-classes are in several chunks: reduce, merge, and finish). The logits are never cut anew.
+`chunks` cuts the operands like the logits, `whole_rows` computes blocks of whole rows, and `cut_rows` computes rows
+whose classes are in several chunks: it reduces each chunk to pairs (max, sum), merges them, and computes the results of
+each chunk from the merged pair. The logits are never rechunked.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
-    """Return None where the blocks are arrays that the library knows, else the reason why not."""
+    """Return None if the blocks are of an array type that the library supports, else the reason why not."""
     import array_api_compat
 
     for one in operands:

@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear layer: the logits of some rows and some classes are made where they are needed, twice."""
+"""Cross-entropy of a linear layer: each task computes the logits of its rows and classes; gradients, a second time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from logitx.backends.formulas.numbers import quiet
 
 
 class LazyLayer:
-    """A linear layer in lines with its logits, which are nowhere."""
+    """A linear layer, cut by the chunks of its logits, which are never computed as a whole."""
 
     def __init__(
         self, plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, *operands: Any
@@ -73,7 +73,7 @@ def _round_gradient(dtype: str, block: Any) -> Any:
 
 
 def _factors_of_block(plan: Plan, given: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Return the factors in the dtype computed in: what is added up over blocks is rounded once, at the end."""
+    """Return (hidden, weight, bias) in ``plan.compute``: sums over blocks are rounded once, at the end."""
     one, two, three = (
         None if given.get(name) is None else solid(space(given[name]), given[name], plan.compute)
         for name in ("hidden", "weight", "bias")
@@ -120,7 +120,7 @@ def _layer_gradients(work: Work, *blocks: Any) -> tuple[Any, ...]:
 
 
 def _logits(work: Work, blocks: tuple[Any, ...]) -> Iterator[tuple[Work, tuple[Any, ...], Any, Any]]:
-    """Yield logits of some rows at a time with what belongs to them, as arguments of a function of blocks of logits."""
+    """Yield logits of some rows at a time, with the operands of these rows, as arguments of a function of blocks."""
     given = work.given(blocks)
     hidden, weight, bias = _factors_of_block(work.plan, given)
     xp, ndim = space(hidden), hidden.ndim
@@ -141,7 +141,7 @@ def _narrowed(plan: Plan, classes: int) -> Plan:
 
 
 def _sliced(name: str, value: Any, piece: slice, height: int, ndim: int) -> Any:
-    """Return what belongs to some rows of what belongs to all of a block."""
+    """Return rows `piece` of an operand of a block; operands shared by all rows are returned unchanged."""
     if name == "pair":
         return type(value)(*(one[piece] if ndim > 1 and hasattr(one, "ndim") and one.ndim else one for one in value))
     if name == "row 0":
@@ -164,13 +164,13 @@ def _reduce_layer(work: Work, *blocks: Any) -> Any:
 
 
 def _join_rows(xp: Any, parts: tuple[Any, ...]) -> Any:
-    """Return numbers of all rows; what is no array is the same for all of them."""
+    """Join arrays over rows; a number is the same in all parts and is returned unchanged."""
     return xp.concat(parts) if hasattr(parts[0], "ndim") and parts[0].ndim else parts[0]
 
 
 @quiet
 def _cut_layer_gradients(work: Work, *blocks: Any) -> tuple[Any, Any, Any]:
-    """Compute the gradient by the logits of a block, and what it adds to those by the factors."""
+    """Compute the gradient by the logits of a block, and its terms of the gradients by hidden, weight and bias."""
     by_hidden, by_weight, by_bias = [], 0.0, 0.0
     exact = work._replace(plan=dataclasses.replace(work.plan, result=work.plan.compute))
     for inner, arguments, hidden, weight in _logits(exact, blocks):
@@ -184,7 +184,7 @@ def _cut_layer_gradients(work: Work, *blocks: Any) -> tuple[Any, Any, Any]:
 
 
 def _features_with_gradient(xp: Any, g: Any, hidden: Any) -> Any:
-    """Return features of rows; 0 where a row has no gradient: 0 times a NaN would leak into that by the weights."""
+    """Return the features of rows, 0 if a row has no gradient: 0 * NaN would make the weight gradient NaN."""
     flat = xp.reshape(hidden, (len(g), hidden.shape[-1]))
     return xp.where(xp.any(g != 0.0, axis=1, keepdims=True), flat, 0.0)
 

@@ -1,4 +1,4 @@
-"""From the losses of rows to what a call returns: shared by logits in memory and those of a linear layer."""
+"""Reduce the losses of rows to the results of a call, for given logits and for those of a linear layer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _of_pair(work: Work, block: Any) -> Any:
 
 
 def reduce_parts(lines: Lines, parts: Array, index: tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """Return (loss, z_loss, log_normalizer) of losses of rows, whose blocks may still have the axes of classes."""
+    """Return (loss, z_loss, log_normalizer) from losses of rows; `index` may still have the class axes."""
     plan, rows = lines.plan, lines.rows
     log_normalizer = pick(parts, 2, index, rows, plan.loss) if plan.return_parts else None
     if plan.reduction == "none":
@@ -76,7 +76,7 @@ def reduce_parts(lines: Lines, parts: Array, index: tuple[int, ...]) -> tuple[Ar
 
 
 def _total_of_chunks(lines: Lines, sums: Array) -> Array:
-    """Return the sum or the mean, of chunks of rows."""
+    """Return the sum or the mean over all chunks of rows."""
     plan, rows = lines.plan, tuple(range(len(lines.rows)))
     if rows:
         finish = functools.partial(_sums_or_means, plan)
@@ -104,6 +104,6 @@ def _finish_block(work: Work, block: Any) -> Any:
 
 
 def _sums_or_means(plan: Plan, totals: whole_rows.Totals) -> Any:
-    """Return the loss, and its part of the z-loss where that is asked for."""
+    """Return the loss, and the z-loss if `return_parts` is set."""
     loss = whole_rows.sum_or_mean(plan, totals.loss, totals.share)
     return (loss, whole_rows.sum_or_mean(plan, totals.z_loss, totals.share)) if plan.return_parts else loss

@@ -1,4 +1,4 @@
-"""Blocks that hold whole rows: each is a call of its own, by the public functions, on the backend of its kind."""
+"""Blocks that hold whole rows: each block is one call of a public function, on the backend of its array type."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LabelError, Plan
 from logitx.backends.dask.chunks import Work, first_of
 from logitx.backends.formulas.class_ids import row_shares
+from logitx.backends.formulas.numbers import empty_value, mean_of
 
 _SCALED = ("where", "temperature", "softcap")
 
 
 class Part(NamedTuple):
-    """What a block of rows comes down to: one number a row each."""
+    """The losses of a block of rows: each field has one number a row."""
 
     loss: Array
     z_loss: Array
@@ -69,7 +70,7 @@ def whole_normalizer(work: Work, *blocks: Any) -> Any:
 
 
 def whole_pulled_back(work: Work, *blocks: Any) -> Any:
-    """Compute a gradient of probabilities."""
+    """Compute softmax_vjp or log_softmax_vjp of a block."""
     given, plan = work.given(blocks), work.plan
     return getattr(logitx, plan.op)(given["x"], given["cotangent"], axis=plan.layout.axes)
 
@@ -131,9 +132,9 @@ def _loss_of_block(work: Work, given: dict[str, Any], sample_weight: Any, functi
     options: dict[str, Any] = {name: given[name] for name in _SCALED if given[name] is not None}
     options |= {name: given[name] for name in ("label_smoothing", "z_loss") if given[name] is not None}
     return with_whole_positions(
-        work, given, function, given["x"], targets, axis=plan.layout.axes, class_weight=flat_weights(given["class_weight"]),
-        sample_weight=sample_weight, ignore_index=plan.ignore_index, reduction="none", empty=plan.empty,
-        dtype=plan.loss, return_parts=plan.return_parts, **options,
+        work, given, function, given["x"], targets, axis=plan.layout.axes,
+        class_weight=flat_weights(given["class_weight"]), sample_weight=sample_weight, ignore_index=plan.ignore_index,
+        reduction="none", empty=plan.empty, dtype=plan.loss, return_parts=plan.return_parts, **options,
     )  # fmt: skip
 
 
@@ -143,7 +144,7 @@ def flat_weights(class_weight: Any) -> Any:
 
 
 def with_whole_positions(work: Work, given: dict[str, Any], function: Any, *arguments: Any, **options: Any) -> Any:
-    """Call a function; say of a label out of range where it is in the whole array."""
+    """Call a function; a LabelError that it raises is given the position of the label in the whole array."""
     try:
         return function(*arguments, **options)
     except LabelError as error:
@@ -154,7 +155,7 @@ def _placed(work: Work, given: dict[str, Any], error: LabelError) -> LabelError:
     rows = work.plan.layout.rows
     first = [given[name] for name in given if name.startswith("row ")]
     if len(first) != len(rows):
-        return error  # of chunks whose sizes are not known
+        return error  # the sizes of the chunks are not known
     return error.within(work.plan, tuple(map(first_of, first)))
 
 
@@ -194,7 +195,6 @@ def sum_or_mean(plan: Plan, value: Array, share: Array) -> Any:
     """Return the sum or the mean of a loss."""
     xp = np if isinstance(value, float | np.generic) else space(value)
     if plan.reduction == "mean":
-        undefined = np.nan if plan.empty == "nan" else 0.0
         with np.errstate(all="ignore"):
-            value = value / share if float(share) != 0.0 else undefined
+            value = mean_of(xp, value, share, empty_value(plan))
     return solid(xp, xp.asarray(value), plan.loss)

@@ -1,4 +1,4 @@
-"""What a row counts for in the mean of a loss: for backends that take rows in pieces, and count them themselves."""
+"""Labels and class weights: which labels are valid, and the share of each row in the denominator of the mean."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def row_weights(plan: Plan, xp: Any, targets: Array, class_weight: Array, axes: 
 
 
 def weights_in_place(xp: Any, class_weight: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
-    """Return weights of classes in the order of the axes, of the lengths that these have in `shape`."""
+    """Return class weights as an array over the class axes, in increasing order, of their lengths in `shape`."""
     given = xp.reshape(xp.astype(class_weight, xp.float64), tuple(shape[axis] for axis in axes))
     order = tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
     return xp.permute_dims(given, order) if len(axes) > 1 else given
@@ -52,14 +52,14 @@ def row_shares(
 
 
 def sort_out(plan: Plan, xp: Any, ids: Array) -> tuple[Array, Array]:
-    """Return (which ids are to be ignored, which are out of range): the one rule for labels."""
+    """Return masks: (ids to ignore, ids out of range)."""
     index, held = plan.ignore_index, xp.iinfo(ids.dtype)  # JAX may hold no 64 bits
     ignored = ids == index if index is not None and held.min <= index <= held.max else xp.zeros_like(ids, dtype=xp.bool)
     return ignored, ((ids < 0) | (ids >= plan.layout.n)) & ~ignored
 
 
 def weighted_targets(xp: Any, t: Array, weight: Array) -> Array:
-    """Return targets times weights, 0 where a target is 0, whatever the weight; to be differentiated by both."""
+    """Return targets times weights: 0 if a target is 0 and its weight infinite or NaN. Differentiable by both."""
     return xp.where((t == 0.0) & ~xp.isfinite(weight), 0.0, weight * t)
 
 

@@ -1,4 +1,4 @@
-"""Sums of products whose terms may cancel: what rounding takes from a product or a sum is carried along.
+"""Sums of products whose terms may cancel: the rounding error of each product and sum is carried along.
 
 By Dekker's splitting and Knuth's 2Sum, which need nothing but products and additions that round once. XLA fuses a
 product with the sum that it feeds, and so does not round it; all products here are exact, so that it does not matter.
@@ -26,11 +26,11 @@ def exact_dot(plan: Plan, xp: Any, factors: Array, terms: Array) -> Array:
     high, low = in_two_parts(axis, n, detach(factors), detach(terms), HALF_OF_THE_BITS[plan.compute])
     exact = high + low
     kept = xp.isfinite(exact)  # else there is an infinity, a NaN, or a factor too large to be split
-    return xp.where(kept, exact + (plain - detach(plain)), plain)  # the value of one, the derivative of the other
+    return xp.where(kept, exact + (plain - detach(plain)), plain)  # value of `exact`, derivative of `plain`
 
 
 def in_two_parts(axis: int, n: int, factors: Array, terms: Array, scale: float) -> tuple[Array, Array]:
-    """Return the sum of n products, and what it lacks."""
+    """Return the sum of n products and its rounding error."""
     (one, less), (two, rest) = _split_in_two(factors, scale), _split_in_two(terms, scale)
     middle, lost = two_sum(one * rest, less * two)
     high, low = two_sum(one * two, middle)
@@ -45,16 +45,16 @@ def _split_in_two(x: Array, scale: float) -> tuple[Array, Array]:
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return a sum, and what it lacks."""
+    """Return a sum and its rounding error."""
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)
 
 
 def _sum_of_neighbors(axis: int, n: int, high: Array, low: Array) -> tuple[Array, Array]:
-    """Add neighbors, then sums of neighbors, up to one; the second part takes what the first cannot hold.
+    """Add neighbors, then sums of neighbors, until one pair is left; `low` holds the rounding errors of `high`.
 
-    Neighbors, and not one half to the other, as of classes on several devices these are on the same one.
+    Neighbors, not one half and the other: of classes split over devices, neighbors are on the same device.
     """
 
     def cut(start: int, stop: int, step: int = 1) -> tuple[Array, Array]:

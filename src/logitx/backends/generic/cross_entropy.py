@@ -1,4 +1,4 @@
-"""Cross-entropy: what the targets ask of a row, its loss, its gradient."""
+"""Cross-entropy: weights from the targets, then the loss of each row, its gradient, and the diagonal Hessian."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.formulas.class_ids import refuse_labels, sort_out, weighted_targets
-from logitx.backends.formulas.numbers import operand, quiet, to_compute, to_result
+from logitx.backends.formulas.numbers import (
+    complement_of,
+    empty_value,
+    mean_of,
+    operand,
+    quiet,
+    softcap_slope,
+    to_compute,
+    to_result,
+)
 from logitx.backends.generic.rows import ReducedRows, reduce_whole_rows
 
 
 class WeighedTargets(NamedTuple):
-    """What the targets and weights ask of each row. Per-row entries keep a class axis of length 1."""
+    """Targets and weights of each row. Per-row entries keep a class axis of length 1."""
 
     wq: Array  # class_weight_j q_ij
     total: Array  # sum of wq over the classes
@@ -34,7 +43,10 @@ def _along_rows(plan: Plan, x: Array) -> Array:
 
 
 def _label_mask(plan: Plan, rows: ReducedRows, ids: Array) -> tuple[Array, Array, Array]:
-    """Return (where the labels are, ignored rows, labels out of range). A comparison: on most devices it is fused."""
+    """Return masks: (the entry of each label, ignored rows, labels out of range).
+
+    By comparison with every class id, which most devices fuse.
+    """
     xp = rows.xp
     kind = namespace_dtype(xp, "int64")
     ids = _along_rows(plan, xp.astype(ids, kind, copy=False))
@@ -73,16 +85,16 @@ def _weigh_targets(
 
 
 def _refuse_readable_labels(plan: Plan, ids: Array, target: WeighedTargets) -> None:
-    """Look at the labels where that costs nothing; elsewhere the loss of a bad one is NaN."""
+    """Raise for a label out of range if the labels can be read at no cost; else the loss of its row is NaN."""
     family = FAMILIES[plan.family]
     if target.bad is not None and family.readable(target.bad):
         refuse_labels(plan, family.namespace(ids), ids, target.bad)
 
 
 def _row_losses(rows: ReducedRows, target: WeighedTargets) -> Array:
-    """Return sum of wq (log(sum) - (x - max)); +inf where a wanted class is at -inf."""
+    """Return sum of wq (log(sum) - (x - max)); +inf if a class with a weight has a logit of -inf."""
     xp = rows.xp
-    # 0 times a logit at minus infinity is 0; else what has no weight has a derivative by it
+    # An entry with wq = 0 is used, for its derivative by wq, unless its logit is -inf: 0 * -inf would be NaN
     used = rows.gate & ((target.wq != 0.0) | (rows.scaled > -xp.inf))
     terms = xp.where(used, target.wq * xp.where(used, rows.scaled, 0.0), 0.0)
     impossible = xp.any((target.wq > 0.0) & ~rows.gate, axis=rows.axis, keepdims=True)
@@ -91,14 +103,17 @@ def _row_losses(rows: ReducedRows, target: WeighedTargets) -> Array:
 
 
 def _uncounted(xp: Any, target: WeighedTargets, value: Array) -> Array:
-    """Tell what is 0 whatever it holds; a number times a sample weight of 0 is left, for its derivative by that."""
+    """Return a mask of rows whose loss is exactly 0 for any logits: ignored, class weight 0, or not finite at weight 0.
+
+    A finite loss with sample weight 0 is not in the mask, so that its derivative by the sample weight is right.
+    """
     return target.skipped | (target.classes == 0.0) | ((target.sample == 0.0) & ~xp.isfinite(value))
 
 
 def _override_losses(plan: Plan, rows: ReducedRows, target: WeighedTargets, value: Array) -> Array:
-    """Weigh the rows, then let the special ones have their say, the strongest last."""
+    """Apply sample weights and override special rows; the later wins: empty, NaN or +inf, weight 0, bad label."""
     xp = rows.xp
-    value = xp.where(rows.nothing, xp.nan if plan.empty == "nan" else 0.0, value)
+    value = xp.where(rows.nothing, empty_value(plan), value)
     value = xp.where(rows.poison, xp.nan, value)
     without = _uncounted(xp, target, value)
     value = xp.where(without, 0.0, target.sample * xp.where(without, 0.0, value))
@@ -119,13 +134,12 @@ def _reduce_row_losses(plan: Plan, target: WeighedTargets, per_row: Array) -> Ar
     total = xp.sum(per_row)
     if plan.reduction == "mean":
         share = _mean_denominator(plan, target)
-        undefined = xp.nan if plan.empty == "nan" else 0.0
-        total = xp.where(share == 0.0, undefined, total / xp.where(share == 0.0, 1.0, share))
+        total = mean_of(xp, total, share, empty_value(plan))
     return xp.astype(total, loss, copy=False)
 
 
 class LossOfRows(NamedTuple):
-    """A loss and what its gradient needs of the way there."""
+    """A loss, with the intermediate values that its gradient needs."""
 
     rows: ReducedRows
     target: WeighedTargets
@@ -186,27 +200,26 @@ def cross_entropy(
 
 
 def _p_and_complement(rows: ReducedRows) -> tuple[Array, Array]:
-    """Return p and 1 - p, the latter without the cancellation where the maximum dominates."""
+    """Return p and 1 - p, accurate also if the maximum dominates."""
     p = rows.e / rows.total
     rough = 1.0 - p
-    exact = rows.xp.where(rows.top, rows.rest / rows.total, rough)
-    return p, rough + rows.detach(exact - rough)  # the value of one, the derivative of the other
+    exact = complement_of(rows.xp, p, rows.top, rows.rest / rows.total)
+    return p, rough + rows.detach(exact - rough)  # value of `exact`, derivative of `rough`
 
 
 def _by_logits(plan: Plan, rows: ReducedRows, g: Array, logits: Array, softcap: Scalar, temperature: Scalar) -> Array:
     """Multiply a gradient by du/dx, where u = softcap tanh(x / softcap) / temperature."""
     xp = rows.xp
-    if softcap is not None:  # 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not
+    if softcap is not None:
         x = xp.where(rows.gate, to_compute(plan, logits), 0.0)
-        e = xp.exp(-2.0 * xp.abs(x / operand(plan, softcap)))
-        g = g * (4.0 * e / (1.0 + e) ** 2)
+        g = g * softcap_slope(xp, x, operand(plan, softcap))
     return g if temperature is None else g / operand(plan, temperature)
 
 
 def _override_gradient(
     plan: Plan, rows: ReducedRows, target: WeighedTargets, g: Array, x: Array, where: Array
 ) -> Array:
-    """Put in place what special rows and entries have for a gradient, and round once."""
+    """Override the gradient in special rows and entries, then round once."""
     xp = rows.xp
     g = xp.where(rows.poison, xp.nan, g)
     g = xp.where(rows.nothing | _uncounted(xp, target, g), 0.0, g)
@@ -240,7 +253,7 @@ def cross_entropy_value_and_grad(
     g = target.sample * _by_logits(plan, rows, g, logits, softcap, temperature)
     if plan.reduction == "mean":
         share = _mean_denominator(plan, target)
-        g = rows.xp.where(share == 0.0, 0.0, g / rows.xp.where(share == 0.0, 1.0, share))
+        g = mean_of(rows.xp, g, share, 0.0)
     loss, z, log_normalizer = result.results
     return loss, _override_gradient(plan, rows, target, g, logits, where), z, log_normalizer
 

@@ -11,13 +11,13 @@ from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.formulas.class_ids import class_weights_and_shares, refuse_labels, sort_out
 from logitx.backends.formulas.linear_blocks import block_plan, block_rows, pieces
-from logitx.backends.formulas.numbers import quiet, to_compute
+from logitx.backends.formulas.numbers import mean_of, quiet, to_compute
 from logitx.backends.formulas.pairs import reduce_losses
 from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad
 
 
 class LayerOperands(NamedTuple):
-    """What all rows share."""
+    """Operands that all rows share."""
 
     weight: Array
     bias: Array
@@ -29,7 +29,7 @@ class LayerOperands(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What belongs to rows, one entry each; everything but `hidden` and `targets` may be None."""
+    """Operands with one entry for each row; everything but `hidden` and `targets` may be None."""
 
     hidden: Array  # 0 in rows that do not count: 0 times a NaN would leak into the gradient by the weights
     targets: Array
@@ -60,7 +60,7 @@ def split(
     softcap: Scalar,
     temperature: Scalar,
 ) -> tuple[LayerOperands, Samples, Array]:
-    """Return what all rows share, what belongs to each row, and the share of each in the mean's denominator."""
+    """Return the operands that all rows share, those of each row, and each row's share of the mean's denominator."""
     family = FAMILIES[plan.family]
     xp, count = family.namespace(hidden), plan.layout.outer
     shared: dict[str, Any] = {"softcap": None, "temperature": None}
@@ -119,22 +119,22 @@ def losses_and_gradients_of_block(
 def divided_gradients(
     plan: Plan, gradients: tuple[Array, ...], shape: tuple[int, ...], share: Array
 ) -> tuple[Array, ...]:
-    """Divide gradients of the sum as the reduction wants it, and round them once."""
+    """Divide gradients of the sum by the mean's denominator if the reduction is the mean, and round once."""
     xp = FAMILIES[plan.family].namespace(share)
     dhidden, *others = gradients
     result = []
     for gradient, dtype in zip((xp.reshape(dhidden, shape), *others), (*plan.gradients, ""), strict=False):
         if gradient is not None and plan.reduction == "mean":
             whole = xp.sum(share)
-            gradient = xp.where(whole == 0.0, 0.0, gradient / xp.where(whole == 0.0, 1.0, whole))
+            gradient = mean_of(xp, gradient, whole, 0.0)
         result.append(gradient if gradient is None else xp.astype(gradient, namespace_dtype(xp, dtype), copy=False))
     return tuple(result)
 
 
 def _counted_samples(plan: Plan, samples: Samples, share: Array) -> tuple[Samples, Array]:
-    """Return what belongs to the rows that count, and the place of each row among these; None where all are left in.
+    """Return the operands of the rows that count, and the index of each row among these (None: all rows were kept).
 
-    They are, with hidden features of 0, where no value can be looked at: a shape cannot depend on it.
+    All rows are kept, with hidden features of 0 if they do not count, while tracing: no shape can depend on a value.
     """
     family = FAMILIES[plan.family]
     if not family.readable(share):
@@ -143,7 +143,7 @@ def _counted_samples(plan: Plan, samples: Samples, share: Array) -> tuple[Sample
     rows = np.flatnonzero(known)
     if rows.size == known.size:
         return samples, None
-    place = np.full(known.size, rows.size)  # of what does not count: behind all that does
+    place = np.full(known.size, rows.size)  # a row that does not count: the index after all that do
     place[rows] = np.arange(rows.size)
     xp, chosen = family.namespace(share), family.adopt(rows, share)
     counted = (None if one is None else xp.take(one, chosen, axis=0) for one in samples)
@@ -156,7 +156,7 @@ def _nothing(plan: Plan, rows: Array) -> Array:
 
 
 def _rows_in_place(plan: Plan, parts: list[Array], nothing: Array, place: Array) -> Array:
-    """Join the results of blocks, and put each row where it belongs; one that does not count gets `nothing`."""
+    """Join the results of blocks and return them in the order of all rows; rows that do not count get `nothing`."""
     xp = FAMILIES[plan.family].namespace(nothing)
     if place is None:
         return xp.concat([*parts, nothing[:0, ...]], axis=0)

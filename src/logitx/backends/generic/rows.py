@@ -43,10 +43,10 @@ def reduce_whole_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, s
     nothing = worst == -xp.inf
     poison = nan | (worst == xp.inf)
     gate = live & ~poison
-    # The maximum is found among the logits as given: a compiler may compute what is derived from them twice, rounding
-    # differently (XLA does), and then nothing equals its own maximum.
+    # Compare the logits as given: a compiler may compute a derived value twice with different rounding (XLA does), and
+    # then no entry would equal the maximum.
     top = gate & (detach(x) == worst)
-    x, peak = xp.where(gate, x, 0.0), xp.where(nothing | poison, 0.0, worst)  # what does not count is a constant
+    x, peak = xp.where(gate, x, 0.0), xp.where(nothing | poison, 0.0, worst)  # entries outside the gate are constants
     if softcap is not None:
         x, peak = (softcap * xp.tanh(u / softcap) for u in (x, peak))
     peak = detach(peak)
@@ -58,8 +58,8 @@ def reduce_whole_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, s
     tops = xp.sum(to_compute(plan, top), axis=axis, keepdims=True)
     rest = xp.sum(xp.where(top, 0.0, detach(e)), axis=axis, keepdims=True) + xp.where(tops > 0.0, tops - 1.0, 0.0)
     total = xp.where(nothing | poison, 1.0, xp.sum(e, axis=axis, keepdims=True))
-    # The values of 1 + rest, in which the 1 of the maximum is added to but once, and of log1p(rest), which keeps what a
-    # dominating maximum leaves; the derivatives of the plain sum and of its logarithm, which are exact at ties.
+    # Values from 1 + rest and log1p(rest), which are accurate when the maximum dominates; derivatives from the plain
+    # sum and its logarithm, which are right at ties.
     log_total = xp.log(total)
     total = total + ((1.0 + rest) - detach(total))
     log_total = log_total + (xp.log1p(rest) - detach(log_total))

@@ -10,7 +10,7 @@ from logitx.backends.generic.rows import ReducedRows, reduce_whole_rows
 
 
 def _undefined(plan: Plan, rows: ReducedRows) -> Array:
-    """Tell which rows have no defined probabilities."""
+    """Return a mask of rows without defined probabilities."""
     return rows.poison | rows.nothing if plan.empty == "nan" else rows.poison
 
 
@@ -81,7 +81,7 @@ def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
     """p (dp - sum of p dp)."""
     xp = FAMILIES[plan.family].namespace(p)
     p, dp = to_compute(plan, p), to_compute(plan, dp)
-    dp = xp.where(p == 0.0, 0.0, dp)  # what has no probability has no say
+    dp = xp.where(p == 0.0, 0.0, dp)  # an infinite dp at p = 0 must not enter the sum
     dot = xp.sum(p * dp, axis=plan.layout.axis, keepdims=True)
     return to_result(plan, xp.where(p == 0.0, 0.0, p * (dp - dot)), 0.0, None)
 

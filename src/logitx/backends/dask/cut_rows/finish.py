@@ -1,4 +1,4 @@
-"""The last step for rows whose classes are in several blocks: from their reduction back to every entry of a block."""
+"""Rows whose classes are in several blocks, last step: compute the entries of a block from the merged pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from logitx.backends.dask.cut_rows.reduce import LogitsBlock, beside, block_of, 
 from logitx.backends.dask.whole_rows import share_of, solid, space
 from logitx.backends.formulas.class_ids import weights_in_place
 from logitx.backends.formulas.exact_sums import HALF_OF_THE_BITS, in_two_parts, two_sum
-from logitx.backends.formulas.numbers import quiet
+from logitx.backends.formulas.numbers import complement_of, quiet, softcap_slope
 
 
 def _in_compute(plan: Plan, xp: Any, value: Any) -> Any:
@@ -45,7 +45,7 @@ def cut_normalized(work: Work, *blocks: Any) -> Any:
 
 
 class _Entries:
-    """A block on the way to its gradient: factors of rows broadcast against it."""
+    """The arrays from which the gradient of a block is computed; those of rows broadcast against the block."""
 
     def __init__(self, work: Work, given: dict[str, Any], block: LogitsBlock) -> None:
         self.given, self.plan, self.block, self.xp = given, work.plan, block, block.xp
@@ -54,12 +54,12 @@ class _Entries:
         asked = dataclasses.replace(block.plan, op="softmax", result=self.plan.compute, empty="zero")
         p = block.by("normalize_rows", asked, self.pair.top, self.pair.rest)
         self.p = unfold(block.family, p, block.lay)
-        # at the maximum 1 - p would cancel, and nothing else has more than a half
+        # only the maximum can have more than a half
         beside_top = self.of_rows(self.pair.rest / (1.0 + self.pair.rest))
-        self.complement = self.xp.where(self.p > 0.5, beside_top, 1.0 - self.p)
+        self.complement = complement_of(self.xp, self.p, self.p > 0.5, beside_top)
 
     def of_rows(self, value: Array) -> Array:
-        """Return one number a row, in the dtype computed in, to go with all entries."""
+        """Return an array over rows in ``plan.compute``, with class axes of length 1."""
         return _in_compute(self.plan, self.xp, beside(self.block, value))
 
     def weights(self) -> Array:
@@ -80,7 +80,7 @@ class _Entries:
         return q + weight * even if self.plan.hard else xp.where(q + even == 0.0, 0.0, weight * (q + even))
 
     def _hot(self, local: Array) -> Array:
-        """Tell where labels are."""
+        """Return a mask of the entries of labels."""
         xp, block = self.xp, self.block
         ids = xp.reshape(xp.arange(block.lay.n), tuple(block.x.shape[axis] for axis in block.lay.axes))
         order = sorted(range(len(block.lay.axes)), key=lambda i: block.lay.axes[i])
@@ -89,20 +89,19 @@ class _Entries:
         return xp.reshape(ids, places) == xp.reshape(local, block.lay.kept)
 
     def settled(self, g: Array) -> Array:
-        """Put in place what special rows and entries have, and round once."""
+        """Override special rows and entries, then round once."""
         xp, row = self.xp, self.row
         g = xp.where(beside(self.block, row.poison), xp.nan, g)
         g = xp.where(beside(self.block, row.nothing | (row.factor == 0.0)), 0.0, g)
         return _mask_and_round(self.plan, self.block, xp.where(self.block.x == -xp.inf, 0.0, g), 0.0)
 
     def slope(self, g: Array) -> Array:
-        """Multiply by the derivative of the softcap: 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not."""
+        """Multiply by the derivative of the softcap."""
         xp, block = self.xp, self.block
         if block.folded[3] is None:
             return g
         limit = self.of_rows(xp.zeros_like(self.pair.top) + float64_rows(block, block.folded[3]))
-        e = xp.exp(-2.0 * xp.abs(_in_compute(self.plan, xp, block.x) / limit))
-        return g * (4.0 * e / (1.0 + e) ** 2)
+        return g * softcap_slope(xp, _in_compute(self.plan, xp, block.x), limit)
 
 
 @quiet
@@ -125,7 +124,7 @@ def cut_gradient(work: Work, *blocks: Any) -> Any:
 
 
 def _gradient_of_labels(work: Work, given: dict[str, Any], block: LogitsBlock) -> Any:
-    """Compute the gradient where no class but the label has a weight."""
+    """Compute the gradient if only the label has a weight (no smoothing, no probabilities)."""
     plan, pair = work.plan, given["pair"]
     share = shares_of(pair) * share_of(given)
     ids = local_ids(plan, block, given)
@@ -152,7 +151,7 @@ def cut_gradient_and_hessian(work: Work, *blocks: Any) -> tuple[Any, Any]:
 
 @quiet
 def vjp_sums(work: Work, *blocks: Any) -> Any:
-    """Sum what the gradient by a row of probabilities, or of their logarithms, subtracts."""
+    """Return the sums over classes that softmax_vjp or log_softmax_vjp subtracts."""
     given, plan = work.given(blocks), work.plan
     value, cotangent = (space(one).astype(one, space(one).float64) for one in (given["x"], given["cotangent"]))
     xp = space(value)
@@ -187,7 +186,7 @@ def _narrow(xp: Any, value: Array, compute: str) -> Array:
 
 @quiet
 def signed_sums(work: Work, *blocks: Any) -> tuple[Any, ...]:
-    """Reduce b exp(x): return (max, sum of b exp(x - max), what that lacks, whether there is +inf up, down, or NaN)."""
+    """Reduce b exp(x) to (max, sum of b exp(x - max), its rounding error, has +inf, has -inf, has NaN)."""
     given = work.given(blocks)
     block = block_of(work, given)
     xp, axes = block.xp, block.lay.axes
@@ -204,7 +203,7 @@ def signed_sums(work: Work, *blocks: Any) -> tuple[Any, ...]:
 
 
 def _cancelling(xp: Any, block: LogitsBlock, factors: Array, terms: Array) -> tuple[Array, Array]:
-    """Return the sum of products of each row, and what it lacks."""
+    """Return the sum of products of each row and its rounding error."""
     plain = xp.sum(factors * terms, axis=block.lay.axes)
     if not math.prod(factors.shape):
         return plain, plain
@@ -218,7 +217,7 @@ def _cancelling(xp: Any, block: LogitsBlock, factors: Array, terms: Array) -> tu
 
 @quiet
 def merge_signed_sums(blocks: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Return the reduction over all."""
+    """Merge signed sums of several blocks."""
     return functools.reduce(_merge_two_signed_sums, blocks)
 
 
@@ -233,7 +232,7 @@ def _merge_two_signed_sums(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[
 
 @quiet
 def signed_normalizer(plan: Plan, reduction: tuple[Any, ...]) -> Any:
-    """Return log |sum| and the sign, if that is asked for."""
+    """Return log |sum|, and the sign if `return_sign` is set."""
     top, total, lost, up, down, nan = reduction
     xp = space(top)
     total = total + lost

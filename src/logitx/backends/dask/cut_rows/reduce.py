@@ -1,9 +1,9 @@
-"""Rows whose classes are in several blocks: what a block of them comes down to.
+"""Rows whose classes are in several blocks, first step: reduce each block to a `Pair` for each row.
 
-That is the maximum of a row and the sum of exponentials beside it, by the backend of the block; such pairs merge
-exactly. With them goes the logit of a label. What probabilities or label smoothing ask for goes as a sum of losses
-under the block's own normalizer and the weight of that sum: when the normalizer grows by d, a sum of losses of weight m
-grows by m d.
+The backend of the block computes the maximum of a row and the sum of exponentials without it; such pairs merge exactly.
+A pair also holds the logit of the label. For probabilities and label smoothing it holds a sum of losses under the
+block's own normalizer, and the weight of that sum: when the normalizer grows by d, a sum of losses of weight m grows by
+m d.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from logitx.backends.formulas.numbers import quiet
 
 
 class LogitsBlock(NamedTuple):
-    """A block of logits with what is known of its rows and classes."""
+    """A block of logits, with its plan, mask, temperature and softcap."""
 
     plan: Plan
     x: Array
@@ -37,7 +37,7 @@ class LogitsBlock(NamedTuple):
 
     @property
     def lay(self) -> Layout:
-        """Return how the block is seen with one class axis."""
+        """Return the layout of the block, folded to one class axis."""
         return self.plan.layout
 
     @property
@@ -57,7 +57,7 @@ class LogitsBlock(NamedTuple):
 
 
 def block_of(work: Work, given: dict[str, Any]) -> LogitsBlock:
-    """Look at a block of logits, and check operands that are known only now."""
+    """Fold a block of logits, and check operands whose values were lazy until now."""
     x, where, family = given["x"], given["where"], family_of(given["x"])
     xp = space(x)
     lay = layout(tuple(x.shape), work.plan.layout.axes)
@@ -81,7 +81,7 @@ def float64_rows(block: LogitsBlock, value: Any) -> Any:
 
 
 def beside(block: LogitsBlock, value: Any) -> Any:
-    """Return numbers of rows with the class axes at length 1."""
+    """Return an array over rows with class axes of length 1."""
     return value if isinstance(value, float) or value.ndim == 0 else block.xp.reshape(value, block.lay.kept)
 
 
@@ -125,12 +125,12 @@ def known_number(given: dict[str, Any], name: str) -> float | None:
 
 
 def _is_first(given: dict[str, Any], n: int) -> bool:
-    """Tell whether a block has the first classes of its rows."""
+    """True if a block has the first classes of its rows."""
     return n > 0 and not any(first_of(given[name]) for name in given if name.startswith("class "))
 
 
 def _row_fields(plan: Plan, given: dict[str, Any], top: Array, n: int) -> dict[str, Any]:
-    """Return what goes with a pair whatever its classes are."""
+    """Return the fields of a pair that do not depend on the classes of the block."""
     if given["targets"] is None:
         return {}
     numbers = {
@@ -156,7 +156,7 @@ def _weights_of_labels(xp: Any, weights: Array, local: Array) -> Array:
 
 
 def _under(block: LogitsBlock, targets: Array, **options: Any) -> Array:
-    """Return losses under the normalizer of the block."""
+    """Return losses under the block's own normalizer."""
     given = {"where": block.valid, "temperature": block.temperature, "softcap": block.softcap}
     options |= {name: value for name, value in given.items() if value is not None}
     found = logitx.cross_entropy(
@@ -166,7 +166,7 @@ def _under(block: LogitsBlock, targets: Array, **options: Any) -> Array:
 
 
 def _with_probabilities(block: LogitsBlock, given: dict[str, Any], pair: Pair, weights: Array) -> Pair:
-    """Add what probabilities ask for."""
+    """Add the fields for targets that are probabilities: `loss` and `mass`."""
     xp, lay, t = block.xp, block.lay, given["targets"]
     if lay.n == 0:
         return pair._replace(loss=xp.zeros_like(pair.top), mass=xp.zeros_like(pair.top))
@@ -174,12 +174,12 @@ def _with_probabilities(block: LogitsBlock, given: dict[str, Any], pair: Pair, w
     t = xp.astype(t, xp.float64)
     wanted = t if weights is None else xp.where(t == 0.0, 0.0, t * _in_class_places(block, weights))
     mass = xp.sum(wanted, axis=lay.axes)
-    loss = xp.where((mass > 0.0) & (pair.rest == -1.0), xp.inf, loss)  # of other blocks something may count
+    loss = xp.where((mass > 0.0) & (pair.rest == -1.0), xp.inf, loss)  # another block may have entries that count
     return pair._replace(loss=loss, mass=mass)
 
 
 def _in_class_places(block: LogitsBlock, weights: Array) -> Array:
-    """Return numbers of classes in the places that the classes have in a block."""
+    """Return class weights in the shape of the block."""
     xp, lay = block.xp, block.lay
     shape = tuple(lay.n if axis == lay.axis else 1 for axis in range(len(lay.shape)))
     spread = xp.broadcast_to(xp.reshape(weights, shape), lay.shape)
@@ -187,13 +187,13 @@ def _in_class_places(block: LogitsBlock, weights: Array) -> Array:
 
 
 def _with_smoothing(block: LogitsBlock, pair: Pair, weights: Array) -> Pair:
-    """Add what label smoothing asks for: every unmasked class, by its weight."""
+    """Add the fields for label smoothing, over every unmasked class: `even_loss` and `even_mass`."""
     xp, lay = block.xp, block.lay
     if lay.n == 0:
         return pair._replace(even_loss=xp.zeros_like(pair.top), even_mass=xp.zeros_like(pair.top))
     count = xp.zeros_like(pair.top) + lay.n if pair.count is None else pair.count
     heaviest = _best(block) if weights is None else xp.zeros(lay.rows, dtype=xp.int64) + xp.argmax(weights)
-    # a label whose row has a weight: of the label itself nothing is asked
+    # smoothing is 1, so the label has no effect; it only has to be of a class with a weight
     mean = _under(block, heaviest, class_weight=weights, label_smoothing=1.0, ignore_index=None)
     if weights is None:
         mass = count
