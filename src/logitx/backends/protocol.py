@@ -81,10 +81,10 @@ class Backend(Protocol):
     """The operations of a backend module. Each gets its plan and every operand, in this order; none has a default.
 
     Arrays of the shape of logits arrive folded to ``plan.layout.shape``, with the classes on ``plan.layout.axis``, and
-    are returned in that shape. Class ids, ``sample_weight`` and results without the class axis have ``plan.layout.rows``.
-    ``where`` is boolean and, like ``b``, already has the shape of logits. ``temperature`` and ``softcap`` are numbers,
-    0-d arrays or arrays of ``plan.layout.column``; ``label_smoothing`` and ``z_loss`` numbers or 0-d arrays. An operand
-    that is absent or has no effect (a temperature of 1, a smoothing of 0) is None.
+    are returned in that shape. Class ids, ``sample_weight`` and results without the class axis have
+    ``plan.layout.rows``. ``where`` is boolean and, like ``b``, already has the shape of logits. ``temperature`` and
+    ``softcap`` are numbers, 0-d arrays or arrays of ``plan.layout.column``; ``label_smoothing`` and ``z_loss`` numbers
+    or 0-d arrays. An operand that is absent or has no effect (a temperature of 1, a smoothing of 0) is None.
     """
 
     def accepts(self, plan: Plan, operands: tuple[Any, ...]) -> str | None:
