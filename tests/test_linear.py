@@ -14,7 +14,7 @@ import pytest
 import logitx as lx
 from logitx._arguments import linear as _linear
 from logitx._arrays import families
-from logitx.backends.formulas.linear_blocks import block_rows, blocks, pieces, tiles
+from logitx.backends.formulas.linear_blocks import block_rows, pieces, row_blocks, tiles
 
 RNG = np.random.default_rng(6)
 HIDDEN, WEIGHT, BIAS = RNG.standard_normal((7, 5)), RNG.standard_normal((11, 5)), RNG.standard_normal(11)
@@ -60,7 +60,7 @@ def test_blocks_of_rows_where_they_are_high_enough_else_tiles() -> None:
 @pytest.mark.parametrize("budget", [1, 1000, 1 << 20, 1 << 25])
 def test_logits_wait_in_as_many_rows_as_there_is_room_for(rows: int, classes: int, room: int, budget: int) -> None:
     plan = _plan(rows, classes, budget, "linear_cross_entropy_value_and_grad")
-    found, lowest = blocks(plan, rows, room), tiles(plan, rows)
+    found, lowest = row_blocks(plan, rows, room), tiles(plan, rows)
     assert [row for one in found for row in range(one.rows.start, one.rows.stop)] == list(range(rows))
     assert not any(one.held for one in found[1:])
     assert not found or not found[0].held or found[0].rows.stop == min(rows, room)
@@ -73,7 +73,7 @@ def test_logits_wait_in_as_many_rows_as_there_is_room_for(rows: int, classes: in
 
 def _held(rows: int, features: int, classes: int, budget: int) -> list[tuple[int, int, bool]]:
     plan = _plan(rows, classes, budget, "linear_cross_entropy_value_and_grad")
-    return [(one.rows.stop, len(one.classes), one.held) for one in blocks(plan, rows, features)]
+    return [(one.rows.stop, len(one.classes), one.held) for one in row_blocks(plan, rows, features)]
 
 
 # Rows in blocks that are higher with the gradient's room; all rows in it; some, and the others in tiles made twice
@@ -137,13 +137,13 @@ def test_rows_that_do_not_count_are_left_out_of_the_products(monkeypatch: pytest
 def test_rows_that_do_not_count_are_left_out_of_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     from logitx.backends.generic import linear
 
-    seen, losses = [], linear.losses_and_gradients
+    seen, losses = [], linear.losses_and_gradients_of_block
 
     def counted(plan: Any, layer: Any, samples: Any) -> Any:
         seen.append(samples.hidden.shape[0])
         return losses(plan, layer, samples)
 
-    monkeypatch.setattr(linear, "losses_and_gradients", counted)
+    monkeypatch.setattr(linear, "losses_and_gradients_of_block", counted)
     weights = np.array([1.0, 0, 1, 1, 1, 0, 1])
     for options in ({}, {"reduction": "none"}):
         right = lx.linear_cross_entropy_value_and_grad(HIDDEN, WEIGHT, LABELS, BIAS, sample_weight=weights, **options)

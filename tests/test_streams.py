@@ -192,7 +192,7 @@ def test_progress_is_shown(capsys):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(backend, "LARGE", 0)
+    monkeypatch.setattr(backend, "LARGE_CALL", 0)
     monkeypatch.setattr(memory_maps, "BLOCK", 500)
 
 

@@ -1,4 +1,4 @@
-"""The registry of backends: one row each, in the order in which they are tried. Imports none of them."""
+"""The registry of backends: one row for each, in the order in which they are tried. Importing it imports none."""
 
 from __future__ import annotations
 

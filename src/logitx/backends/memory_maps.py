@@ -1,7 +1,7 @@
 """Memory maps of files larger than memory: rows block by block, on the kernels, in bounded memory.
 
-The kernels could be given the whole map, and would be as right; but every page that they read would stay in the memory
-of the process. Blocks are fetched ahead by a thread, at the speed of the disk, and given back when they are done with.
+On the whole map the kernels would return the same results, but every page that they read would stay in the memory of
+the process. A thread fetches blocks ahead, at the speed of the disk; their pages are given back after use.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from logitx._arrays import memory_maps
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LabelError, Plan, Scalar, layout
 from logitx.backends import numba
-from logitx.backends.formulas.class_ids import shares
+from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.linear_blocks import pieces
+from logitx.backends.formulas.numbers import empty_value, mean_of
 
-LARGE = 1 << 28  # bytes of a call from which pages are given back
+LARGE_CALL = 1 << 28  # bytes of a call from which pages are given back
 
 DECLINES = {
     "cross_entropy_value_and_grad": "its results are as large as the logits, and in memory",
@@ -40,15 +41,15 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "no array is a memory map"
     if plan.op in DECLINES:
         return DECLINES[plan.op]
-    if x.nbytes < LARGE:
-        return f"less than {LARGE >> 20} MiB may stay in memory"
+    if x.nbytes < LARGE_CALL:
+        return f"less than {LARGE_CALL >> 20} MiB may stay in memory"
     if x.ndim == 0 or plan.layout.axis == 0:
         return "the first axis is that of the classes"
     mapped = memory_maps.is_mapped(x) or (operands[-1] is not None and memory_maps.is_mapped(operands[-1]))
     return None if mapped else "the memory map is not in the order of the file, or copied on write"
 
 
-def _blocks(plan: Plan, x: Array, *others: Array) -> Iterator[tuple[slice, Plan]]:
+def _blocks_in_turn(plan: Plan, x: Array, *others: Array) -> Iterator[tuple[slice, Plan]]:
     """Yield blocks of rows, each with the plan of a call on it."""
     size = max(1, memory_maps.BLOCK // max(1, x.nbytes // max(1, len(x))))
     for piece in memory_maps.in_turn(pieces(len(x), size), x, *others):
@@ -56,8 +57,8 @@ def _blocks(plan: Plan, x: Array, *others: Array) -> Iterator[tuple[slice, Plan]
         yield piece, dataclasses.replace(plan, layout=layout(shape, plan.layout.axis), reduction="none")
 
 
-def _cut(value: Any, piece: slice, length: int) -> Any:
-    """Return what belongs to some rows, of what belongs to all; numbers and what broadcasts are for all of them."""
+def _rows_of_operand(value: Any, piece: slice, length: int) -> Any:
+    """Return rows `piece` of an operand; numbers, and arrays that broadcast over rows, are returned unchanged."""
     if value is None or isinstance(value, float) or value.ndim == 0 or (value.shape[0] == 1 != length):
         return value
     return value[piece]
@@ -65,18 +66,18 @@ def _cut(value: Any, piece: slice, length: int) -> Any:
 
 def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """exp(x - max) / sum of exp(x - max)."""
-    return _normalized(plan, x, where, temperature, softcap, out)
+    return _normalized_in_turn(plan, x, where, temperature, softcap, out)
 
 
 def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """(x - max) - log(sum of exp(x - max))."""
-    return _normalized(plan, x, where, temperature, softcap, out)
+    return _normalized_in_turn(plan, x, where, temperature, softcap, out)
 
 
-def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
+def _normalized_in_turn(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     written = np.empty(x.shape, namespace_dtype(np, plan.result)) if out is None else out
-    for piece, part in _blocks(plan, x, written):
-        rows = (_cut(one, piece, len(x)) for one in (where, temperature, softcap))
+    for piece, part in _blocks_in_turn(plan, x, written):
+        rows = (_rows_of_operand(one, piece, len(x)) for one in (where, temperature, softcap))
         block = written[piece]
         result = getattr(numba, plan.op)(part, x[piece], *rows, block)
         if result is not block:
@@ -87,22 +88,22 @@ def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     found = []
-    for piece, part in _blocks(plan, x):
-        found.append(numba.logsumexp(part, x[piece], *(_cut(one, piece, len(x)) for one in (b, where))))
+    for piece, part in _blocks_in_turn(plan, x):
+        found.append(numba.logsumexp(part, x[piece], *(_rows_of_operand(one, piece, len(x)) for one in (b, where))))
     values, signs = zip(*found, strict=True)
     shape = plan.layout.rows
-    return _joined(values, shape), _joined(signs, shape) if plan.return_sign else None
+    return _join_blocks(values, shape), _join_blocks(signs, shape) if plan.return_sign else None
 
 
-def _joined(parts: Any, shape: tuple[int, ...]) -> Array:
+def _join_blocks(parts: Any, shape: tuple[int, ...]) -> Array:
     return np.concatenate([part.reshape(-1) for part in parts]).reshape(shape)
 
 
-def _losses(
+def _losses_in_turn(
     plan: Plan, op: str, x: Array, targets: Array, *operands: Any
 ) -> Iterator[tuple[tuple[Any, Any, Any], Any]]:
-    """Yield the results of blocks of rows, and what these rows count for in the mean."""
-    for piece, part in _blocks(plan, x, targets):
+    """Yield for each block of rows its results, and the shares of these rows in the mean."""
+    for piece, part in _blocks_in_turn(plan, x, targets):
         ids, *cut = _operands(piece, len(x), targets, *operands)
         try:
             found = getattr(numba, op)(part, x[piece], ids, *cut)
@@ -113,7 +114,7 @@ def _losses(
         class_weight, sample_weight, where = cut[0], cut[1], cut[-1]
         counted = None
         if plan.reduction == "mean":
-            counted = shares(plan, np, ids, class_weight, sample_weight, where, (plan.layout.axis,))
+            counted = row_shares(plan, np, ids, class_weight, sample_weight, where, (plan.layout.axis,))
         yield found, counted
 
 
@@ -130,13 +131,13 @@ def _operands(
     where: Array,
 ) -> tuple[Any, ...]:
     return (
-        targets[piece], class_weight, _cut(sample_weight, piece, length), label_smoothing, z_loss,
-        *(_cut(one, piece, length) for one in (softcap, temperature, where)),
+        targets[piece], class_weight, _rows_of_operand(sample_weight, piece, length), label_smoothing, z_loss,
+        *(_rows_of_operand(one, piece, length) for one in (softcap, temperature, where)),
     )  # fmt: skip
 
 
-class _Sums:
-    """Losses of blocks on the way to a result."""
+class _BlockSums:
+    """Collect the losses of blocks, then reduce them."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -162,23 +163,23 @@ class _Sums:
         return (
             self._reduced(self.losses),
             self._reduced(self.z_losses) if parts else None,
-            _joined(self.log_normalizers, self.plan.layout.rows) if parts else None,
+            _join_blocks(self.log_normalizers, self.plan.layout.rows) if parts else None,
         )
 
     def _reduced(self, values: list[Any]) -> Array:
         plan = self.plan
         if plan.reduction == "none":
-            return _joined(values, plan.layout.rows)
-        total = _sum(values)
+            return _join_blocks(values, plan.layout.rows)
+        total = _exact_total(values)
         if plan.reduction == "mean":
-            whole = _sum(self.share)
-            undefined = math.nan if plan.empty == "nan" else 0.0
-            total = undefined if whole == 0.0 else total / whole
+            whole = _exact_total(self.share)
+            with np.errstate(all="ignore"):
+                total = mean_of(np, total, whole, empty_value(plan))
         return np.asarray(total, plan.loss)
 
 
-def _sum(values: list[float]) -> float:
-    """Add up exactly, where all is finite."""
+def _exact_total(values: list[float]) -> float:
+    """Return the sum: exact if all values are finite."""
     return math.fsum(values) if all(map(math.isfinite, values)) else float(np.sum(values))
 
 
@@ -195,8 +196,8 @@ def cross_entropy(
     where: Array,
 ) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    sums = _Sums(plan)
+    sums = _BlockSums(plan)
     operands = (class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
-    for found, counted in _losses(plan, "cross_entropy", logits, targets, *operands):
+    for found, counted in _losses_in_turn(plan, "cross_entropy", logits, targets, *operands):
         sums.add(*found, counted)
     return sums.results()

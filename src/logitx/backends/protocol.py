@@ -1,4 +1,4 @@
-"""The protocols of a backend: the operations it defines, and what it may define beside them."""
+"""The protocols of a backend: `Backend` has the operations; `Prepares`, `Explains` and `Merges` are optional."""
 
 from __future__ import annotations
 
@@ -12,50 +12,53 @@ Prepared = Callable[[Array, Array], Any]
 
 @runtime_checkable
 class Prepares(Protocol):
-    """What a backend may define beside its operations."""
+    """Optional: a backend that prepares a call, to run faster when the same call comes again."""
 
     def prepare(self, plan: Plan, operands: tuple[Any, ...]) -> Prepared | None:
-        """Return a function of two arrays that repeats this call on others of their shapes and dtypes, or None.
+        """Return a function that repeats this call on arrays of the same shapes and dtypes; None if there is none.
 
-        The arrays are (x, out), where `out` may be None, or (logits, targets). The function returns what the user gets;
-        None where the ordinary way has to take over, and has written nothing then but to `out`.
+        Its two arguments are (x, out), where `out` may be None, or (logits, targets). It returns the result of the
+        public function. It returns None if it cannot serve the arrays: then `_prepared` makes the ordinary call, and
+        nothing but `out` has been written to.
         """
 
 
 @runtime_checkable
 class Explains(Protocol):
-    """What a backend may define that runs more than one kind of code."""
+    """Optional: a backend that runs more than one kind of code, and reports which."""
 
     def explain(self, plan: Plan, operands: tuple[Any, ...]) -> str:
-        """Return what would run a call that the backend accepts, and why."""
+        """Return a message: the code that would run a call which `accepts` allows, and the reason."""
 
 
 @runtime_checkable
 class Merges(Protocol):
-    """What a backend may define for rows of which an array has some classes only.
+    """Optional: operations on rows whose classes are split over several arrays (shards of JAX, chunks of Dask).
 
-    A row comes down to `top`, its maximum after softcap, and `rest`, the sum of exp((u - top) / temperature) without
-    one maximum. Where nothing counts these are 0 and -1; with a NaN or +inf, `rest` is NaN and `top` that. Such pairs
-    merge, over the classes of all arrays; the last two operations are told what that came to. Operands are
-    those of `Backend`, and numbers of rows; `ids` count from the first class of the array, so that those that are
-    not in it are below 0 or too large.
+    Let u be the logits after softcap and T the temperature. `reduce_rows` reduces each row of one array to the pair
+    ``top = max(u)`` and ``rest = sum(exp((u - top) / T)) - 1``. A row in which no entry counts has (0, -1); a row with
+    NaN or +inf has that value as `top` and NaN as `rest`. `merge_rows` combines the pairs of all arrays.
+    `normalize_rows` and `differentiate_rows` receive the merged pair, and compute the results of one array.
+
+    Operands are those of `Backend`. `top`, `rest`, `logit`, `share` and `ids` have one entry a row. `ids` are class ids
+    counted from the first class of the array: a class of another array has an id below 0 or too large.
     """
 
     def reduce_rows(
         self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, ids: Array
     ) -> tuple[Array, Array, Array]:
-        """Return (top, rest, logit), in the dtype computed in: the logit of the label, 0 where it is not here.
+        """Return (top, rest, logit) in ``plan.compute``.
 
-        Without ids, the last is None.
+        `logit` is the logit of the label after softcap, or 0 if another array has the label; None without `ids`.
         """
 
     def merge_rows(self, plan: Plan, tops: list[Array], rests: list[Array], temperature: Scalar) -> tuple[Array, Array]:
-        """Return (top, rest) of the classes of all arrays, in float64; the temperature is a number, or one a row."""
+        """Return the merged (top, rest) in float64. The temperature is a number, or an array over rows."""
 
     def normalize_rows(
         self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, top: Array, rest: Array
     ) -> Array:
-        """Return what the operation of the plan, softmax or log_softmax, is in this array."""
+        """Return the entries of this array of ``plan.op``, which is softmax or log_softmax."""
 
     def differentiate_rows(
         self,
@@ -71,24 +74,24 @@ class Merges(Protocol):
         logit: Array,
         share: Array,
     ) -> Array:
-        """Return the gradient of the sum of `share` times cross-entropy; a share is 0 where a row does not count."""
+        """Return the gradient of sum(share * loss) by this array. `share` is 0 in rows that do not count."""
 
 
 class Backend(Protocol):
-    """What a backend module defines. Each operation gets its plan and every operand, in this order; none is optional.
+    """The operations of a backend module. Each gets its plan and every operand, in this order; none has a default.
 
     Arrays of the shape of logits arrive folded to ``plan.layout.shape``, with the classes on ``plan.layout.axis``, and
-    go back in that shape. Class ids, ``sample_weight`` and results without the class axis have ``plan.layout.rows``.
-    ``where`` is boolean and, like ``b``, already has the shape of logits. ``temperature`` and ``softcap`` are numbers,
-    0-d arrays or arrays of ``plan.layout.column``; ``label_smoothing`` and ``z_loss`` numbers or 0-d arrays. What is
-    absent or has no effect (a temperature of 1, a smoothing of 0) is None.
+    are returned in that shape. Class ids, ``sample_weight`` and results without the class axis have
+    ``plan.layout.rows``. ``where`` is boolean and, like ``b``, already has the shape of logits. ``temperature`` and
+    ``softcap`` are numbers, 0-d arrays or arrays of ``plan.layout.column``; ``label_smoothing`` and ``z_loss`` numbers
+    or 0-d arrays. An operand that is absent or has no effect (a temperature of 1, a smoothing of 0) is None.
     """
 
     def accepts(self, plan: Plan, operands: tuple[Any, ...]) -> str | None:
-        """Return None where this backend can serve the call, else the reason why not."""
+        """Return None if this backend can serve the call, else the reason why not, as a message."""
 
     def softmax(self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
-        """Return probabilities; written to `out` where it is not None and the backend can write."""
+        """Return probabilities. They are written to `out` if it is not None and the backend can write to it."""
 
     def log_softmax(
         self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array
@@ -147,9 +150,9 @@ class Backend(Protocol):
         softcap: Scalar,
         temperature: Scalar,
     ) -> Array:
-        """Return the loss of the logits ``hidden @ weight.T + bias``, whose layout is that of the plan.
+        """Return the loss of the logits ``hidden @ weight.T + bias``; ``plan.layout`` is the layout of these logits.
 
-        `hidden` has the shape of the rows and then its features; it, `weight` and `bias` are floating.
+        `hidden` has the shape of the rows, followed by the features. `hidden`, `weight` and `bias` are floating.
         """
 
     def linear_cross_entropy_value_and_grad(
@@ -166,7 +169,7 @@ class Backend(Protocol):
         softcap: Scalar,
         temperature: Scalar,
     ) -> tuple[Array, Array, Array, Array]:
-        """Return (loss, dhidden, dweight, dbias), in ``plan.gradients``; the last is None without a bias."""
+        """Return (loss, dhidden, dweight, dbias), in the dtypes ``plan.gradients``; dbias is None without a bias."""
 
     def softmax_vjp(self, plan: Plan, p: Array, dp: Array) -> Array:
         """Return the gradient by the logits, from the probabilities and the gradient by them."""

@@ -1,7 +1,7 @@
-"""TensorFlow's tensors that are differentiated or traced: gradients of our own around the kernels and the formulas.
+"""TensorFlow tensors that are differentiated or traced: custom gradients around the kernels and the formulas.
 
-Under a tape, eager tensors run on the kernels, in both passes. What is traced (`tf.function`, Keras) and what a tape
-still records while a gradient is computed, for one of the second order, runs on the formulas.
+Eager tensors under a tape run on the kernels, in both passes. Traced calls (`tf.function`, Keras), and gradients that a
+tape records for a second derivative, run on the formulas.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tensorflow as tf
 from logitx._arrays import tensorflow as xp
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
+from logitx.backends.formulas.numbers import softcap_slope
 
 _FORMULAS = "differentiated by way of the formulas"
 DECLINES = {
@@ -32,7 +33,7 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where a gradient may be asked for, else the reason why not."""
     if plan.op in DECLINES:
         return DECLINES[plan.op]
-    if _held(operands) and not xp.recorded(operands[0]):
+    if _held_on_cpu(operands) and not xp.recorded(operands[0]):
         return "no tape watches the logits"
     if plan.layout.n == 0:
         return "there are no classes"
@@ -41,14 +42,14 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     return f"the parts of a loss are {_FORMULAS}" if plan.return_parts else None
 
 
-def _held(operands: tuple[Any, ...]) -> bool:
-    """Tell whether all tensors hold data on the CPU."""
+def _held_on_cpu(operands: tuple[Any, ...]) -> bool:
+    """True if all tensors hold data on the CPU."""
     return all(xp.readable(one) for one in operands if tf.is_tensor(one))
 
 
-def _backward(op: str, plan: Plan, *operands: Any) -> Any:
-    """Compute a part of a gradient: by the formulas where it is to be differentiated."""
-    backend = numba if _held(operands) and not xp.recording() else generic
+def _part_of_gradient(op: str, plan: Plan, *operands: Any) -> Any:
+    """Run an operation of the backward pass: on the formulas if a tape records it, else on the kernels."""
+    backend = numba if _held_on_cpu(operands) and not xp.recording() else generic
     return getattr(backend, op)(plan, *operands)
 
 
@@ -57,8 +58,8 @@ Backward = Callable[..., Array]  # (gradient by the value, what the gradient nee
 
 
 def _differentiable(forward: Forward, backward: Backward, operands: tuple[Any, ...]) -> Array:
-    """Compute with a gradient by the logits of our own; by other operands it is that of the formulas."""
-    held = _held(operands)
+    """Compute `forward`; its gradient by the logits is `backward`, by other operands that of the formulas."""
+    held = _held_on_cpu(operands)
     others = [
         i
         for i, one in enumerate(operands)
@@ -74,7 +75,7 @@ def _differentiable(forward: Forward, backward: Backward, operands: tuple[Any, .
         value, kept = forward(numba if held else generic, *filled(tensors))
 
         def gradients(dvalue: Array) -> list[Array]:
-            # What was kept is a constant to tapes: one that still records is to see it made
+            # Tapes take `kept` for a constant: for a second derivative, compute it again while the tape records
             needed = forward(generic, *filled(tensors))[1] if xp.recording() else kept
             by_logits = backward(dvalue, *needed)
             if not others:
@@ -91,15 +92,15 @@ def _differentiable(forward: Forward, backward: Backward, operands: tuple[Any, .
 
 def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """exp(x - max) / sum of exp(x - max)."""
-    return _normalized(plan, x, where, temperature, softcap)
+    return _normalized_with_gradient(plan, x, where, temperature, softcap)
 
 
 def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """(x - max) - log(sum of exp(x - max))."""
-    return _normalized(plan, x, where, temperature, softcap)
+    return _normalized_with_gradient(plan, x, where, temperature, softcap)
 
 
-def _normalized(plan: Plan, *operands: Any) -> Array:
+def _normalized_with_gradient(plan: Plan, *operands: Any) -> Array:
     exact = dataclasses.replace(plan, dtype=plan.result, result=plan.compute)
 
     def forward(backend: Any, *operands: Any) -> tuple[Array, tuple[Any, ...]]:
@@ -107,18 +108,17 @@ def _normalized(plan: Plan, *operands: Any) -> Array:
         return y, (y, *operands)
 
     def backward(dy: Array, y: Array, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
-        dx = _backward(f"{plan.op}_vjp", exact, y, dy)
-        if softcap is not None:  # 1 - tanh^2, without its cancellation
+        dx = _part_of_gradient(f"{plan.op}_vjp", exact, y, dy)
+        if softcap is not None:
             u = tf.cast(x, dx.dtype)
-            e = tf.exp(-2.0 * tf.abs(xp.where(tf.math.is_finite(u), u, 0.0) / _cast(softcap, dx)))
-            dx = dx * (4.0 * e / (1.0 + e) ** 2)
-        dx = dx if temperature is None else dx / _cast(temperature, dx)
+            dx = dx * softcap_slope(tf, xp.where(tf.math.is_finite(u), u, 0.0), _cast_like(softcap, dx))
+        dx = dx if temperature is None else dx / _cast_like(temperature, dx)
         return tf.cast(xp.where(x == -xp.inf, 0.0, dx), x.dtype)
 
     return _differentiable(forward, backward, operands)
 
 
-def _cast(value: Scalar, like: Array) -> Scalar:
+def _cast_like(value: Scalar, like: Array) -> Scalar:
     return tf.cast(value, like.dtype) if tf.is_tensor(value) else value
 
 
@@ -130,7 +130,7 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
         return backend.logsumexp(plan, x, None, where)[0], (x, where)
 
     def backward(dvalue: Array, x: Array, where: Array) -> Array:
-        p = _backward("softmax", exact, x, where, None, None, None)
+        p = _part_of_gradient("softmax", exact, x, where, None, None, None)
         dx = p * tf.cast(xp.reshape(dvalue, plan.layout.column), p.dtype)
         return tf.cast(xp.where((x == -xp.inf) | (p == 0.0), 0.0, dx), x.dtype)
 

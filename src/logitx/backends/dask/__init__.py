@@ -1,7 +1,8 @@
-"""Lazy arrays of Dask: every block by the backend of its kind, rows that are cut merged as pairs (max, sum).
+"""Lazy arrays of Dask: each block runs on the backend of its array type.
 
-To read: `chunks` (how operands lie beside the chunks), `whole_rows` (blocks of whole rows), `cut_rows` (rows whose
-classes are in several chunks: reduce, merge, and finish). The logits are never cut anew.
+`chunks` cuts the operands like the logits, `whole_rows` computes blocks of whole rows, and `cut_rows` computes rows
+whose classes are in several chunks: it reduces each chunk to pairs (max, sum), merges them, and computes the results of
+each chunk from the merged pair. The logits are never rechunked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dask.array as da
 from logitx._arrays.families import family_of
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
-from logitx.backends.dask.chunks import Lines, Operand, added, pick
+from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
-    """Return None where the blocks are arrays that the library knows, else the reason why not."""
+    """Return None if the blocks are of an array type that the library supports, else the reason why not."""
     import array_api_compat
 
     for one in operands:
@@ -46,32 +47,32 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
 
 def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """exp(x - max) / sum of exp(x - max)."""
-    return _normalized(plan, x, where, temperature, softcap)
+    return _lazy_normalized(plan, x, where, temperature, softcap)
 
 
 def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """(x - max) - log(sum of exp(x - max))."""
-    return _normalized(plan, x, where, temperature, softcap)
+    return _lazy_normalized(plan, x, where, temperature, softcap)
 
 
-def _normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+def _lazy_normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
     lines = Lines(plan, x, "x", where=where, temperature=temperature, softcap=softcap)
     if lines.whole:
-        return lines.map(whole_rows.normalized, lines.entries, plan.result)
-    pairs = lines.merged(lines.parts(reduce.reduced), totals.merge_of(lines))
-    return lines.map(finish.normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
+        return lines.map(whole_rows.whole_normalized, lines.entries, plan.result)
+    pairs = lines.merged(lines.parts(reduce.reduce_block), totals.merge_of(lines))
+    return lines.map(finish.cut_normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
 
 
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     lines = Lines(plan, x, "x", b=b, where=where)
     if lines.whole:
-        found = lines.map(whole_rows.normalizer, lines.rows, plan.result)
+        found = lines.map(whole_rows.whole_normalizer, lines.rows, plan.result)
     else:
         of_parts, of_pairs, of_rows = (
-            (reduce.reduced, totals.merge_of(lines), merge.normalizer)
+            (reduce.reduce_block, totals.merge_of(lines), merge.normalizer_of_pairs)
             if b is None
-            else (finish.signed, finish.signed_merged, finish.signed_normalizer)
+            else (finish.signed_sums, finish.merge_signed_sums, finish.signed_normalizer)
         )
         found = lines.merged(lines.parts(of_parts), of_pairs, functools.partial(of_rows, plan), plan.result)
     if not plan.return_sign:
@@ -100,10 +101,10 @@ def cross_entropy(
         plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
     )
     if lines.whole:
-        return totals.reduced(
-            lines, lines.map(whole_rows.losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
+        return totals.reduce_parts(
+            lines, lines.map(whole_rows.whole_losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
         )
-    return totals.of_parts(lines, totals.parts_of(lines))
+    return totals.of_parts(lines, totals.reduced_chunks(lines))
 
 
 def cross_entropy_value_and_grad(
@@ -125,13 +126,13 @@ def cross_entropy_value_and_grad(
     every = lines.entries
     whole = [lines.share()] if plan.reduction == "mean" else []
     if lines.whole:
-        both = lines.map(whole_rows.losses_and_gradient, every, "float64", [*lines.where_rows_begin(), *whole])
-        loss, z_part, log_normalizer = totals.reduced(lines, both, every)
+        both = lines.map(whole_rows.whole_losses_and_gradient, every, "float64", [*lines.where_rows_begin(), *whole])
+        loss, z_part, log_normalizer = totals.reduce_parts(lines, both, every)
         return loss, pick(both, 4, every, every, plan.result), z_part, log_normalizer
     pairs = totals.pairs_of(lines)
-    loss, z_part, log_normalizer = totals.reduced(lines, totals.of_pairs(lines, pairs), lines.rows)
+    loss, z_part, log_normalizer = totals.reduce_parts(lines, totals.of_pairs(lines, pairs), lines.rows)
     more = [pairs, *lines.where_classes_begin(), *whole]
-    return loss, lines.map(finish.gradient, every, plan.result, more), z_part, log_normalizer
+    return loss, lines.map(finish.cut_gradient, every, plan.result, more), z_part, log_normalizer
 
 
 def cross_entropy_grad_hess(
@@ -143,10 +144,10 @@ def cross_entropy_grad_hess(
     )  # fmt: skip
     every = lines.entries
     if lines.whole:
-        both = lines.map(whole_rows.gradient_and_hessian, every, plan.result, lines.where_rows_begin())
+        both = lines.map(whole_rows.whole_gradient_and_hessian, every, plan.result, lines.where_rows_begin())
     else:
         more = [totals.pairs_of(lines), *lines.where_classes_begin()]
-        both = lines.map(finish.gradient_and_hessian, every, plan.result, more)
+        both = lines.map(finish.cut_gradient_and_hessian, every, plan.result, more)
     return pick(both, 0, every, every, plan.result), pick(both, 1, every, every, plan.result)
 
 
@@ -164,7 +165,7 @@ def linear_cross_entropy(
     temperature: Scalar,
 ) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
-    return linear.value(
+    return linear.layer_loss(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
 
@@ -183,7 +184,7 @@ def linear_cross_entropy_value_and_grad(
     temperature: Scalar,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
-    return linear.value_and_gradients(
+    return linear.layer_loss_and_gradients(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
 
@@ -193,24 +194,24 @@ def linear_cross_entropy_value_and_grad(
 
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
     """p (dp - sum of p dp)."""
-    return _pulled_back(plan, "p", p, dp)
+    return _lazy_pulled_back(plan, "p", p, dp)
 
 
 def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
     """dlog_p - p sum of dlog_p."""
-    return _pulled_back(plan, "log_p", log_p, dlog_p)
+    return _lazy_pulled_back(plan, "log_p", log_p, dlog_p)
 
 
-def _pulled_back(plan: Plan, name: str, value: Array, cotangent: Array) -> Array:
+def _lazy_pulled_back(plan: Plan, name: str, value: Array, cotangent: Array) -> Array:
     lines = Lines(plan, value, name, cotangent=cotangent)
     if lines.whole:
-        return lines.map(whole_rows.pulled_back, lines.entries, plan.result)
-    total = lines.merged(lines.parts(finish.products), added)
-    return lines.map(finish.pulled_back, lines.entries, plan.result, [Operand("pair", total, lines.rows)])
+        return lines.map(whole_rows.whole_pulled_back, lines.entries, plan.result)
+    total = lines.merged(lines.parts(finish.vjp_sums), add_blocks)
+    return lines.map(finish.cut_pulled_back, lines.entries, plan.result, [Operand("pair", total, lines.rows)])
 
 
 def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
     """max + log1p(exp(-|a - b|))."""
     a, b = (one if isinstance(one, da.Array) else da.asarray(one) for one in (a, b))
     lines = Lines(plan, a, "a", cotangent=b)
-    return lines.map(whole_rows.merged, lines.entries, plan.result)
+    return lines.map(whole_rows.merged_normalizers, lines.entries, plan.result)

@@ -1,7 +1,7 @@
-"""How operands of a call lie beside the chunks of its logits, and how blocks become lazy arrays.
+"""Cut operands like the chunks of the logits, and build lazy arrays from functions of blocks.
 
-Everything is said to Dask by `blockwise` and `tree`: graphs hold no data but what the user put there, and grow linearly
-with the chunks. The logits keep their chunks; what goes with them is cut alike.
+Graphs are built by `blockwise` and `tree` only: they hold no data but the user's, and grow linearly with the chunks.
+The logits keep their chunks; other operands are rechunked to them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from logitx.backends.formulas.linear_blocks import pieces
 
 Index = tuple[int, ...]
 _ENTRIES = ("where", "b", "temperature", "softcap", "cotangent")
-FEW, MANY = 4, 32  # what a task of a tree merges: numbers of rows, which have to travel, or one number each
+FEW, MANY = 4, 32  # blocks that a task of a tree merges: FEW if they hold rows (which are sent), MANY if one number
 
 
 class Work(NamedTuple):
-    """What the tasks of a call share; it travels to the workers."""
+    """Data that all tasks of a call share; it is sent to the workers."""
 
     plan: Plan
     names: tuple[str, ...]  # of the blocks that a task gets
@@ -55,15 +55,15 @@ class Operand(NamedTuple):
     """A lazy array and the axes of the logits that its own lie along."""
 
     name: str
-    array: Array  # or what says of each chunk where it is, without a task of its own
+    array: Array  # or an `ArraySliceDep`: the place of each chunk, without a task
     along: Index
 
 
 class Lines:
-    """The chunks of an array with classes, and operands in line with them."""
+    """The chunks of the logits, and operands cut in the same way."""
 
     def __init__(self, plan: Plan, x: Array, name: str, **operands: Any) -> None:
-        """Cut the operands like the logits, which stay as they are."""
+        """Cut the operands like the logits, whose chunks are kept."""
         self.plan, self.x, self.axes = plan, x, plan.layout.axes
         self.entries: Index = tuple(range(x.ndim))
         self.rows: Index = tuple(axis for axis in self.entries if axis not in self.axes)
@@ -110,31 +110,31 @@ class Lines:
         return value if tuple(cuts) == value.chunks or np.isnan(sum(cuts, ())).any() else value.rechunk(tuple(cuts))
 
     def where_rows_begin(self) -> list[Operand]:
-        """Return where the rows of every chunk are, for error messages; nothing where that is not known."""
+        """Return the place of the rows of every chunk, for error messages; empty if chunk sizes are unknown."""
         return _beginnings("row", self.rows, self.x.chunks)
 
     def where_classes_begin(self) -> list[Operand]:
-        """Return where the classes of every chunk are."""
+        """Return the place of the classes of every chunk."""
         return _beginnings("class", self.axes, self.x.chunks)
 
     def map(self, function: Callable[..., Any], out: Index, dtype: str, more: Iterable[Operand] = ()) -> Array:
         """Call a function of (work, logits, *operands) on all blocks; an axis missing in `out` must have one chunk."""
         used = [*self.operands, *more]
         work = Work(self.plan, ("x", *(one.name for one in used)), self.numbers)
-        return mapped(function, work, [Operand("x", self.x, self.entries), *used], out, self.x, dtype)
+        return map_blocks(function, work, [Operand("x", self.x, self.entries), *used], out, self.x, dtype)
 
     def parts(self, function: Callable[..., Any], more: Iterable[Operand] = ()) -> Array:
-        """Call a function on all blocks, to be merged over the chunks of the classes."""
+        """Call a function on all blocks; `merged` merges its results over the chunks of the classes."""
         return self.map(function, self.entries, "float64", more)
 
     def merged(
         self, parts: Array, merge: Callable[[list[Any]], Any], finish: Any = None, dtype: str = "float64"
     ) -> Array:
-        """Merge parts over the chunks of the classes, as a tree; `finish` what has been merged."""
+        """Merge parts over the chunks of the classes, as a tree; then call `finish` on the merged part."""
         return tree(parts, self.axes, merge, finish=finish, dtype=namespace_dtype(np, dtype))
 
     def share(self) -> Operand:
-        """Return the denominator of the mean; the logits are not looked at, so that no block of them has to wait."""
+        """Return the denominator of the mean. It does not depend on the logits, so that no block of them waits."""
         given = {one.name: one.array for one in self.operands}
         targets, weight, where = given["targets"], given.get("class_weight"), given.get("where")
         if self.plan.hard:
@@ -143,7 +143,7 @@ class Lines:
                 () if weight is None else (Operand("", weight.rechunk(-1), tuple(-1 - axis for axis in self.axes)),)
             )
             used = [Operand("", targets, self.rows), *beside]
-            classes = mapped(_class_weights, work, used, self.rows, self.x, "float64")
+            classes = map_blocks(_class_weights, work, used, self.rows, self.x, "float64")
         elif weight is None:
             first = tuple(0 if axis in self.axes else slice(None) for axis in self.entries)
             classes = da.ones_like(targets[first], dtype="float64")
@@ -160,7 +160,7 @@ class Lines:
         return Operand("whole", classes.sum(split_every=MANY), ())
 
     def kept(self, rows: Array) -> Array:
-        """Return what has one number a row with the class axes at length 1."""
+        """Return an array over rows with class axes of length 1 (keepdims)."""
         expand = functools.partial(_expanded, self.axes)
         meta = meta_from_array(rows._meta, ndim=len(self.entries))
         return da.blockwise(expand, self.entries, rows, self.rows, new_axes=dict.fromkeys(self.axes, 1), meta=meta)
@@ -192,18 +192,18 @@ def _expanded(axes: Index, block: Any) -> Any:
     return block.reshape(tuple(shape))
 
 
-def mapped(
+def map_blocks(
     function: Callable[..., Any], work: Work, operands: list[Operand], out: Index, like: Array, dtype: str
 ) -> Array:
     """Call a function of (work, *operands) on all blocks."""
     flat = [part for _, array, index in operands for part in (array, index)]
     meta = meta_from_array(like._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
-    task = functools.partial(_task, function, work)
+    task = functools.partial(_run_block, function, work)
     return da.blockwise(task, out, *flat, align_arrays=False, meta=meta, token=function.__name__.strip("_"))
 
 
-def _task(function: Callable[..., Any], work: Work, *blocks: Any) -> Any:
-    """Run a block: the backend in force here is for lazy arrays, if there is one."""
+def _run_block(function: Callable[..., Any], work: Work, *blocks: Any) -> Any:
+    """Run a block without the backend that `use_backend` chose: that choice is for the lazy arrays."""
     with logitx.use_backend(None):
         return function(work, *blocks)
 
@@ -227,8 +227,8 @@ def tree(
 ) -> Array:  # fmt: skip
     """Merge blocks over axes, a few at a time; the last merge of all may be followed by another step.
 
-    Not by `reduction`: it has a task for every block before the first merge, and what follows the last is one more,
-    each of which costs a way to the scheduler and back.
+    Not `da.reduction`: it adds a task for each block before the first merge and one after the last, and each task costs
+    a message to the scheduler and back.
     """
     if not axes:
         return blocks
@@ -242,19 +242,19 @@ def tree(
         while len(keys) > at_once:
             groups = [keys[piece] for piece in pieces(len(keys), at_once)]
             keys, level = [(f"part-{level}-{name}", *place, i) for i in range(len(groups))], level + 1
-            tasks |= {key: (_folded, merge, None, group) for key, group in zip(keys, groups, strict=True)}
-        tasks[(name, *place)] = (_folded, merge, finish, keys)
+            tasks |= {key: (_merge_group, merge, None, group) for key, group in zip(keys, groups, strict=True)}
+        tasks[(name, *place)] = (_merge_group, merge, finish, keys)
     meta = meta_from_array(blocks._meta, ndim=len(kept), dtype=blocks.dtype if dtype is None else dtype)
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[blocks])
     return da.Array(graph, name, tuple(blocks.chunks[axis] for axis in kept), meta=meta)
 
 
-def _folded(merge: Callable[[list[Any]], Any], finish: Any, blocks: list[Any]) -> Any:
+def _merge_group(merge: Callable[[list[Any]], Any], finish: Any, blocks: list[Any]) -> Any:
     with logitx.use_backend(None):
         found = merge(blocks) if len(blocks) > 1 else blocks[0]
         return found if finish is None else finish(found)
 
 
-def added(blocks: list[Any]) -> Any:
+def add_blocks(blocks: list[Any]) -> Any:
     """Add blocks up."""
     return functools.reduce(operator.add, blocks)

@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear layer: the logits of some rows and some classes are made where they are needed, twice."""
+"""Cross-entropy of a linear layer: each task computes the logits of its rows and classes; gradients, a second time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import logitx
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import totals, whole_rows
-from logitx.backends.dask.chunks import Index, Lines, Operand, Work, added, first_of, mapped, pick, tree
+from logitx.backends.dask.chunks import Index, Lines, Operand, Work, add_blocks, first_of, map_blocks, pick, tree
 from logitx.backends.dask.cut_rows import finish, reduce
 from logitx.backends.dask.whole_rows import Part, solid, space
-from logitx.backends.formulas.class_ids import shares
+from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.linear_blocks import block_rows, pieces
 from logitx.backends.formulas.numbers import quiet
 
 
-class Layer:
-    """A linear layer in lines with its logits, which are nowhere."""
+class LazyLayer:
+    """A linear layer, cut by the chunks of its logits, which are never computed as a whole."""
 
     def __init__(
         self, plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, *operands: Any
@@ -33,7 +33,7 @@ class Layer:
         hidden, weight = hidden.rechunk({hidden.ndim - 1: -1}), weight.rechunk({1: -1})
         chunks = (*hidden.chunks[:-1], weight.chunks[0])
         logits = da.Array({}, "logits", chunks, meta=meta_from_array(hidden._meta, dtype=plan.compute))
-        self.lines = Lines(plan, logits, "hidden", **dict(zip(_NAMES, (targets, *operands), strict=True)))
+        self.lines = Lines(plan, logits, "hidden", **dict(zip(_OPERAND_NAMES, (targets, *operands), strict=True)))
         rows = self.lines.rows
         self.classes: Index = self.lines.axes
         self.features: Index = (len(rows) + 1,)
@@ -48,32 +48,32 @@ class Layer:
         """Call a function of (work, *blocks) on all blocks of logits."""
         used = [*self.factors, *self.lines.operands, *more]
         work = Work(self.lines.plan, tuple(one.name for one in used), self.lines.numbers)
-        return mapped(function, work, used, out, self.lines.x, "float64")
+        return map_blocks(function, work, used, out, self.lines.x, "float64")
 
     def summed(self, blocks: Array, which: int, over: Index, out: Index, dtype: str, length: int) -> Array:
         """Add up one of several results over some axes; features become the last axis where `out` has them."""
         entries = self.lines.entries
         parts = pick(blocks, which, entries, entries, "float64")
         rest = tuple(axis for axis in entries if axis not in over)
-        total = tree(parts, over, added)
+        total = tree(parts, over, add_blocks)
         meta = meta_from_array(self.lines.x._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
         more = {axis: length for axis in out if axis not in rest}
         return da.blockwise(
-            functools.partial(_rounded, dtype), out, total, rest, new_axes=more, align_arrays=False, meta=meta
+            functools.partial(_round_gradient, dtype), out, total, rest, new_axes=more, align_arrays=False, meta=meta
         )
 
 
-_NAMES = (
+_OPERAND_NAMES = (
     "targets", "class_weight", "sample_weight", "label_smoothing", "z_loss", "softcap", "temperature"
 )  # fmt: skip
 
 
-def _rounded(dtype: str, block: Any) -> Any:
+def _round_gradient(dtype: str, block: Any) -> Any:
     return solid(space(block), block, dtype)
 
 
-def _widened(plan: Plan, given: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Return the factors in the dtype computed in: what is added up over blocks is rounded once, at the end."""
+def _factors_of_block(plan: Plan, given: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Return (hidden, weight, bias) in ``plan.compute``: sums over blocks are rounded once, at the end."""
     one, two, three = (
         None if given.get(name) is None else solid(space(given[name]), given[name], plan.compute)
         for name in ("hidden", "weight", "bias")
@@ -84,45 +84,45 @@ def _widened(plan: Plan, given: dict[str, Any]) -> tuple[Any, Any, Any]:
 # -- all classes in a block -------------------------------------------------------------------------------------------
 
 
-def _call(function: Any, work: Work, given: dict[str, Any], sample_weight: Any) -> Any:
+def _call_on_block(function: Any, work: Work, given: dict[str, Any], sample_weight: Any) -> Any:
     plan = work.plan
-    hidden, weight, bias = _widened(plan, given)
-    options = {name: given[name] for name in _NAMES[3:] if given[name] is not None}
-    return whole_rows.checked(
+    hidden, weight, bias = _factors_of_block(plan, given)
+    options = {name: given[name] for name in _OPERAND_NAMES[3:] if given[name] is not None}
+    return whole_rows.with_whole_positions(
         work, given, function, hidden, weight, given["targets"], bias, class_weight=given["class_weight"],
         sample_weight=sample_weight, ignore_index=plan.ignore_index, reduction="none", empty=plan.empty,
         block_bytes=plan.block_bytes, **options,
     )  # fmt: skip
 
 
-def _part(work: Work, given: dict[str, Any], loss: Any, sample_weight: Any) -> Part:
+def _part_of_layer(work: Work, given: dict[str, Any], loss: Any, sample_weight: Any) -> Part:
     plan, share = work.plan, None
     xp = space(given["hidden"])
     if plan.reduction == "mean":
-        share = shares(plan, xp, given["targets"], given["class_weight"], sample_weight, None, plan.layout.axes)
+        share = row_shares(plan, xp, given["targets"], given["class_weight"], sample_weight, None, plan.layout.axes)
     return Part(solid(xp, loss, plan.loss), None, None, share)
 
 
-def _whole_losses(work: Work, *blocks: Any) -> Part:
+def _layer_losses(work: Work, *blocks: Any) -> Part:
     given = work.given(blocks)
-    loss = _call(logitx.linear_cross_entropy, work, given, given["sample_weight"])
-    return _part(work, given, loss, given["sample_weight"])
+    loss = _call_on_block(logitx.linear_cross_entropy, work, given, given["sample_weight"])
+    return _part_of_layer(work, given, loss, given["sample_weight"])
 
 
-def _whole_gradients(work: Work, *blocks: Any) -> tuple[Any, ...]:
+def _layer_gradients(work: Work, *blocks: Any) -> tuple[Any, ...]:
     given = work.given(blocks)
     sample_weight = whole_rows.divided(work, given | {"x": given["hidden"]})
-    loss, gradients = _call(logitx.linear_cross_entropy_value_and_grad, work, given, sample_weight)
-    return (*_part(work, given, loss, sample_weight), *gradients)
+    loss, gradients = _call_on_block(logitx.linear_cross_entropy_value_and_grad, work, given, sample_weight)
+    return (*_part_of_layer(work, given, loss, sample_weight), *gradients)
 
 
 # -- some classes in a block ------------------------------------------------------------------------------------------
 
 
 def _logits(work: Work, blocks: tuple[Any, ...]) -> Iterator[tuple[Work, tuple[Any, ...], Any, Any]]:
-    """Yield logits of some rows at a time with what belongs to them, as arguments of a function of blocks of logits."""
+    """Yield logits of some rows at a time, with the operands of these rows, as arguments of a function of blocks."""
     given = work.given(blocks)
-    hidden, weight, bias = _widened(work.plan, given)
+    hidden, weight, bias = _factors_of_block(work.plan, given)
     xp, ndim = space(hidden), hidden.ndim
     names = tuple(name for name in work.names if name not in ("hidden", "weight", "bias"))
     inner = Work(work.plan, ("x", *names), work.numbers)
@@ -141,7 +141,7 @@ def _narrowed(plan: Plan, classes: int) -> Plan:
 
 
 def _sliced(name: str, value: Any, piece: slice, height: int, ndim: int) -> Any:
-    """Return what belongs to some rows of what belongs to all of a block."""
+    """Return rows `piece` of an operand of a block; operands shared by all rows are returned unchanged."""
     if name == "pair":
         return type(value)(*(one[piece] if ndim > 1 and hasattr(one, "ndim") and one.ndim else one for one in value))
     if name == "row 0":
@@ -155,36 +155,36 @@ def _sliced(name: str, value: Any, piece: slice, height: int, ndim: int) -> Any:
 
 
 @quiet
-def _reduced(work: Work, *blocks: Any) -> Any:
-    found = [reduce.reduced(inner, *arguments) for inner, arguments, _, _ in _logits(work, blocks)]
+def _reduce_layer(work: Work, *blocks: Any) -> Any:
+    found = [reduce.reduce_block(inner, *arguments) for inner, arguments, _, _ in _logits(work, blocks)]
     if len(found) == 1:
         return found[0]
     xp = space(found[0].top)
-    return type(found[0])(*(_joined(xp, field) for field in zip(*found, strict=True)))
+    return type(found[0])(*(_join_rows(xp, field) for field in zip(*found, strict=True)))
 
 
-def _joined(xp: Any, parts: tuple[Any, ...]) -> Any:
-    """Return numbers of all rows; what is no array is the same for all of them."""
+def _join_rows(xp: Any, parts: tuple[Any, ...]) -> Any:
+    """Join arrays over rows; a number is the same in all parts and is returned unchanged."""
     return xp.concat(parts) if hasattr(parts[0], "ndim") and parts[0].ndim else parts[0]
 
 
 @quiet
-def _gradients(work: Work, *blocks: Any) -> tuple[Any, Any, Any]:
-    """Compute the gradient by the logits of a block, and what it adds to those by the factors."""
+def _cut_layer_gradients(work: Work, *blocks: Any) -> tuple[Any, Any, Any]:
+    """Compute the gradient by the logits of a block, and its terms of the gradients by hidden, weight and bias."""
     by_hidden, by_weight, by_bias = [], 0.0, 0.0
     exact = work._replace(plan=dataclasses.replace(work.plan, result=work.plan.compute))
     for inner, arguments, hidden, weight in _logits(exact, blocks):
-        g = finish.gradient(inner, *arguments)
+        g = finish.cut_gradient(inner, *arguments)
         xp = space(g)
         by_hidden.append(g @ weight)
         flat = xp.reshape(g, (-1, g.shape[-1]))
-        by_weight = by_weight + xp.matrix_transpose(flat) @ _counted(xp, flat, hidden)
+        by_weight = by_weight + xp.matrix_transpose(flat) @ _features_with_gradient(xp, flat, hidden)
         by_bias = by_bias + xp.sum(flat, axis=0)
     return xp.concat(by_hidden) if len(by_hidden) > 1 else by_hidden[0], by_weight, by_bias
 
 
-def _counted(xp: Any, g: Any, hidden: Any) -> Any:
-    """Return features of rows; 0 where a row has no gradient: 0 times a NaN would leak into that by the weights."""
+def _features_with_gradient(xp: Any, g: Any, hidden: Any) -> Any:
+    """Return the features of rows, 0 if a row has no gradient: 0 * NaN would make the weight gradient NaN."""
     flat = xp.reshape(hidden, (len(g), hidden.shape[-1]))
     return xp.where(xp.any(g != 0.0, axis=1, keepdims=True), flat, 0.0)
 
@@ -192,45 +192,45 @@ def _counted(xp: Any, g: Any, hidden: Any) -> Any:
 # -- calls ------------------------------------------------------------------------------------------------------------
 
 
-def _parts_of(layer: Layer) -> Array:
+def _reduced_chunks_of_layer(layer: LazyLayer) -> Array:
     lines = layer.lines
     beginnings = [*lines.where_rows_begin(), *lines.where_classes_begin()]
-    return layer.map(_reduced, lines.entries, beginnings)
+    return layer.map(_reduce_layer, lines.entries, beginnings)
 
 
-def value(
+def layer_loss(
     plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, class_weight: Array, sample_weight: Array,
     label_smoothing: Scalar, z_loss: Scalar, softcap: Scalar, temperature: Scalar,
 ) -> Array:  # fmt: skip
     """Return the loss."""
-    layer = Layer(
+    layer = LazyLayer(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
     lines = layer.lines
     if lines.whole:
-        parts = layer.map(_whole_losses, lines.rows, lines.where_rows_begin())
+        parts = layer.map(_layer_losses, lines.rows, lines.where_rows_begin())
     else:
-        return totals.of_parts(lines, _parts_of(layer))[0]
-    return totals.reduced(lines, parts, lines.rows)[0]
+        return totals.of_parts(lines, _reduced_chunks_of_layer(layer))[0]
+    return totals.reduce_parts(lines, parts, lines.rows)[0]
 
 
-def value_and_gradients(
+def layer_loss_and_gradients(
     plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, class_weight: Array, sample_weight: Array,
     label_smoothing: Scalar, z_loss: Scalar, softcap: Scalar, temperature: Scalar,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Return the loss and the gradients by hidden features, weights and bias."""
-    layer = Layer(
+    layer = LazyLayer(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
     lines, features = layer.lines, hidden.shape[-1]
     whole = [lines.share()] if plan.reduction == "mean" else []
     if lines.whole:
-        blocks = layer.map(_whole_gradients, lines.entries, [*lines.where_rows_begin(), *whole])
-        loss, first = totals.reduced(lines, blocks, lines.entries)[0], 4
+        blocks = layer.map(_layer_gradients, lines.entries, [*lines.where_rows_begin(), *whole])
+        loss, first = totals.reduce_parts(lines, blocks, lines.entries)[0], 4
     else:
-        pairs = Operand("pair", lines.merged(_parts_of(layer), totals.merge_of(lines)), lines.rows)
-        loss, first = totals.reduced(lines, totals.of_pairs(lines, pairs), lines.rows)[0], 0
-        blocks = layer.map(_gradients, lines.entries, [pairs, *lines.where_classes_begin(), *whole])
+        pairs = Operand("pair", lines.merged(_reduced_chunks_of_layer(layer), totals.merge_of(lines)), lines.rows)
+        loss, first = totals.reduce_parts(lines, totals.of_pairs(lines, pairs), lines.rows)[0], 0
+        blocks = layer.map(_cut_layer_gradients, lines.entries, [pairs, *lines.where_classes_begin(), *whole])
     by_class = layer.classes + layer.features
     dhidden = layer.summed(blocks, first, lines.axes, lines.rows + layer.features, plan.gradients[0], features)
     dweight = layer.summed(blocks, first + 1, lines.rows, by_class, plan.gradients[1], features)

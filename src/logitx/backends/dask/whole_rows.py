@@ -1,4 +1,4 @@
-"""Blocks that hold whole rows: each is a call of its own, by the public functions, on the backend of its kind."""
+"""Blocks that hold whole rows: each block is one call of a public function, on the backend of its array type."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LabelError, Plan
 from logitx.backends.dask.chunks import Work, first_of
-from logitx.backends.formulas.class_ids import shares
+from logitx.backends.formulas.class_ids import row_shares
+from logitx.backends.formulas.numbers import empty_value, mean_of
 
 _SCALED = ("where", "temperature", "softcap")
 
 
 class Part(NamedTuple):
-    """What a block of rows comes down to: one number a row each."""
+    """The losses of a block of rows: each field has one number a row."""
 
     loss: Array
     z_loss: Array
@@ -48,7 +49,7 @@ def solid(xp: Any, result: Any, dtype: str) -> Any:
     return xp.astype(result, namespace_dtype(xp, dtype), copy=False)
 
 
-def normalized(work: Work, *blocks: Any) -> Any:
+def whole_normalized(work: Work, *blocks: Any) -> Any:
     """Compute softmax or log_softmax."""
     given, plan = work.given(blocks), work.plan
     options = {name: given[name] for name in _SCALED if given[name] is not None}
@@ -57,7 +58,7 @@ def normalized(work: Work, *blocks: Any) -> Any:
     )  # fmt: skip
 
 
-def normalizer(work: Work, *blocks: Any) -> Any:
+def whole_normalizer(work: Work, *blocks: Any) -> Any:
     """Compute logsumexp, and its sign if that is asked for."""
     given, plan = work.given(blocks), work.plan
     x, options = given["x"], {name: given[name] for name in ("b", "where")}
@@ -68,41 +69,41 @@ def normalizer(work: Work, *blocks: Any) -> Any:
     return tuple(solid(xp, one, plan.result) for one in found) if plan.return_sign else solid(xp, found, plan.result)
 
 
-def pulled_back(work: Work, *blocks: Any) -> Any:
-    """Compute a gradient of probabilities."""
+def whole_pulled_back(work: Work, *blocks: Any) -> Any:
+    """Compute softmax_vjp or log_softmax_vjp of a block."""
     given, plan = work.given(blocks), work.plan
     return getattr(logitx, plan.op)(given["x"], given["cotangent"], axis=plan.layout.axes)
 
 
-def merged(work: Work, *blocks: Any) -> Any:
+def merged_normalizers(work: Work, *blocks: Any) -> Any:
     """Merge two blocks of normalizers."""
     given = work.given(blocks)
     a, b = given["x"], given["cotangent"]
     return solid(space(a), logitx.merge_logsumexp(a, b), work.plan.result)
 
 
-def losses(work: Work, *blocks: Any) -> Part:
+def whole_losses(work: Work, *blocks: Any) -> Part:
     """Compute the loss of every row."""
     given = work.given(blocks)
-    found = _loss(work, given, given["sample_weight"], logitx.cross_entropy)
-    return _part(work, given, found, given["sample_weight"])
+    found = _loss_of_block(work, given, given["sample_weight"], logitx.cross_entropy)
+    return _part_of_block(work, given, found, given["sample_weight"])
 
 
-def losses_and_gradient(work: Work, *blocks: Any) -> tuple[Any, ...]:
+def whole_losses_and_gradient(work: Work, *blocks: Any) -> tuple[Any, ...]:
     """Compute the loss of every row and, last, the gradient, both divided by the mean's denominator if there is one."""
     given = work.given(blocks)
     weight = divided(work, given)
-    loss, gradient, *more = _loss(work, given, weight, logitx.cross_entropy_value_and_grad)
+    loss, gradient, *more = _loss_of_block(work, given, weight, logitx.cross_entropy_value_and_grad)
     found = (loss, *more) if more else loss
-    return (*_part(work, given, found, weight), gradient)
+    return (*_part_of_block(work, given, found, weight), gradient)
 
 
-def gradient_and_hessian(work: Work, *blocks: Any) -> Any:
+def whole_gradient_and_hessian(work: Work, *blocks: Any) -> Any:
     """Compute the gradient and the diagonal of the Hessian."""
     given = work.given(blocks)
-    return checked(
+    return with_whole_positions(
         work, given, logitx.cross_entropy_grad_hess, given["x"], given["targets"], axis=work.plan.layout.axes,
-        class_weight=flat(given["class_weight"]), sample_weight=given["sample_weight"],
+        class_weight=flat_weights(given["class_weight"]), sample_weight=given["sample_weight"],
     )  # fmt: skip
 
 
@@ -126,24 +127,24 @@ def divided(work: Work, given: dict[str, Any]) -> Any:
     return xp.where(weight == 0, 0.0, xp.astype(weight, xp.float64) * factor)
 
 
-def _loss(work: Work, given: dict[str, Any], sample_weight: Any, function: Any) -> Any:
+def _loss_of_block(work: Work, given: dict[str, Any], sample_weight: Any, function: Any) -> Any:
     plan, targets = work.plan, given["targets"]
     options: dict[str, Any] = {name: given[name] for name in _SCALED if given[name] is not None}
     options |= {name: given[name] for name in ("label_smoothing", "z_loss") if given[name] is not None}
-    return checked(
-        work, given, function, given["x"], targets, axis=plan.layout.axes, class_weight=flat(given["class_weight"]),
-        sample_weight=sample_weight, ignore_index=plan.ignore_index, reduction="none", empty=plan.empty,
-        dtype=plan.loss, return_parts=plan.return_parts, **options,
+    return with_whole_positions(
+        work, given, function, given["x"], targets, axis=plan.layout.axes,
+        class_weight=flat_weights(given["class_weight"]), sample_weight=sample_weight, ignore_index=plan.ignore_index,
+        reduction="none", empty=plan.empty, dtype=plan.loss, return_parts=plan.return_parts, **options,
     )  # fmt: skip
 
 
-def flat(class_weight: Any) -> Any:
+def flat_weights(class_weight: Any) -> Any:
     """Return weights of classes along one axis."""
     return None if class_weight is None else class_weight.reshape(-1)
 
 
-def checked(work: Work, given: dict[str, Any], function: Any, *arguments: Any, **options: Any) -> Any:
-    """Call a function; say of a label out of range where it is in the whole array."""
+def with_whole_positions(work: Work, given: dict[str, Any], function: Any, *arguments: Any, **options: Any) -> Any:
+    """Call a function; a LabelError that it raises is given the position of the label in the whole array."""
     try:
         return function(*arguments, **options)
     except LabelError as error:
@@ -154,11 +155,11 @@ def _placed(work: Work, given: dict[str, Any], error: LabelError) -> LabelError:
     rows = work.plan.layout.rows
     first = [given[name] for name in given if name.startswith("row ")]
     if len(first) != len(rows):
-        return error  # of chunks whose sizes are not known
+        return error  # the sizes of the chunks are not known
     return error.within(work.plan, tuple(map(first_of, first)))
 
 
-def _part(work: Work, given: dict[str, Any], found: Any, sample_weight: Any) -> Part:
+def _part_of_block(work: Work, given: dict[str, Any], found: Any, sample_weight: Any) -> Part:
     plan, x = work.plan, given["x"]
     xp = space(x)
     loss, parts = found if plan.return_parts else (found, None)
@@ -166,7 +167,7 @@ def _part(work: Work, given: dict[str, Any], found: Any, sample_weight: Any) -> 
     z_loss, log_normalizer = (None, None) if parts is None else (solid(xp, one, plan.loss) for one in parts)
     if plan.reduction == "mean":
         where = None if given["where"] is None else xp.broadcast_to(given["where"], x.shape)
-        counted = shares(
+        counted = row_shares(
             plan, xp, given["targets"], given["class_weight"], sample_weight, where, plan.layout.axes
         )  # fmt: skip
     else:
@@ -185,16 +186,15 @@ def totals(block: Any) -> Totals:
     return Totals(*(0.0 if one is None else xp.sum(one, dtype=xp.float64) for one in (loss, z_loss, share)))
 
 
-def added(blocks: list[Totals]) -> Totals:
+def add_totals(blocks: list[Totals]) -> Totals:
     """Add totals."""
     return Totals(*map(sum, zip(*blocks, strict=True)))
 
 
-def finished(plan: Plan, value: Array, share: Array) -> Any:
+def sum_or_mean(plan: Plan, value: Array, share: Array) -> Any:
     """Return the sum or the mean of a loss."""
     xp = np if isinstance(value, float | np.generic) else space(value)
     if plan.reduction == "mean":
-        undefined = np.nan if plan.empty == "nan" else 0.0
         with np.errstate(all="ignore"):
-            value = value / share if float(share) != 0.0 else undefined
+            value = mean_of(xp, value, share, empty_value(plan))
     return solid(xp, xp.asarray(value), plan.loss)

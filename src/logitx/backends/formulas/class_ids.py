@@ -1,4 +1,4 @@
-"""What a row counts for in the mean of a loss: for backends that take rows in pieces, and count them themselves."""
+"""Labels and class weights: which labels are valid, and the share of each row in the denominator of the mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LabelError, Plan
-from logitx.backends.formulas.numbers import real
+from logitx.backends.formulas.numbers import to_compute
 
 
 def row_weights(plan: Plan, xp: Any, targets: Array, class_weight: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
@@ -23,18 +23,18 @@ def row_weights(plan: Plan, xp: Any, targets: Array, class_weight: Array, axes: 
         return xp.ones(rows, dtype=xp.float64), xp.zeros(rows, dtype=xp.bool)
     t = xp.astype(targets, xp.float64)
     lengths = tuple(length if axis in axes else 1 for axis, length in enumerate(targets.shape))
-    weight = xp.reshape(in_place(xp, class_weight, targets.shape, axes), lengths)
+    weight = xp.reshape(weights_in_place(xp, class_weight, targets.shape, axes), lengths)
     return xp.sum(xp.where(t == 0.0, 0.0, weight * t), axis=axes), xp.zeros(rows, dtype=xp.bool)
 
 
-def in_place(xp: Any, class_weight: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
-    """Return weights of classes in the order of the axes, of the lengths that these have in `shape`."""
+def weights_in_place(xp: Any, class_weight: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """Return class weights as an array over the class axes, in increasing order, of their lengths in `shape`."""
     given = xp.reshape(xp.astype(class_weight, xp.float64), tuple(shape[axis] for axis in axes))
     order = tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
     return xp.permute_dims(given, order) if len(axes) > 1 else given
 
 
-def shares(
+def row_shares(
     plan: Plan,
     xp: Any,
     targets: Array,
@@ -52,36 +52,38 @@ def shares(
 
 
 def sort_out(plan: Plan, xp: Any, ids: Array) -> tuple[Array, Array]:
-    """Return (which ids are to be ignored, which are out of range): the one rule for labels."""
+    """Return masks: (ids to ignore, ids out of range)."""
     index, held = plan.ignore_index, xp.iinfo(ids.dtype)  # JAX may hold no 64 bits
     ignored = ids == index if index is not None and held.min <= index <= held.max else xp.zeros_like(ids, dtype=xp.bool)
     return ignored, ((ids < 0) | (ids >= plan.layout.n)) & ~ignored
 
 
-def product(xp: Any, t: Array, weight: Array) -> Array:
-    """Return targets times weights, 0 where a target is 0, whatever the weight; to be differentiated by both."""
+def weighted_targets(xp: Any, t: Array, weight: Array) -> Array:
+    """Return targets times weights: 0 if a target is 0 and its weight infinite or NaN. Differentiable by both."""
     return xp.where((t == 0.0) & ~xp.isfinite(weight), 0.0, weight * t)
 
 
-def refuse(plan: Plan, xp: Any, ids: Array, bad: Array) -> None:
+def refuse_labels(plan: Plan, xp: Any, ids: Array, bad: Array) -> None:
     """Raise for the first class id out of range."""
     if bool(xp.any(bad)):
         position = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
         raise LabelError(plan, position, int(xp.reshape(ids, (-1,))[position]))
 
 
-def _shares(plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array) -> tuple[Array, Array]:
+def class_weights_and_shares(
+    plan: Plan, xp: Any, targets: Array, class_weight: Array, sample_weight: Array
+) -> tuple[Array, Array]:
     """Return the class weight of each row, and that times its sample weight; 0 where it is ignored."""
     ignored, classes = None, None
     if plan.hard:
         ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
         ignored, bad = sort_out(plan, xp, ids)
         if class_weight is not None:
-            classes = xp.take(real(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
+            classes = xp.take(to_compute(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
     elif class_weight is not None:
-        t = real(plan, targets)
-        classes = xp.sum(product(xp, t, real(plan, class_weight)), axis=-1)
+        t = to_compute(plan, targets)
+        classes = xp.sum(weighted_targets(xp, t, to_compute(plan, class_weight)), axis=-1)
     if classes is None:
-        classes = real(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
+        classes = to_compute(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
     share = classes if sample_weight is None else sample_weight * classes
     return classes, share if ignored is None else xp.where(ignored, 0.0, share)

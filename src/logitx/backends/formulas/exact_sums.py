@@ -1,4 +1,4 @@
-"""Sums of products whose terms may cancel: what rounding takes from a product or a sum is carried along.
+"""Sums of products whose terms may cancel: the rounding error of each product and sum is carried along.
 
 By Dekker's splitting and Knuth's 2Sum, which need nothing but products and additions that round once. XLA fuses a
 product with the sum that it feeds, and so does not round it; all products here are exact, so that it does not matter.
@@ -17,7 +17,7 @@ from logitx._plan import Array, Plan
 HALF_OF_THE_BITS = {"float32": 2.0**12, "float64": 2.0**27}
 
 
-def dot(plan: Plan, xp: Any, factors: Array, terms: Array) -> Array:
+def exact_dot(plan: Plan, xp: Any, factors: Array, terms: Array) -> Array:
     """Return the sum of products along the class axis, which stays with length 1."""
     axis, n, detach = plan.layout.axis, plan.layout.n, FAMILIES[plan.family].detach
     plain = xp.sum(factors * terms, axis=axis, keepdims=True)
@@ -26,35 +26,35 @@ def dot(plan: Plan, xp: Any, factors: Array, terms: Array) -> Array:
     high, low = in_two_parts(axis, n, detach(factors), detach(terms), HALF_OF_THE_BITS[plan.compute])
     exact = high + low
     kept = xp.isfinite(exact)  # else there is an infinity, a NaN, or a factor too large to be split
-    return xp.where(kept, exact + (plain - detach(plain)), plain)  # the value of one, the derivative of the other
+    return xp.where(kept, exact + (plain - detach(plain)), plain)  # value of `exact`, derivative of `plain`
 
 
 def in_two_parts(axis: int, n: int, factors: Array, terms: Array, scale: float) -> tuple[Array, Array]:
-    """Return the sum of n products, and what it lacks."""
-    (one, less), (two, rest) = _halves(factors, scale), _halves(terms, scale)
-    middle, lost = add(one * rest, less * two)
-    high, low = add(one * two, middle)
-    return _total(axis, n, high, low + lost + less * rest)
+    """Return the sum of n products and its rounding error."""
+    (one, less), (two, rest) = _split_in_two(factors, scale), _split_in_two(terms, scale)
+    middle, lost = two_sum(one * rest, less * two)
+    high, low = two_sum(one * two, middle)
+    return _sum_of_neighbors(axis, n, high, low + lost + less * rest)
 
 
-def _halves(x: Array, scale: float) -> tuple[Array, Array]:
+def _split_in_two(x: Array, scale: float) -> tuple[Array, Array]:
     """Return x as a sum of two numbers of half its bits each, so that products of such are exact."""
     wide = x * scale + x
     high = wide - (wide - x)
     return high, x - high
 
 
-def add(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return a sum, and what it lacks."""
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a sum and its rounding error."""
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)
 
 
-def _total(axis: int, n: int, high: Array, low: Array) -> tuple[Array, Array]:
-    """Add neighbors, then sums of neighbors, up to one; the second part takes what the first cannot hold.
+def _sum_of_neighbors(axis: int, n: int, high: Array, low: Array) -> tuple[Array, Array]:
+    """Add neighbors, then sums of neighbors, until one pair is left; `low` holds the rounding errors of `high`.
 
-    Neighbors, and not one half to the other, as of classes on several devices these are on the same one.
+    Neighbors, not one half and the other: of classes split over devices, neighbors are on the same device.
     """
 
     def cut(start: int, stop: int, step: int = 1) -> tuple[Array, Array]:
@@ -66,13 +66,13 @@ def _total(axis: int, n: int, high: Array, low: Array) -> tuple[Array, Array]:
         half = n // 2
         if n % 2:
             odd.append(cut(n - 1, n))
-        high, low = _both(cut(0, 2 * half, 2), cut(1, 2 * half, 2))
+        high, low = _add_pairs(cut(0, 2 * half, 2), cut(1, 2 * half, 2))
         n = half
     for part in odd:
-        high, low = _both((high, low), part)
+        high, low = _add_pairs((high, low), part)
     return high, low
 
 
-def _both(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
-    total, lost = add(one[0], two[0])
+def _add_pairs(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
+    total, lost = two_sum(one[0], two[0])
     return total, (one[1] + two[1]) + lost

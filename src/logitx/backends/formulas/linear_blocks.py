@@ -25,7 +25,7 @@ from logitx._plan import Plan
 ENOUGH = 512  # rows of a block from which its products cost what they cost over all rows
 ENOUGH_FOR_GRADIENTS = 128  # rows from which they cost less than a product more
 ALIGNED = 64  # rows of a tile in memory begin where cache lines do
-_BYTES = {"float32": 4, "float64": 8}
+_BYTES_OF_A_LOGIT = {"float32": 4, "float64": 8}
 
 
 class Tiles(NamedTuple):
@@ -35,7 +35,7 @@ class Tiles(NamedTuple):
     classes: int
 
 
-class Block(NamedTuple):
+class RowBlock(NamedTuple):
     """Rows that are reduced together, and the pieces that their classes are cut into."""
 
     rows: slice
@@ -57,10 +57,10 @@ def tiles(plan: Plan, rows: int) -> Tiles:
     if budget // n >= min(max(1, rows), enough):
         return Tiles(evenly(rows, budget // n), n)
     height = evenly(rows, max(1, budget // n, math.isqrt(budget // 2)))
-    return Tiles(height, _width(n, max(1, budget // height)))
+    return Tiles(height, _tile_width(n, max(1, budget // height)))
 
 
-def _width(n: int, most: int) -> int:
+def _tile_width(n: int, most: int) -> int:
     width = evenly(n, most)
     aligned = -(-width // ALIGNED) * ALIGNED
     return aligned if aligned <= min(n, most) else width
@@ -68,20 +68,22 @@ def _width(n: int, most: int) -> int:
 
 def budget_of(plan: Plan) -> int:
     """Return how many logits may be in memory at once."""
-    return plan.block_bytes // _BYTES[plan.compute]
+    return plan.block_bytes // _BYTES_OF_A_LOGIT[plan.compute]
 
 
-def blocks(plan: Plan, rows: int, room: int) -> list[Block]:
+def row_blocks(plan: Plan, rows: int, room: int) -> list[RowBlock]:
     """Cut so many rows into blocks, where there is memory in which the logits of `room` of them can wait."""
     n, cut, room = plan.layout.n, tiles(plan, rows), min(rows, room)
     low = cut.rows < min(room, ENOUGH) if cut.classes == n else room >= min(rows, ENOUGH_FOR_GRADIENTS)
     room = room if low else 0
     cut = tiles(plan, rows - room)
     classes = tuple(pieces(n, cut.classes))
-    found = [Block(slice(room + one.start, room + one.stop), classes, False) for one in pieces(rows - room, cut.rows)]
+    found = [
+        RowBlock(slice(room + one.start, room + one.stop), classes, False) for one in pieces(rows - room, cut.rows)
+    ]
     if room:
-        held = tuple(pieces(n, _width(n, max(1, budget_of(plan) // room))))
-        found.insert(0, Block(slice(0, room), held, True))
+        held = tuple(pieces(n, _tile_width(n, max(1, budget_of(plan) // room))))
+        found.insert(0, RowBlock(slice(0, room), held, True))
     return found
 
 

@@ -1,8 +1,9 @@
-"""Numbers of formulas: the dtype they are computed in, operands in it, and results rounded once."""
+"""Rules that several formulas share: dtypes, rounding, the mean, the slope of softcap and 1 - p."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ def quiet(operation: F) -> F:
     return quiet  # type: ignore[return-value]
 
 
-def real(plan: Plan, x: Array) -> Array:
+def to_compute(plan: Plan, x: Array) -> Array:
     """Return an array in the dtype that the plan computes in."""
     xp = FAMILIES[plan.family].namespace(x)
     return xp.astype(x, namespace_dtype(xp, plan.compute), copy=False)
@@ -34,12 +35,33 @@ def real(plan: Plan, x: Array) -> Array:
 
 def operand(plan: Plan, value: Scalar) -> Scalar:
     """Return a number as it is, an array in the dtype that the plan computes in."""
-    return value if value is None or isinstance(value, float) else real(plan, value)
+    return value if value is None or isinstance(value, float) else to_compute(plan, value)
 
 
-def finish(plan: Plan, x: Array, masked: float, valid: Array) -> Array:
+def to_result(plan: Plan, x: Array, masked: float, valid: Array) -> Array:
     """Put the value of masked entries in place and round once, to the dtype of the result."""
     xp = FAMILIES[plan.family].namespace(x)
     if valid is not None:
         x = xp.where(valid, x, masked)
     return xp.astype(x, namespace_dtype(xp, plan.result), copy=False)
+
+
+def empty_value(plan: Plan) -> float:
+    """Return the result of rows in which nothing counts, as the option `empty` asks."""
+    return math.nan if plan.empty == "nan" else 0.0
+
+
+def mean_of(xp: Any, total: Any, share: Any, undefined: float) -> Any:
+    """Return total / share, or `undefined` where the share is 0. The division by 0 is avoided for derivatives, too."""
+    return xp.where(share == 0.0, undefined, total / xp.where(share == 0.0, 1.0, share))
+
+
+def softcap_slope(xp: Any, x: Array, softcap: Scalar) -> Array:
+    """Return the derivative of softcap tanh(x / softcap): 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not."""
+    e = xp.exp(-2.0 * xp.abs(x / softcap))
+    return 4.0 * e / (1.0 + e) ** 2
+
+
+def complement_of(xp: Any, p: Array, at_top: Array, beside: Array) -> Array:
+    """Return 1 - p. At the maximum (`at_top`) that would cancel: there it is `beside`, rest / (1 + rest)."""
+    return xp.where(at_top, beside, 1.0 - p)

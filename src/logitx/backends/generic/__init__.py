@@ -1,8 +1,9 @@
-"""Every operation on the Array API standard: the reference reading of each formula.
+"""Every operation on the Array API standard. Read this backend first: each formula is written out once, plainly.
 
-A row of logits reduces to its maximum and the sum of ``exp(x - max)``; everything else follows from that pair. The
-formulas are differentiable wherever the array library differentiates: what must not be differentiated (masked entries,
-rows without a defined result, the choice of the maximum) is replaced by constants before it enters a formula.
+`rows` reduces each row of logits to its maximum and the sum of ``exp(x - max)``. `softmax` and `cross_entropy` compute
+every result from that pair, `linear` calls `cross_entropy` on blocks of rows, and `cut_rows` has the operations of
+`Merges`. The formulas are differentiable if the array library is: masked entries, rows without a defined result and the
+choice of the maximum are replaced by constants first, so that no derivative flows through them.
 """
 
 from __future__ import annotations

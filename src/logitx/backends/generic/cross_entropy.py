@@ -1,4 +1,4 @@
-"""Cross-entropy: what the targets ask of a row, its loss, its gradient."""
+"""Cross-entropy: weights from the targets, then the loss of each row, its gradient, and the diagonal Hessian."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from typing import Any, NamedTuple
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.class_ids import product, refuse, sort_out
-from logitx.backends.formulas.numbers import finish, operand, quiet, real
-from logitx.backends.generic.rows import Rows, reduce_rows
+from logitx.backends.formulas.class_ids import refuse_labels, sort_out, weighted_targets
+from logitx.backends.formulas.numbers import (
+    complement_of,
+    empty_value,
+    mean_of,
+    operand,
+    quiet,
+    softcap_slope,
+    to_compute,
+    to_result,
+)
+from logitx.backends.generic.rows import ReducedRows, reduce_whole_rows
 
 
-class Weighted(NamedTuple):
-    """What the targets and weights ask of each row. Per-row entries keep a class axis of length 1."""
+class WeighedTargets(NamedTuple):
+    """Targets and weights of each row. Per-row entries keep a class axis of length 1."""
 
     wq: Array  # class_weight_j q_ij
     total: Array  # sum of wq over the classes
@@ -24,41 +33,44 @@ class Weighted(NamedTuple):
     bad: Array  # a class id out of range; None for probabilities
 
 
-def _per_class(plan: Plan, x: Array) -> Array:
+def _along_classes(plan: Plan, x: Array) -> Array:
     xp = FAMILIES[plan.family].namespace(x)
     return xp.reshape(x, tuple(plan.layout.n if d == plan.layout.axis else 1 for d in range(len(plan.layout.shape))))
 
 
-def _per_row(plan: Plan, x: Array) -> Array:
+def _along_rows(plan: Plan, x: Array) -> Array:
     return FAMILIES[plan.family].namespace(x).reshape(x, plan.layout.column)
 
 
-def _one_hot(plan: Plan, rows: Rows, ids: Array) -> tuple[Array, Array, Array]:
-    """Return (where the labels are, ignored rows, labels out of range). A comparison: on most devices it is fused."""
+def _label_mask(plan: Plan, rows: ReducedRows, ids: Array) -> tuple[Array, Array, Array]:
+    """Return masks: (the entry of each label, ignored rows, labels out of range).
+
+    By comparison with every class id, which most devices fuse.
+    """
     xp = rows.xp
     kind = namespace_dtype(xp, "int64")
-    ids = _per_row(plan, xp.astype(ids, kind, copy=False))
+    ids = _along_rows(plan, xp.astype(ids, kind, copy=False))
     ignored, bad = sort_out(plan, xp, ids)
     device = FAMILIES[plan.family].device(ids)
     classes = xp.arange(plan.layout.n, dtype=kind, **({} if device is None else {"device": device}))
-    return (_per_class(plan, classes) == ids) & ~ignored, ignored, bad
+    return (_along_classes(plan, classes) == ids) & ~ignored, ignored, bad
 
 
-def _weighted(
-    plan: Plan, rows: Rows, targets: Array, class_weight: Array, sample_weight: Array, smoothing: Scalar
-) -> Weighted:
+def _weigh_targets(
+    plan: Plan, rows: ReducedRows, targets: Array, class_weight: Array, sample_weight: Array, smoothing: Scalar
+) -> WeighedTargets:
     xp, axis = rows.xp, rows.axis
     one = xp.ones_like(rows.total)
     if plan.hard:
-        hot, skipped, bad = _one_hot(plan, rows, targets)
-        t = real(plan, hot)
+        hot, skipped, bad = _label_mask(plan, rows, targets)
+        t = to_compute(plan, hot)
     else:
-        t, bad, skipped = real(plan, targets), None, xp.zeros_like(rows.nothing)
-    weight = None if class_weight is None else _per_class(plan, real(plan, class_weight))
-    classes = one if weight is None else xp.sum(product(xp, t, weight), axis=axis, keepdims=True)
+        t, bad, skipped = to_compute(plan, targets), None, xp.zeros_like(rows.nothing)
+    weight = None if class_weight is None else _along_classes(plan, to_compute(plan, class_weight))
+    classes = one if weight is None else xp.sum(weighted_targets(xp, t, weight), axis=axis, keepdims=True)
     q = t
     if rows.valid is not None:
-        count = xp.sum(real(plan, rows.valid), axis=axis, keepdims=True)
+        count = xp.sum(to_compute(plan, rows.valid), axis=axis, keepdims=True)
         skipped = skipped | (count == 0.0)
     if smoothing is not None:
         smoothing = operand(plan, smoothing)
@@ -67,22 +79,22 @@ def _weighted(
         else:
             q = (1.0 - smoothing) * t + xp.where(rows.valid, smoothing / xp.where(count == 0.0, 1.0, count), 0.0)
     wq = q if weight is None else weight * q
-    sample = one if sample_weight is None else _per_row(plan, real(plan, sample_weight))
+    sample = one if sample_weight is None else _along_rows(plan, to_compute(plan, sample_weight))
     factor = xp.where(skipped, 0.0, sample * classes)
-    return Weighted(wq, xp.sum(wq, axis=axis, keepdims=True), factor, sample, classes, skipped, bad)
+    return WeighedTargets(wq, xp.sum(wq, axis=axis, keepdims=True), factor, sample, classes, skipped, bad)
 
 
-def _check_labels(plan: Plan, ids: Array, target: Weighted) -> None:
-    """Look at the labels where that costs nothing; elsewhere the loss of a bad one is NaN."""
+def _refuse_readable_labels(plan: Plan, ids: Array, target: WeighedTargets) -> None:
+    """Raise for a label out of range if the labels can be read at no cost; else the loss of its row is NaN."""
     family = FAMILIES[plan.family]
     if target.bad is not None and family.readable(target.bad):
-        refuse(plan, family.namespace(ids), ids, target.bad)
+        refuse_labels(plan, family.namespace(ids), ids, target.bad)
 
 
-def _row_losses(rows: Rows, target: Weighted) -> Array:
-    """Return sum of wq (log(sum) - (x - max)); +inf where a wanted class is at -inf."""
+def _row_losses(rows: ReducedRows, target: WeighedTargets) -> Array:
+    """Return sum of wq (log(sum) - (x - max)); +inf if a class with a weight has a logit of -inf."""
     xp = rows.xp
-    # 0 times a logit at minus infinity is 0; else what has no weight has a derivative by it
+    # An entry with wq = 0 is used, for its derivative by wq, unless its logit is -inf: 0 * -inf would be NaN
     used = rows.gate & ((target.wq != 0.0) | (rows.scaled > -xp.inf))
     terms = xp.where(used, target.wq * xp.where(used, rows.scaled, 0.0), 0.0)
     impossible = xp.any((target.wq > 0.0) & ~rows.gate, axis=rows.axis, keepdims=True)
@@ -90,27 +102,30 @@ def _row_losses(rows: Rows, target: Weighted) -> Array:
     return xp.where(impossible, xp.inf, loss)
 
 
-def _uncounted(xp: Any, target: Weighted, value: Array) -> Array:
-    """Tell what is 0 whatever it holds; a number times a sample weight of 0 is left, for its derivative by that."""
+def _uncounted(xp: Any, target: WeighedTargets, value: Array) -> Array:
+    """Return a mask of rows whose loss is exactly 0 for any logits: ignored, class weight 0, or not finite at weight 0.
+
+    A finite loss with sample weight 0 is not in the mask, so that its derivative by the sample weight is right.
+    """
     return target.skipped | (target.classes == 0.0) | ((target.sample == 0.0) & ~xp.isfinite(value))
 
 
-def _settled(plan: Plan, rows: Rows, target: Weighted, value: Array) -> Array:
-    """Weigh the rows, then let the special ones have their say, the strongest last."""
+def _override_losses(plan: Plan, rows: ReducedRows, target: WeighedTargets, value: Array) -> Array:
+    """Apply sample weights and override special rows; the later wins: empty, NaN or +inf, weight 0, bad label."""
     xp = rows.xp
-    value = xp.where(rows.nothing, xp.nan if plan.empty == "nan" else 0.0, value)
+    value = xp.where(rows.nothing, empty_value(plan), value)
     value = xp.where(rows.poison, xp.nan, value)
     without = _uncounted(xp, target, value)
     value = xp.where(without, 0.0, target.sample * xp.where(without, 0.0, value))
     return value if target.bad is None else xp.where(target.bad, xp.nan, value)
 
 
-def _share(plan: Plan, target: Weighted) -> Array:
+def _mean_denominator(plan: Plan, target: WeighedTargets) -> Array:
     """Return the denominator of the mean."""
     return FAMILIES[plan.family].namespace(target.factor).sum(target.factor)
 
 
-def _reduced(plan: Plan, target: Weighted, per_row: Array) -> Array:
+def _reduce_row_losses(plan: Plan, target: WeighedTargets, per_row: Array) -> Array:
     xp = FAMILIES[plan.family].namespace(per_row)
     per_row = xp.reshape(per_row, plan.layout.rows)
     loss = namespace_dtype(xp, plan.loss)
@@ -118,22 +133,21 @@ def _reduced(plan: Plan, target: Weighted, per_row: Array) -> Array:
         return xp.astype(per_row, loss, copy=False)
     total = xp.sum(per_row)
     if plan.reduction == "mean":
-        share = _share(plan, target)
-        undefined = xp.nan if plan.empty == "nan" else 0.0
-        total = xp.where(share == 0.0, undefined, total / xp.where(share == 0.0, 1.0, share))
+        share = _mean_denominator(plan, target)
+        total = mean_of(xp, total, share, empty_value(plan))
     return xp.astype(total, loss, copy=False)
 
 
-class Loss(NamedTuple):
-    """A loss and what its gradient needs of the way there."""
+class LossOfRows(NamedTuple):
+    """A loss, with the intermediate values that its gradient needs."""
 
-    rows: Rows
-    target: Weighted
+    rows: ReducedRows
+    target: WeighedTargets
     log_normalizer: Array  # a constant where the row has none
     results: tuple[Array, Array, Array]  # (loss, z_loss, log_normalizer), as a backend returns them
 
 
-def _loss(
+def _loss_of_rows(
     plan: Plan,
     logits: Array,
     targets: Array,
@@ -144,21 +158,26 @@ def _loss(
     softcap: Scalar,
     temperature: Scalar,
     where: Array,
-) -> Loss:
-    rows = reduce_rows(plan, logits, where, temperature, softcap)
+) -> LossOfRows:
+    rows = reduce_whole_rows(plan, logits, where, temperature, softcap)
     xp = rows.xp
-    target = _weighted(plan, rows, targets, class_weight, sample_weight, label_smoothing)
-    _check_labels(plan, targets, target)
+    target = _weigh_targets(plan, rows, targets, class_weight, sample_weight, label_smoothing)
+    _refuse_readable_labels(plan, targets, target)
     peak = rows.peak if temperature is None else rows.peak / operand(plan, temperature)
     log_normalizer = peak + rows.log_total
-    loss = _settled(plan, rows, target, _row_losses(rows, target))
+    loss = _override_losses(plan, rows, target, _row_losses(rows, target))
     z = xp.zeros_like(loss)
     if z_loss is not None:
-        z = _settled(plan, rows, target, operand(plan, z_loss) * target.classes * log_normalizer**2)
+        z = _override_losses(plan, rows, target, operand(plan, z_loss) * target.classes * log_normalizer**2)
         loss = loss + z
     known = xp.where(rows.poison | rows.nothing, rows.worst, log_normalizer)
     known = xp.astype(xp.reshape(known, plan.layout.rows), namespace_dtype(xp, plan.loss), copy=False)
-    return Loss(rows, target, log_normalizer, (_reduced(plan, target, loss), _reduced(plan, target, z), known))
+    return LossOfRows(
+        rows,
+        target,
+        log_normalizer,
+        (_reduce_row_losses(plan, target, loss), _reduce_row_losses(plan, target, z), known),
+    )
 
 
 @quiet
@@ -175,37 +194,38 @@ def cross_entropy(
     where: Array,
 ) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    return _loss(
+    return _loss_of_rows(
         plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
     ).results
 
 
-def _probabilities(rows: Rows) -> tuple[Array, Array]:
-    """Return p and 1 - p, the latter without the cancellation where the maximum dominates."""
+def _p_and_complement(rows: ReducedRows) -> tuple[Array, Array]:
+    """Return p and 1 - p, accurate also if the maximum dominates."""
     p = rows.e / rows.total
     rough = 1.0 - p
-    exact = rows.xp.where(rows.top, rows.rest / rows.total, rough)
-    return p, rough + rows.detach(exact - rough)  # the value of one, the derivative of the other
+    exact = complement_of(rows.xp, p, rows.top, rows.rest / rows.total)
+    return p, rough + rows.detach(exact - rough)  # value of `exact`, derivative of `rough`
 
 
-def _chained(plan: Plan, rows: Rows, g: Array, logits: Array, softcap: Scalar, temperature: Scalar) -> Array:
+def _by_logits(plan: Plan, rows: ReducedRows, g: Array, logits: Array, softcap: Scalar, temperature: Scalar) -> Array:
     """Multiply a gradient by du/dx, where u = softcap tanh(x / softcap) / temperature."""
     xp = rows.xp
-    if softcap is not None:  # 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not
-        x = xp.where(rows.gate, real(plan, logits), 0.0)
-        e = xp.exp(-2.0 * xp.abs(x / operand(plan, softcap)))
-        g = g * (4.0 * e / (1.0 + e) ** 2)
+    if softcap is not None:
+        x = xp.where(rows.gate, to_compute(plan, logits), 0.0)
+        g = g * softcap_slope(xp, x, operand(plan, softcap))
     return g if temperature is None else g / operand(plan, temperature)
 
 
-def _settled_gradient(plan: Plan, rows: Rows, target: Weighted, g: Array, x: Array, where: Array) -> Array:
-    """Put in place what special rows and entries have for a gradient, and round once."""
+def _override_gradient(
+    plan: Plan, rows: ReducedRows, target: WeighedTargets, g: Array, x: Array, where: Array
+) -> Array:
+    """Override the gradient in special rows and entries, then round once."""
     xp = rows.xp
     g = xp.where(rows.poison, xp.nan, g)
     g = xp.where(rows.nothing | _uncounted(xp, target, g), 0.0, g)
     if target.bad is not None:
         g = xp.where(target.bad, xp.nan, g)
-    return finish(plan, xp.where(real(plan, x) == -xp.inf, 0.0, g), 0.0, where)
+    return to_result(plan, xp.where(to_compute(plan, x) == -xp.inf, 0.0, g), 0.0, where)
 
 
 @quiet
@@ -222,20 +242,20 @@ def cross_entropy_value_and_grad(
     where: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    result = _loss(
+    result = _loss_of_rows(
         plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
     )
     rows, target = result.rows, result.target
-    p, complement = _probabilities(rows)
+    p, complement = _p_and_complement(rows)
     g = p * (target.total - target.wq) - target.wq * complement
     if z_loss is not None:
         g = g + 2.0 * operand(plan, z_loss) * target.classes * result.log_normalizer * p
-    g = target.sample * _chained(plan, rows, g, logits, softcap, temperature)
+    g = target.sample * _by_logits(plan, rows, g, logits, softcap, temperature)
     if plan.reduction == "mean":
-        share = _share(plan, target)
-        g = rows.xp.where(share == 0.0, 0.0, g / rows.xp.where(share == 0.0, 1.0, share))
+        share = _mean_denominator(plan, target)
+        g = mean_of(rows.xp, g, share, 0.0)
     loss, z, log_normalizer = result.results
-    return loss, _settled_gradient(plan, rows, target, g, logits, where), z, log_normalizer
+    return loss, _override_gradient(plan, rows, target, g, logits, where), z, log_normalizer
 
 
 @quiet
@@ -243,13 +263,13 @@ def cross_entropy_grad_hess(
     plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
 ) -> tuple[Array, Array]:
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
-    rows = reduce_rows(plan, logits, None, None, None)
-    target = _weighted(plan, rows, targets, class_weight, sample_weight, None)
-    _check_labels(plan, targets, target)
-    p, complement = _probabilities(rows)
+    rows = reduce_whole_rows(plan, logits, None, None, None)
+    target = _weigh_targets(plan, rows, targets, class_weight, sample_weight, None)
+    _refuse_readable_labels(plan, targets, target)
+    p, complement = _p_and_complement(rows)
     g = target.sample * (p * (target.total - target.wq) - target.wq * complement)
     h = target.sample * target.total * p * complement
     return (
-        _settled_gradient(plan, rows, target, g, logits, None),
-        _settled_gradient(plan, rows, target, h, logits, None),
+        _override_gradient(plan, rows, target, g, logits, None),
+        _override_gradient(plan, rows, target, h, logits, None),
     )

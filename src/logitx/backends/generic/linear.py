@@ -9,15 +9,15 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.class_ids import _shares, refuse, sort_out
+from logitx.backends.formulas.class_ids import class_weights_and_shares, refuse_labels, sort_out
 from logitx.backends.formulas.linear_blocks import block_plan, block_rows, pieces
-from logitx.backends.formulas.numbers import quiet, real
-from logitx.backends.formulas.pairs import reduced
+from logitx.backends.formulas.numbers import mean_of, quiet, to_compute
+from logitx.backends.formulas.pairs import reduce_losses
 from logitx.backends.generic.cross_entropy import cross_entropy, cross_entropy_value_and_grad
 
 
-class Layer(NamedTuple):
-    """What all rows share."""
+class LayerOperands(NamedTuple):
+    """Operands that all rows share."""
 
     weight: Array
     bias: Array
@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What belongs to rows, one entry each; everything but `hidden` and `targets` may be None."""
+    """Operands with one entry for each row; everything but `hidden` and `targets` may be None."""
 
     hidden: Array  # 0 in rows that do not count: 0 times a NaN would leak into the gradient by the weights
     targets: Array
@@ -39,7 +39,7 @@ class Samples(NamedTuple):
     classes: Array  # class weight of each row
 
 
-def scaling(layer: Layer, samples: Samples) -> tuple[Scalar, Scalar]:
+def scaling(layer: LayerOperands, samples: Samples) -> tuple[Scalar, Scalar]:
     """Return softcap and temperature, of all rows or one each."""
     return (
         layer.softcap if samples.softcap is None else samples.softcap,
@@ -59,8 +59,8 @@ def split(
     z_loss: Scalar,
     softcap: Scalar,
     temperature: Scalar,
-) -> tuple[Layer, Samples, Array]:
-    """Return what all rows share, what belongs to each row, and the share of each in the mean's denominator."""
+) -> tuple[LayerOperands, Samples, Array]:
+    """Return the operands that all rows share, those of each row, and each row's share of the mean's denominator."""
     family = FAMILIES[plan.family]
     xp, count = family.namespace(hidden), plan.layout.outer
     shared: dict[str, Any] = {"softcap": None, "temperature": None}
@@ -70,27 +70,29 @@ def split(
         (single if per_row else shared)[name] = xp.reshape(value, (count, 1)) if per_row else value
     flat = xp.reshape(targets, (count,) if plan.hard else (count, plan.layout.n))
     if plan.hard and family.readable(targets):
-        refuse(plan, xp, targets, sort_out(plan, xp, xp.astype(flat, namespace_dtype(xp, "int64"), copy=False))[1])
-    weights = None if sample_weight is None else real(plan, xp.reshape(sample_weight, (count,)))
-    classes, share = _shares(plan, xp, flat, class_weight, weights)
+        refuse_labels(
+            plan, xp, targets, sort_out(plan, xp, xp.astype(flat, namespace_dtype(xp, "int64"), copy=False))[1]
+        )
+    weights = None if sample_weight is None else to_compute(plan, xp.reshape(sample_weight, (count,)))
+    classes, share = class_weights_and_shares(plan, xp, flat, class_weight, weights)
     dead = share == 0.0
     features = xp.reshape(hidden, (count, hidden.shape[-1]))
     features = xp.where(xp.reshape(dead, (count, 1)), xp.zeros_like(features), features)
     weights = xp.where(dead, 0.0, xp.ones_like(share) if weights is None else weights)
-    layer = Layer(weight, bias, class_weight, label_smoothing, z_loss, **shared)
+    layer = LayerOperands(weight, bias, class_weight, label_smoothing, z_loss, **shared)
     return layer, Samples(features, flat, weights, **single, classes=classes), share
 
 
-def _block(plan: Plan, layer: Layer, samples: Samples) -> tuple[Any, ...]:
+def _block_arguments(plan: Plan, layer: LayerOperands, samples: Samples) -> tuple[Any, ...]:
     """Return the cross-entropy's arguments for a block of rows."""
     xp = FAMILIES[plan.family].namespace(samples.hidden)
-    hidden, weight = real(plan, samples.hidden), real(plan, layer.weight)
+    hidden, weight = to_compute(plan, samples.hidden), to_compute(plan, layer.weight)
     if hidden.shape[-1]:
         logits = hidden @ xp.matrix_transpose(weight)
     else:  # graphs of TensorFlow end the process where a bias is added to a product of nothing
         logits = xp.sum(hidden, axis=-1, keepdims=True) + xp.sum(weight, axis=-1)
     if layer.bias is not None:
-        logits = logits + real(plan, layer.bias)
+        logits = logits + to_compute(plan, layer.bias)
     softcap, temperature = scaling(layer, samples)
     return (
         block_plan(plan, samples.hidden.shape[0]), logits, samples.targets, layer.class_weight, samples.sample_weight,
@@ -98,37 +100,41 @@ def _block(plan: Plan, layer: Layer, samples: Samples) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def losses(plan: Plan, layer: Layer, samples: Samples) -> Array:
+def losses_of_block(plan: Plan, layer: LayerOperands, samples: Samples) -> Array:
     """Return the losses of a block of rows."""
-    return cross_entropy(*_block(plan, layer, samples))[0]
+    return cross_entropy(*_block_arguments(plan, layer, samples))[0]
 
 
-def losses_and_gradients(plan: Plan, layer: Layer, samples: Samples) -> tuple[Array, Array, Array, Array]:
+def losses_and_gradients_of_block(
+    plan: Plan, layer: LayerOperands, samples: Samples
+) -> tuple[Array, Array, Array, Array]:
     """Return the losses of a block of rows, and the gradients of their sum; that by the bias where there is one."""
-    loss, g, _, _ = cross_entropy_value_and_grad(*_block(plan, layer, samples))
+    loss, g, _, _ = cross_entropy_value_and_grad(*_block_arguments(plan, layer, samples))
     xp = FAMILIES[plan.family].namespace(g)
-    dhidden = g @ real(plan, layer.weight)
-    dweight = xp.matrix_transpose(g) @ real(plan, samples.hidden)
+    dhidden = g @ to_compute(plan, layer.weight)
+    dweight = xp.matrix_transpose(g) @ to_compute(plan, samples.hidden)
     return loss, dhidden, dweight, None if layer.bias is None else xp.sum(g, axis=0)
 
 
-def settled(plan: Plan, gradients: tuple[Array, ...], shape: tuple[int, ...], share: Array) -> tuple[Array, ...]:
-    """Divide gradients of the sum as the reduction wants it, and round them once."""
+def divided_gradients(
+    plan: Plan, gradients: tuple[Array, ...], shape: tuple[int, ...], share: Array
+) -> tuple[Array, ...]:
+    """Divide gradients of the sum by the mean's denominator if the reduction is the mean, and round once."""
     xp = FAMILIES[plan.family].namespace(share)
     dhidden, *others = gradients
     result = []
     for gradient, dtype in zip((xp.reshape(dhidden, shape), *others), (*plan.gradients, ""), strict=False):
         if gradient is not None and plan.reduction == "mean":
             whole = xp.sum(share)
-            gradient = xp.where(whole == 0.0, 0.0, gradient / xp.where(whole == 0.0, 1.0, whole))
+            gradient = mean_of(xp, gradient, whole, 0.0)
         result.append(gradient if gradient is None else xp.astype(gradient, namespace_dtype(xp, dtype), copy=False))
     return tuple(result)
 
 
-def _counted(plan: Plan, samples: Samples, share: Array) -> tuple[Samples, Array]:
-    """Return what belongs to the rows that count, and the place of each row among these; None where all are left in.
+def _counted_samples(plan: Plan, samples: Samples, share: Array) -> tuple[Samples, Array]:
+    """Return the operands of the rows that count, and the index of each row among these (None: all rows were kept).
 
-    They are, with hidden features of 0, where no value can be looked at: a shape cannot depend on it.
+    All rows are kept, with hidden features of 0 if they do not count, while tracing: no shape can depend on a value.
     """
     family = FAMILIES[plan.family]
     if not family.readable(share):
@@ -137,7 +143,7 @@ def _counted(plan: Plan, samples: Samples, share: Array) -> tuple[Samples, Array
     rows = np.flatnonzero(known)
     if rows.size == known.size:
         return samples, None
-    place = np.full(known.size, rows.size)  # of what does not count: behind all that does
+    place = np.full(known.size, rows.size)  # a row that does not count: the index after all that do
     place[rows] = np.arange(rows.size)
     xp, chosen = family.namespace(share), family.adopt(rows, share)
     counted = (None if one is None else xp.take(one, chosen, axis=0) for one in samples)
@@ -149,8 +155,8 @@ def _nothing(plan: Plan, rows: Array) -> Array:
     return FAMILIES[plan.family].namespace(rows).zeros_like(rows[: min(1, rows.shape[0]), ...])
 
 
-def _in_place(plan: Plan, parts: list[Array], nothing: Array, place: Array) -> Array:
-    """Join the results of blocks, and put each row where it belongs; one that does not count gets `nothing`."""
+def _rows_in_place(plan: Plan, parts: list[Array], nothing: Array, place: Array) -> Array:
+    """Join the results of blocks and return them in the order of all rows; rows that do not count get `nothing`."""
     xp = FAMILIES[plan.family].namespace(nothing)
     if place is None:
         return xp.concat([*parts, nothing[:0, ...]], axis=0)
@@ -180,10 +186,10 @@ def linear_cross_entropy(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
     nothing = _nothing(plan, share)
-    samples, place = _counted(plan, samples, share)
+    samples, place = _counted_samples(plan, samples, share)
     count = samples.hidden.shape[0]
-    blocks = [losses(plan, layer, _of(samples, piece)) for piece in pieces(count, block_rows(plan, count))]
-    return reduced(plan, _in_place(plan, blocks, nothing, place), share)
+    blocks = [losses_of_block(plan, layer, _of(samples, piece)) for piece in pieces(count, block_rows(plan, count))]
+    return reduce_losses(plan, _rows_in_place(plan, blocks, nothing, place), share)
 
 
 @quiet
@@ -205,17 +211,20 @@ def linear_cross_entropy_value_and_grad(
         plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
     )
     xp = FAMILIES[plan.family].namespace(share)
-    no_loss, no_hidden = _nothing(plan, share), real(plan, _nothing(plan, samples.hidden))
-    samples, place = _counted(plan, samples, share)
+    no_loss, no_hidden = _nothing(plan, share), to_compute(plan, _nothing(plan, samples.hidden))
+    samples, place = _counted_samples(plan, samples, share)
     count = samples.hidden.shape[0]
     loss, dhidden = [], []
-    dweight, dbias = real(plan, xp.zeros_like(weight)), None if bias is None else real(plan, xp.zeros_like(bias))
+    dweight, dbias = (
+        to_compute(plan, xp.zeros_like(weight)),
+        None if bias is None else to_compute(plan, xp.zeros_like(bias)),
+    )
     for piece in pieces(count, block_rows(plan, count)):
-        part, by_hidden, by_weight, by_bias = losses_and_gradients(plan, layer, _of(samples, piece))
+        part, by_hidden, by_weight, by_bias = losses_and_gradients_of_block(plan, layer, _of(samples, piece))
         loss.append(part)
         dhidden.append(by_hidden)
         dweight = dweight + by_weight
         dbias = None if dbias is None else dbias + by_bias
-    gradients = (_in_place(plan, dhidden, no_hidden, place), dweight, dbias)
-    one, two, three = settled(plan, gradients, tuple(hidden.shape), share)
-    return reduced(plan, _in_place(plan, loss, no_loss, place), share), one, two, three
+    gradients = (_rows_in_place(plan, dhidden, no_hidden, place), dweight, dbias)
+    one, two, three = divided_gradients(plan, gradients, tuple(hidden.shape), share)
+    return reduce_losses(plan, _rows_in_place(plan, loss, no_loss, place), share), one, two, three

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.numbers import operand, real
+from logitx.backends.formulas.numbers import operand, to_compute
 
 
-class Rows(NamedTuple):
+class ReducedRows(NamedTuple):
     """Rows of logits reduced to (max, sum of exp(x - max)). Per-row entries keep a class axis of length 1."""
 
     xp: Any
@@ -29,11 +29,11 @@ class Rows(NamedTuple):
     nothing: Array  # rows in which nothing counts
 
 
-def reduce_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Rows:
+def reduce_whole_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> ReducedRows:
     """Reduce rows of logits, after softcap and temperature."""
     family = FAMILIES[plan.family]
     xp, axis, detach = family.namespace(x), plan.layout.axis, family.detach
-    x, temperature, softcap = real(plan, x), operand(plan, temperature), operand(plan, softcap)
+    x, temperature, softcap = to_compute(plan, x), operand(plan, temperature), operand(plan, softcap)
     live = x != -xp.inf
     if where is not None:
         live = live & where
@@ -43,10 +43,10 @@ def reduce_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     nothing = worst == -xp.inf
     poison = nan | (worst == xp.inf)
     gate = live & ~poison
-    # The maximum is found among the logits as given: a compiler may compute what is derived from them twice, rounding
-    # differently (XLA does), and then nothing equals its own maximum.
+    # Compare the logits as given: a compiler may compute a derived value twice with different rounding (XLA does), and
+    # then no entry would equal the maximum.
     top = gate & (detach(x) == worst)
-    x, peak = xp.where(gate, x, 0.0), xp.where(nothing | poison, 0.0, worst)  # what does not count is a constant
+    x, peak = xp.where(gate, x, 0.0), xp.where(nothing | poison, 0.0, worst)  # entries outside the gate are constants
     if softcap is not None:
         x, peak = (softcap * xp.tanh(u / softcap) for u in (x, peak))
     peak = detach(peak)
@@ -55,12 +55,14 @@ def reduce_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
         scaled = scaled / temperature
     scaled = scaled - detach(xp.where(top, scaled, 0.0))
     e = xp.where(gate, xp.exp(scaled), 0.0)
-    tops = xp.sum(real(plan, top), axis=axis, keepdims=True)
+    tops = xp.sum(to_compute(plan, top), axis=axis, keepdims=True)
     rest = xp.sum(xp.where(top, 0.0, detach(e)), axis=axis, keepdims=True) + xp.where(tops > 0.0, tops - 1.0, 0.0)
     total = xp.where(nothing | poison, 1.0, xp.sum(e, axis=axis, keepdims=True))
-    # The values of 1 + rest, in which the 1 of the maximum is added to but once, and of log1p(rest), which keeps what a
-    # dominating maximum leaves; the derivatives of the plain sum and of its logarithm, which are exact at ties.
+    # Values from 1 + rest and log1p(rest), which are accurate when the maximum dominates; derivatives from the plain
+    # sum and its logarithm, which are right at ties.
     log_total = xp.log(total)
     total = total + ((1.0 + rest) - detach(total))
     log_total = log_total + (xp.log1p(rest) - detach(log_total))
-    return Rows(xp, axis, detach, where, gate, peak, scaled, e, top, rest, total, log_total, poison, worst, nothing)
+    return ReducedRows(
+        xp, axis, detach, where, gate, peak, scaled, e, top, rest, total, log_total, poison, worst, nothing
+    )

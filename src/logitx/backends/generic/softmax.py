@@ -5,12 +5,12 @@ from __future__ import annotations
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.formulas import exact_sums
-from logitx.backends.formulas.numbers import finish, quiet, real
-from logitx.backends.generic.rows import Rows, reduce_rows
+from logitx.backends.formulas.numbers import quiet, to_compute, to_result
+from logitx.backends.generic.rows import ReducedRows, reduce_whole_rows
 
 
-def _undefined(plan: Plan, rows: Rows) -> Array:
-    """Tell which rows have no defined probabilities."""
+def _undefined(plan: Plan, rows: ReducedRows) -> Array:
+    """Return a mask of rows without defined probabilities."""
     return rows.poison | rows.nothing if plan.empty == "nan" else rows.poison
 
 
@@ -18,21 +18,21 @@ def _undefined(plan: Plan, rows: Rows) -> Array:
 def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """exp(x - max) / sum of exp(x - max)."""
     if plan.layout.n == 0:
-        return finish(plan, x, 0.0, None)
-    rows = reduce_rows(plan, x, where, temperature, softcap)
+        return to_result(plan, x, 0.0, None)
+    rows = reduce_whole_rows(plan, x, where, temperature, softcap)
     p = rows.xp.where(_undefined(plan, rows), rows.xp.nan, rows.e / rows.total)
-    return finish(plan, p, 0.0, where)
+    return to_result(plan, p, 0.0, where)
 
 
 @quiet
 def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """(x - max) - log(sum of exp(x - max))."""
     if plan.layout.n == 0:
-        return finish(plan, x, 0.0, None)
-    rows = reduce_rows(plan, x, where, temperature, softcap)
+        return to_result(plan, x, 0.0, None)
+    rows = reduce_whole_rows(plan, x, where, temperature, softcap)
     log_p = rows.xp.where(rows.gate, rows.scaled - rows.log_total, -rows.xp.inf)
     log_p = rows.xp.where(_undefined(plan, rows), rows.xp.nan, log_p)
-    return finish(plan, log_p, -rows.xp.inf, where)
+    return to_result(plan, log_p, -rows.xp.inf, where)
 
 
 @quiet
@@ -41,24 +41,24 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     xp = FAMILIES[plan.family].namespace(x)
     if plan.layout.n == 0:
         shape = plan.layout.rows
-        empty = xp.reshape(xp.sum(real(plan, x), axis=plan.layout.axis), shape)
-        return finish(plan, empty - xp.inf, 0.0, None), finish(plan, empty, 0.0, None)
+        empty = xp.reshape(xp.sum(to_compute(plan, x), axis=plan.layout.axis), shape)
+        return to_result(plan, empty - xp.inf, 0.0, None), to_result(plan, empty, 0.0, None)
     if b is None:
-        rows = reduce_rows(plan, x, where, None, None)
+        rows = reduce_whole_rows(plan, x, where, None, None)
         value = xp.where(rows.poison | rows.nothing, rows.worst, rows.peak + rows.log_total)
         sign = xp.where(xp.isnan(value), value, xp.where(rows.nothing, xp.zeros_like(value), 1.0))
     else:
-        value, sign = _signed(plan, x, real(plan, b), where)
-    rows_only = [xp.squeeze(finish(plan, y, 0.0, None), axis=plan.layout.axis) for y in (value, sign)]
+        value, sign = _signed_logsumexp(plan, x, to_compute(plan, b), where)
+    rows_only = [xp.squeeze(to_result(plan, y, 0.0, None), axis=plan.layout.axis) for y in (value, sign)]
     return rows_only[0], rows_only[1]
 
 
-def _signed(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def _signed_logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
     xp = FAMILIES[plan.family].namespace(x)
     used = b != 0.0
-    rows = reduce_rows(plan, x, used if where is None else used & where, None, None)
-    total = exact_sums.dot(plan, xp, xp.where(rows.gate, b, 0.0), rows.e)
-    infinite = (real(plan, x) == xp.inf) & used
+    rows = reduce_whole_rows(plan, x, used if where is None else used & where, None, None)
+    total = exact_sums.exact_dot(plan, xp, xp.where(rows.gate, b, 0.0), rows.e)
+    infinite = (to_compute(plan, x) == xp.inf) & used
     if where is not None:
         infinite = infinite & where
     up = xp.any(infinite & (b > 0.0), axis=rows.axis, keepdims=True)
@@ -80,29 +80,29 @@ def _signed(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
     """p (dp - sum of p dp)."""
     xp = FAMILIES[plan.family].namespace(p)
-    p, dp = real(plan, p), real(plan, dp)
-    dp = xp.where(p == 0.0, 0.0, dp)  # what has no probability has no say
+    p, dp = to_compute(plan, p), to_compute(plan, dp)
+    dp = xp.where(p == 0.0, 0.0, dp)  # an infinite dp at p = 0 must not enter the sum
     dot = xp.sum(p * dp, axis=plan.layout.axis, keepdims=True)
-    return finish(plan, xp.where(p == 0.0, 0.0, p * (dp - dot)), 0.0, None)
+    return to_result(plan, xp.where(p == 0.0, 0.0, p * (dp - dot)), 0.0, None)
 
 
 @quiet
 def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
     """dlog_p - p sum of dlog_p."""
     xp = FAMILIES[plan.family].namespace(log_p)
-    log_p, dlog_p = real(plan, log_p), real(plan, dlog_p)
+    log_p, dlog_p = to_compute(plan, log_p), to_compute(plan, dlog_p)
     dead = log_p == -xp.inf
     dlog_p = xp.where(dead, 0.0, dlog_p)
     total = xp.sum(dlog_p, axis=plan.layout.axis, keepdims=True)
-    return finish(plan, xp.where(dead, 0.0, dlog_p - xp.exp(log_p) * total), 0.0, None)
+    return to_result(plan, xp.where(dead, 0.0, dlog_p - xp.exp(log_p) * total), 0.0, None)
 
 
 @quiet
 def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
     """max + log1p(exp(-|a - b|))."""
     xp = FAMILIES[plan.family].namespace(a)
-    a, b = real(plan, a), real(plan, b)
+    a, b = to_compute(plan, a), to_compute(plan, b)
     larger = xp.maximum(a, b)
     infinite = xp.isinf(larger)
     gap = xp.where(infinite, 0.0, xp.abs(a - b))
-    return finish(plan, xp.where(infinite, larger, larger + xp.log1p(xp.exp(-gap))), 0.0, None)
+    return to_result(plan, xp.where(infinite, larger, larger + xp.log1p(xp.exp(-gap))), 0.0, None)

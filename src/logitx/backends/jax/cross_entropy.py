@@ -13,7 +13,7 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
-from logitx.backends.formulas.class_ids import refuse, sort_out
+from logitx.backends.formulas.class_ids import refuse_labels, sort_out
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
 
 
@@ -81,7 +81,7 @@ def check_class_ids(plan: Plan, targets: Array) -> None:
     """Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere."""
     if plan.hard and FAMILIES[plan.family].readable(targets):
         ids = np.asarray(targets)  # no copy on the CPU
-        refuse(plan, np, ids, sort_out(plan, np, ids.astype(np.int64))[1])
+        refuse_labels(plan, np, ids, sort_out(plan, np, ids.astype(np.int64))[1])
 
 
 def cross_entropy(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.class_ids import sort_out
-from logitx.backends.formulas.pairs import Rows, Shared, Sums, facts_of, losses_of
+from logitx.backends.formulas.pairs import RowOperands, RowSums, Shared, gradient_facts, losses_of
 from logitx.backends.jax.kernel_calls import kernel
 
 
@@ -146,14 +146,14 @@ def loss_of_shard(
     logit = _logit_of_label(x, at, where, axis, names, compute)
     top, rest = jnp.squeeze(whole.top, axis), jnp.squeeze(whole.rest, axis)
     heat = 1.0 if temperature is None else _without_class_axis(plan, temperature.astype(compute))
-    rows = Rows(logit, labels.classes, labels.classes, labels.sample, heat)
+    rows = RowOperands(logit, labels.classes, labels.classes, labels.sample, heat)
     shared = Shared(0.0, 0.0 if z_loss is None else z_loss.astype(compute), 1.0)
-    sums = Sums(top, rest, jnp.zeros_like(rest), jnp.zeros_like(rest))
+    sums = RowSums(top, rest, jnp.zeros_like(rest), jnp.zeros_like(rest))
     value = jnp.where(labels.share == 0.0, 0.0, losses_of(jnp, plan, shared, sums, rows))
     value = jnp.where(labels.bad, jnp.nan, value)
     if plan.op == "cross_entropy":
         return (value,)
-    facts = facts_of(jnp, shared, sums, rows)
+    facts = gradient_facts(jnp, shared, sums, rows)
     exact = dataclasses.replace(plan, op="softmax", result=compute, empty="zero", reduction="none")
     (p,) = kernel(exact, x, where, temperature, None)
     gradient = p * whole.share * jnp.expand_dims(facts.factor * (facts.whole + facts.pull), axis)

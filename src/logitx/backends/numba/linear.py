@@ -16,8 +16,8 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.linear_blocks import Block, blocks, pieces
-from logitx.backends.formulas.pairs import Rows, Shared, Sums, facts_of, losses_of, merged
+from logitx.backends.formulas.linear_blocks import RowBlock, pieces, row_blocks
+from logitx.backends.formulas.pairs import RowOperands, RowSums, Shared, gradient_facts, losses_of, merge_row_sums
 from logitx.backends.numba.arrays import HELD, NumpyArray, checked_code, fresh, given_back, rounded_to_dtype, stored
 from logitx.backends.numba.kernels.linear_tile import TileArrays, TileNumbers, differentiate_tile, reduce_tile
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
@@ -36,21 +36,21 @@ class LinearCall:
         whole = self.layer.whole if plan.reduction == "mean" else 1.0
         self.shared = Shared(self.layer.even, self.layer.z_loss, whole)
 
-    def cut(self, room: NumpyArray | None = None) -> list[Block]:
+    def cut(self, room: NumpyArray | None = None) -> list[RowBlock]:
         """Cut the rows that count. Their logits may wait in `room`, which has some numbers for each class."""
-        found = blocks(self.plan, len(self.layer.rows), 0 if room is None else room.shape[1])
+        found = row_blocks(self.plan, len(self.layer.rows), 0 if room is None else room.shape[1])
         sizes = [(one.rows.stop - one.rows.start) * one.classes[0].stop for one in found]
         self.room = room
         self.buffer = np.empty(max(sizes, default=0), HELD[self.plan.compute])
         return found
 
-    def rows(self, piece: slice) -> Rows:
+    def rows(self, piece: slice) -> RowOperands:
         """Return what belongs to the rows of a block; the kernels will find the logits of their labels."""
         layer, heat = self.layer, self.layer.temperature
         classes = layer.classes[piece]
         weight = classes * layer.keep if self.plan.hard else np.zeros(classes.shape)
         temperature = 1.0 if heat is None else heat if heat.size == 1 else heat[piece]
-        return Rows(np.zeros(classes.shape), weight, classes, layer.sample[piece], temperature)
+        return RowOperands(np.zeros(classes.shape), weight, classes, layer.sample[piece], temperature)
 
     def _place(self, room: NumpyArray | None, height: int, classes: slice) -> NumpyArray:
         """Return memory for a tile: that of its classes in `room`, or the buffer."""
@@ -81,7 +81,7 @@ class LinearCall:
         targets = compute if self.plan.hard else stored(self.dtypes[2], compute)
         return compiled_kernel(which, (True,), Dtypes(compute, compute, other=targets))
 
-    def reduce(self, hidden: NumpyArray, block: Block) -> tuple[Sums, Rows]:
+    def reduce(self, hidden: NumpyArray, block: RowBlock) -> tuple[RowSums, RowOperands]:
         """Reduce the rows of a block; the logits of the last tile, or of all if they are held, stay where they are."""
         rows, known = self.rows(block.rows), None
         for classes in block.classes:
@@ -89,11 +89,13 @@ class LinearCall:
             self._logits(hidden, classes, tile)
             found = np.zeros((len(hidden), 4))
             self._run(self._kernel(reduce_tile), tile, block.rows, classes, found, rows.logits)
-            sums = Sums(*found.T)
-            known = sums if known is None else merged(np, known, sums, rows.temperature)
+            sums = RowSums(*found.T)
+            known = sums if known is None else merge_row_sums(np, known, sums, rows.temperature)
         return known, rows  # type: ignore[return-value]
 
-    def differentiate(self, hidden: NumpyArray, block: Block, facts: NumpyArray, dhidden: NumpyArray, add: Any) -> None:
+    def differentiate(
+        self, hidden: NumpyArray, block: RowBlock, facts: NumpyArray, dhidden: NumpyArray, add: Any
+    ) -> None:
         """Write the gradient by the hidden features of a block, and hand `add` the gradient by each tile's logits."""
         last = block.classes[-1]
         for classes in reversed(block.classes):
@@ -115,7 +117,7 @@ class ByClass:
         plan, weight, count = call.plan, call.layer.weight, len(call.layer.rows)
         self.call, self.dtype = call, plan.gradients[1]
         # Where every row is in one block, what is to be rounded can be rounded at once and needs no array of its own
-        self.at_once = self.dtype != plan.compute and len(blocks(plan, count, 0)) == 1
+        self.at_once = self.dtype != plan.compute and len(row_blocks(plan, count, 0)) == 1
         self.weight = fresh(plan, weight.shape, self.dtype if self.at_once or not count else plan.compute)
         self.room = None if self.at_once else self.weight  # where logits may wait
         if not count:
@@ -186,7 +188,7 @@ def linear_loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array,
             sums, rows = call.reduce(hidden, block)
             losses[piece] = losses_of(np, plan, call.shared, sums, rows)
             written = dhidden[piece] if direct else np.empty(hidden.shape, HELD[plan.compute])
-            facts = np.stack(facts_of(np, call.shared, sums, rows), axis=1)
+            facts = np.stack(gradient_facts(np, call.shared, sums, rows), axis=1)
             call.differentiate(hidden, block, facts, written, by_class.add)
             by_class.more = True
             if not direct:

@@ -36,7 +36,7 @@ def _session(x64: bool) -> Iterator[None]:
     from logitx._arrays import memory_maps
     from logitx.backends import memory_maps as backend
 
-    with mock.patch.object(memory_maps, "BLOCK", _BLOCK), mock.patch.object(backend, "LARGE", 0):
+    with mock.patch.object(memory_maps, "BLOCK", _BLOCK), mock.patch.object(backend, "LARGE_CALL", 0):
         yield
 
 

@@ -1,4 +1,4 @@
-"""The last step for rows whose classes are in several blocks: from their reduction back to every entry of a block."""
+"""Rows whose classes are in several blocks, last step: compute the entries of a block from the merged pairs."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from logitx._arrays.family import namespace_dtype
 from logitx._arrays.folding import unfold_axes
 from logitx._plan import Array, Plan
 from logitx.backends.dask.chunks import Work
-from logitx.backends.dask.cut_rows.merge import Pair, Wanted, shares_of, wanted
-from logitx.backends.dask.cut_rows.reduce import Block, beside, block_of, local_ids, per_row
+from logitx.backends.dask.cut_rows.merge import Pair, RowTargets, row_targets, shares_of
+from logitx.backends.dask.cut_rows.reduce import LogitsBlock, beside, block_of, float64_rows, local_ids
 from logitx.backends.dask.whole_rows import share_of, solid, space
-from logitx.backends.formulas.class_ids import in_place
-from logitx.backends.formulas.exact_sums import HALF_OF_THE_BITS, add, in_two_parts
-from logitx.backends.formulas.numbers import quiet
+from logitx.backends.formulas.class_ids import weights_in_place
+from logitx.backends.formulas.exact_sums import HALF_OF_THE_BITS, in_two_parts, two_sum
+from logitx.backends.formulas.numbers import complement_of, quiet, softcap_slope
 
 
-def _real(plan: Plan, xp: Any, value: Any) -> Any:
+def _in_compute(plan: Plan, xp: Any, value: Any) -> Any:
     return value if isinstance(value, float) else xp.astype(value, namespace_dtype(xp, plan.compute), copy=False)
 
 
-def _finish(plan: Plan, block: Block, x: Array, masked: float) -> Array:
+def _mask_and_round(plan: Plan, block: LogitsBlock, x: Array, masked: float) -> Array:
     xp = block.xp
     if block.valid is not None:
         x = xp.where(block.valid, x, masked)
     return solid(xp, x, plan.result)
 
 
-def _unfolded(plan: Plan, block: Block, x: Array) -> Array:
+def _unfolded(plan: Plan, block: LogitsBlock, x: Array) -> Array:
     return solid(block.xp, unfold_axes(block.family, x, block.lay), plan.result)
 
 
 @quiet
-def normalized(work: Work, *blocks: Any) -> Any:
+def cut_normalized(work: Work, *blocks: Any) -> Any:
     """Compute softmax or log_softmax of a block."""
     given, plan = work.given(blocks), work.plan
     block, pair = block_of(work, given), given["pair"]
@@ -45,22 +45,22 @@ def normalized(work: Work, *blocks: Any) -> Any:
 
 
 class _Entries:
-    """A block on the way to its gradient: factors of rows broadcast against it."""
+    """The arrays from which the gradient of a block is computed; those of rows broadcast against the block."""
 
-    def __init__(self, work: Work, given: dict[str, Any], block: Block) -> None:
+    def __init__(self, work: Work, given: dict[str, Any], block: LogitsBlock) -> None:
         self.given, self.plan, self.block, self.xp = given, work.plan, block, block.xp
         self.pair: Pair = given["pair"]
-        self.row: Wanted = wanted(self.plan, self.xp, self.pair)
+        self.row: RowTargets = row_targets(self.plan, self.xp, self.pair)
         asked = dataclasses.replace(block.plan, op="softmax", result=self.plan.compute, empty="zero")
         p = block.by("normalize_rows", asked, self.pair.top, self.pair.rest)
         self.p = unfold_axes(block.family, p, block.lay)
-        # at the maximum 1 - p would cancel, and nothing else has more than a half
+        # only the maximum can have more than a half
         beside_top = self.of_rows(self.pair.rest / (1.0 + self.pair.rest))
-        self.complement = self.xp.where(self.p > 0.5, beside_top, 1.0 - self.p)
+        self.complement = complement_of(self.xp, self.p, self.p > 0.5, beside_top)
 
     def of_rows(self, value: Array) -> Array:
-        """Return one number a row, in the dtype computed in, to go with all entries."""
-        return _real(self.plan, self.xp, beside(self.block, value))
+        """Return an array over rows in ``plan.compute``, with class axes of length 1."""
+        return _in_compute(self.plan, self.xp, beside(self.block, value))
 
     def weights(self) -> Array:
         """Return class_weight q of every entry."""
@@ -69,18 +69,18 @@ class _Entries:
             local = local_ids(self.plan, block, given)
             q = xp.where(self._hot(local), self.of_rows(row.own), 0.0)
         else:
-            q = self.of_rows(xp.full_like(row.even, row.keep)) * _real(self.plan, xp, given["targets"])
+            q = self.of_rows(xp.full_like(row.even, row.keep)) * _in_compute(self.plan, xp, given["targets"])
         even = self.of_rows(row.even)
         even = even if block.valid is None else xp.where(block.valid, even, 0.0)
         if given["class_weight"] is None:
             return q + even
-        weight = in_place(xp, given["class_weight"], block.x.shape, block.lay.axes)
+        weight = weights_in_place(xp, given["class_weight"], block.x.shape, block.lay.axes)
         places = tuple(k if axis in block.lay.axes else 1 for axis, k in enumerate(block.x.shape))
-        weight = _real(self.plan, xp, xp.reshape(weight, places))
+        weight = _in_compute(self.plan, xp, xp.reshape(weight, places))
         return q + weight * even if self.plan.hard else xp.where(q + even == 0.0, 0.0, weight * (q + even))
 
     def _hot(self, local: Array) -> Array:
-        """Tell where labels are."""
+        """Return a mask of the entries of labels."""
         xp, block = self.xp, self.block
         ids = xp.reshape(xp.arange(block.lay.n), tuple(block.x.shape[axis] for axis in block.lay.axes))
         order = sorted(range(len(block.lay.axes)), key=lambda i: block.lay.axes[i])
@@ -89,31 +89,30 @@ class _Entries:
         return xp.reshape(ids, places) == xp.reshape(local, block.lay.kept)
 
     def settled(self, g: Array) -> Array:
-        """Put in place what special rows and entries have, and round once."""
+        """Override special rows and entries, then round once."""
         xp, row = self.xp, self.row
         g = xp.where(beside(self.block, row.poison), xp.nan, g)
         g = xp.where(beside(self.block, row.nothing | (row.factor == 0.0)), 0.0, g)
-        return _finish(self.plan, self.block, xp.where(self.block.x == -xp.inf, 0.0, g), 0.0)
+        return _mask_and_round(self.plan, self.block, xp.where(self.block.x == -xp.inf, 0.0, g), 0.0)
 
     def slope(self, g: Array) -> Array:
-        """Multiply by the derivative of the softcap: 1 - tanh^2 cancels, 4 e / (1 + e)^2 does not."""
+        """Multiply by the derivative of the softcap."""
         xp, block = self.xp, self.block
         if block.folded[3] is None:
             return g
-        limit = self.of_rows(xp.zeros_like(self.pair.top) + per_row(block, block.folded[3]))
-        e = xp.exp(-2.0 * xp.abs(_real(self.plan, xp, block.x) / limit))
-        return g * (4.0 * e / (1.0 + e) ** 2)
+        limit = self.of_rows(xp.zeros_like(self.pair.top) + float64_rows(block, block.folded[3]))
+        return g * softcap_slope(xp, _in_compute(self.plan, xp, block.x), limit)
 
 
 @quiet
-def gradient(work: Work, *blocks: Any) -> Any:
+def cut_gradient(work: Work, *blocks: Any) -> Any:
     """Compute s [p (A - wq) - wq (1 - p) + 2 z c logZ p] du/dx, divided by the denominator of the mean."""
     given, plan = work.given(blocks), work.plan
     block = block_of(work, given)
     if block.lay.n == 0:
         return solid(block.xp, block.x, plan.result)
     if plan.hard and given["label_smoothing"] is None:
-        return _of_labels(work, given, block)
+        return _gradient_of_labels(work, given, block)
     entries = _Entries(work, given, block)
     row, wq = entries.row, entries.weights()
     g = entries.p * (entries.of_rows(row.total) - wq) - wq * entries.complement
@@ -124,8 +123,8 @@ def gradient(work: Work, *blocks: Any) -> Any:
     return entries.settled(entries.slope(g * entries.of_rows(factor / entries.pair.heat)))
 
 
-def _of_labels(work: Work, given: dict[str, Any], block: Block) -> Any:
-    """Compute the gradient where no class but the label has a weight."""
+def _gradient_of_labels(work: Work, given: dict[str, Any], block: LogitsBlock) -> Any:
+    """Compute the gradient if only the label has a weight (no smoothing, no probabilities)."""
     plan, pair = work.plan, given["pair"]
     share = shares_of(pair) * share_of(given)
     ids = local_ids(plan, block, given)
@@ -134,7 +133,7 @@ def _of_labels(work: Work, given: dict[str, Any], block: Block) -> Any:
 
 
 @quiet
-def gradient_and_hessian(work: Work, *blocks: Any) -> tuple[Any, Any]:
+def cut_gradient_and_hessian(work: Work, *blocks: Any) -> tuple[Any, Any]:
     """Compute s [p (A - wt) - wt (1 - p)] and s A p (1 - p)."""
     given = work.given(blocks)
     block = block_of(work, given)
@@ -151,8 +150,8 @@ def gradient_and_hessian(work: Work, *blocks: Any) -> tuple[Any, Any]:
 
 
 @quiet
-def products(work: Work, *blocks: Any) -> Any:
-    """Sum what the gradient by a row of probabilities, or of their logarithms, subtracts."""
+def vjp_sums(work: Work, *blocks: Any) -> Any:
+    """Return the sums over classes that softmax_vjp or log_softmax_vjp subtracts."""
     given, plan = work.given(blocks), work.plan
     value, cotangent = (space(one).astype(one, space(one).float64) for one in (given["x"], given["cotangent"]))
     xp = space(value)
@@ -164,12 +163,12 @@ def products(work: Work, *blocks: Any) -> Any:
 
 
 @quiet
-def pulled_back(work: Work, *blocks: Any) -> Any:
+def cut_pulled_back(work: Work, *blocks: Any) -> Any:
     """Compute p (dp - sum), or dlog_p - p sum."""
     given, plan = work.given(blocks), work.plan
     block = block_of(work, given)
     xp, compute = block.xp, plan.compute
-    value, cotangent = (_real(plan, xp, one) for one in (block.x, given["cotangent"]))
+    value, cotangent = (_in_compute(plan, xp, one) for one in (block.x, given["cotangent"]))
     total = beside(block, given["pair"])
     if plan.op == "softmax_vjp":
         y = xp.where(value == 0.0, 0.0, value * _narrow(xp, cotangent - total, compute))
@@ -186,8 +185,8 @@ def _narrow(xp: Any, value: Array, compute: str) -> Array:
 
 
 @quiet
-def signed(work: Work, *blocks: Any) -> tuple[Any, ...]:
-    """Reduce b exp(x): return (max, sum of b exp(x - max), what that lacks, whether there is +inf up, down, or NaN)."""
+def signed_sums(work: Work, *blocks: Any) -> tuple[Any, ...]:
+    """Reduce b exp(x) to (max, sum of b exp(x - max), its rounding error, has +inf, has -inf, has NaN)."""
     given = work.given(blocks)
     block = block_of(work, given)
     xp, axes = block.xp, block.lay.axes
@@ -203,8 +202,8 @@ def signed(work: Work, *blocks: Any) -> tuple[Any, ...]:
     return top, total, lost, up, down, xp.any(live & (xp.isnan(x) | xp.isnan(b)), axis=axes)
 
 
-def _cancelling(xp: Any, block: Block, factors: Array, terms: Array) -> tuple[Array, Array]:
-    """Return the sum of products of each row, and what it lacks."""
+def _cancelling(xp: Any, block: LogitsBlock, factors: Array, terms: Array) -> tuple[Array, Array]:
+    """Return the sum of products of each row and its rounding error."""
     plain = xp.sum(factors * terms, axis=block.lay.axes)
     if not math.prod(factors.shape):
         return plain, plain
@@ -217,23 +216,23 @@ def _cancelling(xp: Any, block: Block, factors: Array, terms: Array) -> tuple[Ar
 
 
 @quiet
-def signed_merged(blocks: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Return the reduction over all."""
-    return functools.reduce(_signed_merged, blocks)
+def merge_signed_sums(blocks: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Merge signed sums of several blocks."""
+    return functools.reduce(_merge_two_signed_sums, blocks)
 
 
-def _signed_merged(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]:
+def _merge_two_signed_sums(one: tuple[Any, ...], two: tuple[Any, ...]) -> tuple[Any, ...]:
     xp = space(one[0])
     top = xp.maximum(one[0], two[0])
     fall = [xp.where(part[0] == -xp.inf, 0.0, xp.exp(part[0] - top)) for part in (one, two)]
-    total, lost = add(fall[0] * one[1], fall[1] * two[1])
+    total, lost = two_sum(fall[0] * one[1], fall[1] * two[1])
     lost = fall[0] * one[2] + fall[1] * two[2] + xp.where(xp.isfinite(total), lost, 0.0)
     return (top, total, lost, *(a | b for a, b in zip(one[3:], two[3:], strict=True)))
 
 
 @quiet
 def signed_normalizer(plan: Plan, reduction: tuple[Any, ...]) -> Any:
-    """Return log |sum| and the sign, if that is asked for."""
+    """Return log |sum|, and the sign if `return_sign` is set."""
     top, total, lost, up, down, nan = reduction
     xp = space(top)
     total = total + lost

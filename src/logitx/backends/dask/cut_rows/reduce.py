@@ -1,9 +1,9 @@
-"""Rows whose classes are in several blocks: what a block of them comes down to.
+"""Rows whose classes are in several blocks, first step: reduce each block to a `Pair` for each row.
 
-That is the maximum of a row and the sum of exponentials beside it, by the backend of the block; such pairs merge
-exactly. With them goes the logit of a label. What probabilities or label smoothing ask for goes as a sum of losses
-under the block's own normalizer and the weight of that sum: when the normalizer grows by d, a sum of losses of weight m
-grows by m d.
+The backend of the block computes the maximum of a row and the sum of exponentials without it; such pairs merge exactly.
+A pair also holds the logit of the label. For probabilities and label smoothing it holds a sum of losses under the
+block's own normalizer, and the weight of that sum: when the normalizer grows by d, a sum of losses of weight m grows by
+m d.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from logitx._arrays.folding import fold_axes, unfold_axes
 from logitx._plan import Array, Layout, Plan, layout
 from logitx.backends.dask.chunks import Work, first_of
 from logitx.backends.dask.cut_rows.merge import Pair, as_memory
-from logitx.backends.dask.whole_rows import checked, flat, solid, space
-from logitx.backends.formulas.class_ids import refuse, sort_out
+from logitx.backends.dask.whole_rows import flat_weights, solid, space, with_whole_positions
+from logitx.backends.formulas.class_ids import refuse_labels, sort_out
 from logitx.backends.formulas.numbers import quiet
 
 
-class Block(NamedTuple):
-    """A block of logits with what is known of its rows and classes."""
+class LogitsBlock(NamedTuple):
+    """A block of logits, with its plan, mask, temperature and softcap."""
 
     plan: Plan
     x: Array
@@ -37,7 +37,7 @@ class Block(NamedTuple):
 
     @property
     def lay(self) -> Layout:
-        """Return how the block is seen with one class axis."""
+        """Return the layout of the block, folded to one class axis."""
         return self.plan.layout
 
     @property
@@ -56,8 +56,8 @@ class Block(NamedTuple):
         return getattr(_dispatch.merging(plan, arguments), operation)(plan, *arguments)
 
 
-def block_of(work: Work, given: dict[str, Any]) -> Block:
-    """Look at a block of logits, and check operands that are known only now."""
+def block_of(work: Work, given: dict[str, Any]) -> LogitsBlock:
+    """Fold a block of logits, and check operands whose values were lazy until now."""
     x, where, family = given["x"], given["where"], family_of(given["x"])
     xp = space(x)
     lay = layout(tuple(x.shape), work.plan.layout.axes)
@@ -69,10 +69,10 @@ def block_of(work: Work, given: dict[str, Any]) -> Block:
     valid = None if where is None else xp.broadcast_to(where, x.shape)
     mask = None if where is None else fold_axes(family, valid, lay)  # type: ignore[arg-type]
     folded = (fold_axes(family, x, lay), mask, temperature, softcap)  # type: ignore[arg-type]
-    return Block(plan, x, folded, valid, given["temperature"], given["softcap"])
+    return LogitsBlock(plan, x, folded, valid, given["temperature"], given["softcap"])
 
 
-def per_row(block: Block, value: Any) -> Any:
+def float64_rows(block: LogitsBlock, value: Any) -> Any:
     """Return a temperature or a softcap of a block as one number a row in float64."""
     if isinstance(value, float):
         return value
@@ -80,8 +80,8 @@ def per_row(block: Block, value: Any) -> Any:
     return value if value.ndim == 0 else block.xp.reshape(value, block.lay.rows)
 
 
-def beside(block: Block, value: Any) -> Any:
-    """Return numbers of rows with the class axes at length 1."""
+def beside(block: LogitsBlock, value: Any) -> Any:
+    """Return an array over rows with class axes of length 1."""
     return value if isinstance(value, float) or value.ndim == 0 else block.xp.reshape(value, block.lay.kept)
 
 
@@ -89,14 +89,14 @@ def beside(block: Block, value: Any) -> Any:
 
 
 @quiet
-def reduced(work: Work, *blocks: Any) -> Pair:
+def reduce_block(work: Work, *blocks: Any) -> Pair:
     """Reduce the rows of a block over its classes."""
     given, plan = work.given(blocks), work.plan
     block = block_of(work, given)
     xp, lay, targets = block.xp, block.lay, given["targets"]
     local = None
     if targets is not None and plan.hard:
-        check_labels(plan, xp, given, lay.n)
+        check_block_labels(plan, xp, given, lay.n)
         local = local_ids(plan, block, given)
     smoothed = given["label_smoothing"] is not None
     plain = targets is None or (plan.hard and not smoothed)  # else sums of losses go with the pair, in float64
@@ -106,37 +106,37 @@ def reduced(work: Work, *blocks: Any) -> Pair:
     else:
         exact = block.plan if plain else dataclasses.replace(block.plan, compute="float64")
         top, rest, logit = block.by("reduce_rows", exact, local)
-    heat = 1.0 if block.folded[2] is None else per_row(block, block.folded[2])
+    heat = 1.0 if block.folded[2] is None else float64_rows(block, block.folded[2])
     count = None if block.valid is None else xp.sum(block.valid, axis=lay.axes, dtype=xp.float64)
-    pair = Pair(top, rest, heat, count, logit, **_of_rows(plan, given, top, lay.n))
-    weights = flat(given["class_weight"])
+    pair = Pair(top, rest, heat, count, logit, **_row_fields(plan, given, top, lay.n))
+    weights = flat_weights(given["class_weight"])
     weights = None if weights is None else xp.astype(weights, xp.float64)
     if local is not None and weights is not None:
-        pair = pair._replace(weight=_of_labels(xp, weights, local))
+        pair = pair._replace(weight=_weights_of_labels(xp, weights, local))
     if plain:
         return pair
-    pair = pair if plan.hard else _shared(block, given, pair, weights)
-    return _spread(block, pair, weights) if smoothed else pair
+    pair = pair if plan.hard else _with_probabilities(block, given, pair, weights)
+    return _with_smoothing(block, pair, weights) if smoothed else pair
 
 
-def number(given: dict[str, Any], name: str) -> float | None:
+def known_number(given: dict[str, Any], name: str) -> float | None:
     """Return label smoothing or the factor of the z-loss; None where absent."""
     return None if given[name] is None else operands.option_number(name, given[name])
 
 
 def _is_first(given: dict[str, Any], n: int) -> bool:
-    """Tell whether a block has the first classes of its rows."""
+    """True if a block has the first classes of its rows."""
     return n > 0 and not any(first_of(given[name]) for name in given if name.startswith("class "))
 
 
-def _of_rows(plan: Plan, given: dict[str, Any], top: Array, n: int) -> dict[str, Any]:
-    """Return what goes with a pair whatever its classes are."""
+def _row_fields(plan: Plan, given: dict[str, Any], top: Array, n: int) -> dict[str, Any]:
+    """Return the fields of a pair that do not depend on the classes of the block."""
     if given["targets"] is None:
         return {}
     numbers = {
         "weighted": given["class_weight"] is not None,
-        "smoothing": number(given, "label_smoothing") or 0.0,
-        "z_loss": number(given, "z_loss"),
+        "smoothing": known_number(given, "label_smoothing") or 0.0,
+        "z_loss": known_number(given, "z_loss"),
     }
     if not _is_first(given, n):
         return numbers
@@ -148,15 +148,15 @@ def _of_rows(plan: Plan, given: dict[str, Any], top: Array, n: int) -> dict[str,
     return numbers | {"sample": sample}
 
 
-def _of_labels(xp: Any, weights: Array, local: Array) -> Array:
+def _weights_of_labels(xp: Any, weights: Array, local: Array) -> Array:
     if weights.shape[0] == 0:
         return xp.zeros(local.shape, dtype=xp.float64)
     here = (local >= 0) & (local < weights.shape[0])
     return xp.where(here, weights[xp.where(here, local, 0)], 0.0)
 
 
-def _under(block: Block, targets: Array, **options: Any) -> Array:
-    """Return losses under the normalizer of the block."""
+def _under(block: LogitsBlock, targets: Array, **options: Any) -> Array:
+    """Return losses under the block's own normalizer."""
     given = {"where": block.valid, "temperature": block.temperature, "softcap": block.softcap}
     options |= {name: value for name, value in given.items() if value is not None}
     found = logitx.cross_entropy(
@@ -165,48 +165,48 @@ def _under(block: Block, targets: Array, **options: Any) -> Array:
     return solid(block.xp, found, "float64")
 
 
-def _shared(block: Block, given: dict[str, Any], pair: Pair, weights: Array) -> Pair:
-    """Add what probabilities ask for."""
+def _with_probabilities(block: LogitsBlock, given: dict[str, Any], pair: Pair, weights: Array) -> Pair:
+    """Add the fields for targets that are probabilities: `loss` and `mass`."""
     xp, lay, t = block.xp, block.lay, given["targets"]
     if lay.n == 0:
         return pair._replace(loss=xp.zeros_like(pair.top), mass=xp.zeros_like(pair.top))
     loss = _under(block, t, class_weight=weights, ignore_index=None)
     t = xp.astype(t, xp.float64)
-    wanted = t if weights is None else xp.where(t == 0.0, 0.0, t * _per_class(block, weights))
+    wanted = t if weights is None else xp.where(t == 0.0, 0.0, t * _in_class_places(block, weights))
     mass = xp.sum(wanted, axis=lay.axes)
-    loss = xp.where((mass > 0.0) & (pair.rest == -1.0), xp.inf, loss)  # of other blocks something may count
+    loss = xp.where((mass > 0.0) & (pair.rest == -1.0), xp.inf, loss)  # another block may have entries that count
     return pair._replace(loss=loss, mass=mass)
 
 
-def _per_class(block: Block, weights: Array) -> Array:
-    """Return numbers of classes in the places that the classes have in a block."""
+def _in_class_places(block: LogitsBlock, weights: Array) -> Array:
+    """Return class weights in the shape of the block."""
     xp, lay = block.xp, block.lay
     shape = tuple(lay.n if axis == lay.axis else 1 for axis in range(len(lay.shape)))
     spread = xp.broadcast_to(xp.reshape(weights, shape), lay.shape)
     return unfold_axes(block.family, spread, lay)
 
 
-def _spread(block: Block, pair: Pair, weights: Array) -> Pair:
-    """Add what label smoothing asks for: every unmasked class, by its weight."""
+def _with_smoothing(block: LogitsBlock, pair: Pair, weights: Array) -> Pair:
+    """Add the fields for label smoothing, over every unmasked class: `even_loss` and `even_mass`."""
     xp, lay = block.xp, block.lay
     if lay.n == 0:
         return pair._replace(even_loss=xp.zeros_like(pair.top), even_mass=xp.zeros_like(pair.top))
     count = xp.zeros_like(pair.top) + lay.n if pair.count is None else pair.count
     heaviest = _best(block) if weights is None else xp.zeros(lay.rows, dtype=xp.int64) + xp.argmax(weights)
-    # a label whose row has a weight: of the label itself nothing is asked
+    # smoothing is 1, so the label has no effect; it only has to be of a class with a weight
     mean = _under(block, heaviest, class_weight=weights, label_smoothing=1.0, ignore_index=None)
     if weights is None:
         mass = count
     elif block.valid is None:
         mass = xp.zeros_like(count) + xp.sum(weights)
     else:
-        mass = xp.sum(xp.where(block.valid, _per_class(block, weights), 0.0), axis=lay.axes)
+        mass = xp.sum(xp.where(block.valid, _in_class_places(block, weights), 0.0), axis=lay.axes)
     loss = xp.where(mass == 0.0, 0.0, mean * count)
     loss = xp.where((pair.rest == -1.0) & (mass > 0.0), xp.inf, loss)
     return pair._replace(even_loss=loss, even_mass=mass)
 
 
-def _best(block: Block) -> Array:
+def _best(block: LogitsBlock) -> Array:
     """Return the number of the class with the largest logit of each row."""
     xp, (x, mask, *_) = block.xp, block.folded
     if dtype_name(x.dtype) not in ("float16", "float32", "float64"):
@@ -217,22 +217,22 @@ def _best(block: Block) -> Array:
 # -- class ids --------------------------------------------------------------------------------------------------------
 
 
-def check_labels(plan: Plan, xp: Any, given: dict[str, Any], n: int) -> None:
+def check_block_labels(plan: Plan, xp: Any, given: dict[str, Any], n: int) -> None:
     """Raise for a class id out of range, in the block that has the first classes."""
     if not _is_first(given, n):
         return
     work = Work(plan, (), ())
-    checked(work, given, _check, plan, xp, given["targets"])
+    with_whole_positions(work, given, _refuse_block_labels, plan, xp, given["targets"])
 
 
-def _check(plan: Plan, xp: Any, ids: Array) -> None:
+def _refuse_block_labels(plan: Plan, xp: Any, ids: Array) -> None:
     _, bad = sort_out(plan, xp, xp.astype(ids, xp.int64, copy=False))
     if bool(xp.any(bad)):
         rows = tuple(ids.shape)
-        refuse(dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, rows=rows)), xp, ids, bad)
+        refuse_labels(dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, rows=rows)), xp, ids, bad)
 
 
-def local_ids(plan: Plan, block: Block, given: dict[str, Any]) -> Array:
+def local_ids(plan: Plan, block: LogitsBlock, given: dict[str, Any]) -> Array:
     """Return class ids counted from the first class of a block; below 0, or too large, where they are in another."""
     xp, axes = block.xp, block.lay.axes
     ids = xp.astype(given["targets"], xp.int64, copy=False)

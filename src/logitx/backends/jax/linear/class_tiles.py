@@ -16,14 +16,14 @@ import jax.numpy as jnp
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.class_ids import sort_out
 from logitx.backends.formulas.linear_blocks import ENOUGH, block_rows, budget_of, evenly, tile_plan
-from logitx.backends.formulas.pairs import Rows, Shared, Sums, losses_of, merged
-from logitx.backends.generic.linear import Layer, Samples, scaling
+from logitx.backends.formulas.pairs import RowOperands, RowSums, Shared, losses_of, merge_row_sums
+from logitx.backends.generic.linear import LayerOperands, Samples, scaling
 from logitx.backends.jax.linear.layer import classes_of, logits_of, over
 from logitx.backends.jax.linear.row_blocks import in_line
 from logitx.backends.jax.primitive import run_primitive, zeros_among
 
 
-def suits_tiles(plan: Plan, layer: Layer) -> bool:
+def suits_tiles(plan: Plan, layer: LayerOperands) -> bool:
     """Tell whether the losses are better taken in tiles: those of class ids, of which a row has but one."""
     count = plan.layout.outer
     low = isinstance(count, int) and block_rows(plan, count) < min(count, ENOUGH)
@@ -39,7 +39,7 @@ def _one_per_row(value: Array) -> Array:
     return value if value is None or value.ndim == 0 else value[:, 0]
 
 
-def _block_losses(plan: Plan, layer: Layer, one: Samples, width: int) -> Array:
+def _block_losses(plan: Plan, layer: LayerOperands, one: Samples, width: int) -> Array:
     """Return the losses of some rows."""
     height, compute = one.hidden.shape[0], plan.compute
     ignored, bad = sort_out(plan, jnp, one.targets)
@@ -47,22 +47,22 @@ def _block_losses(plan: Plan, layer: Layer, one: Samples, width: int) -> Array:
     softcap, heat = (None if value is None else jnp.asarray(value, compute) for value in scaling(layer, one))
     by_row = 1.0 if heat is None else _one_per_row(heat)
 
-    def reduce(start: Any, size: int, state: tuple[Sums, Array]) -> tuple[Sums, Array]:
+    def reduce(start: Any, size: int, state: tuple[RowSums, Array]) -> tuple[RowSums, Array]:
         sums, logit = state
         x = logits_of(plan, classes_of(layer, start, size), one.hidden)
         top, rest, own = run_primitive(_tile_reduce_plan(plan, height, size), x, None, heat, softcap, ids - start)
-        return merged(jnp, sums, Sums(top, rest, zero, zero), by_row), logit + own
+        return merge_row_sums(jnp, sums, RowSums(top, rest, zero, zero), by_row), logit + own
 
     zero = zeros_among(height, compute, layer, one)
-    sums, logit = over(plan.layout.n, width, reduce, (Sums(zero, zero - 1.0, zero, zero), zero))
+    sums, logit = over(plan.layout.n, width, reduce, (RowSums(zero, zero - 1.0, zero, zero), zero))
     z_loss = 0.0 if layer.z_loss is None else jnp.asarray(layer.z_loss, compute)
     classes, sample = one.classes.astype(compute), one.sample_weight.astype(compute)
-    value = losses_of(jnp, plan, Shared(0.0, z_loss, 1.0), sums, Rows(logit, classes, classes, sample, by_row))
+    value = losses_of(jnp, plan, Shared(0.0, z_loss, 1.0), sums, RowOperands(logit, classes, classes, sample, by_row))
     value = jnp.where(ignored | (sample * classes == 0.0), 0.0, value)
     return jnp.where(bad, jnp.nan, value)
 
 
-def losses_by_tiles(plan: Plan, layer: Layer, samples: Samples, share: Array) -> Array:
+def losses_by_tiles(plan: Plan, layer: LayerOperands, samples: Samples, share: Array) -> Array:
     """Return the losses of all rows."""
     count = plan.layout.outer
     height = evenly(count, min(ENOUGH, budget_of(plan)))

@@ -19,7 +19,7 @@ from jax.lax import dynamic_slice, dynamic_slice_in_dim, dynamic_update_slice, d
 
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.linear_blocks import ENOUGH, block_rows, budget_of, evenly
-from logitx.backends.generic.linear import Layer, Samples
+from logitx.backends.generic.linear import LayerOperands, Samples
 from logitx.backends.jax.linear.layer import classes_of, from_logits, logits_of, over
 from logitx.backends.jax.linear.row_blocks import Line, in_line
 from logitx.backends.jax.primitive import zeros_among
@@ -73,7 +73,9 @@ def _slice_rows(samples: Samples, start: Any, size: int) -> Samples:
     return Samples(*(None if x is None else dynamic_slice_in_dim(x, start, size, 0) for x in samples))
 
 
-def _logits_to_gradient(plan: Plan, layer: Layer, room: Room, one: Samples, memory: Array) -> tuple[Array, Array]:
+def _logits_to_gradient(
+    plan: Plan, layer: LayerOperands, room: Room, one: Samples, memory: Array
+) -> tuple[Array, Array]:
     """Write logits to memory, then replace them by their gradient; return that memory, and the losses."""
     compute, n = plan.compute, room.classes
 
@@ -118,7 +120,7 @@ class GradientSums(NamedTuple):
 
 
 def _multiply_gradient(
-    layer: Layer, hidden: Array, part: Array, width: int, read: Read, write: Write, dweight: Array, dbias: Array
+    layer: LayerOperands, hidden: Array, part: Array, width: int, read: Read, write: Write, dweight: Array, dbias: Array
 ) -> tuple[Array, Array, Array]:
     """Return the gradients by hidden features, weights and bias, the latter two with what is new.
 
@@ -141,7 +143,7 @@ def _multiply_gradient(
 
 
 def _take_held_rows(
-    plan: Plan, layer: Layer, room: Room, line: Line, part: Array, state: tuple[Array, GradientSums]
+    plan: Plan, layer: LayerOperands, room: Room, line: Line, part: Array, state: tuple[Array, GradientSums]
 ) -> tuple[Array, GradientSums]:
     """Take the rows whose logits wait in the gradient by the weights."""
     dweight, sums = state
@@ -160,7 +162,7 @@ def _take_held_rows(
 
 
 def _add_block(
-    plan: Plan, layer: Layer, height: int, line: Line, part: Array, row: Any, state: tuple[Array, GradientSums]
+    plan: Plan, layer: LayerOperands, height: int, line: Line, part: Array, row: Any, state: tuple[Array, GradientSums]
 ) -> tuple[Array, GradientSums]:
     """Take a block of rows from one on, and add its products to those of the others."""
     dweight, sums = state
@@ -181,7 +183,7 @@ def _add_block(
 
 
 def gradients_on_one_device(
-    plan: Plan, layer: Layer, samples: Samples, share: Array, part: Array
+    plan: Plan, layer: LayerOperands, samples: Samples, share: Array, part: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Return the losses of all rows, and gradients times `part` by hidden features, weights and bias."""
     count, (n, features), compute = plan.layout.outer, layer.weight.shape, plan.compute

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.linear_blocks import block_plan
-from logitx.backends.generic.linear import Layer, Samples, scaling
+from logitx.backends.generic.linear import LayerOperands, Samples, scaling
 from logitx.backends.jax.primitive import run_primitive
 
 
-def logits_of(plan: Plan, layer: Layer, hidden: Array) -> Array:
+def logits_of(plan: Plan, layer: LayerOperands, hidden: Array) -> Array:
     """Return logits, added up in the dtype computed in."""
     weight = layer.weight
     if hidden.dtype != weight.dtype:
@@ -30,7 +30,7 @@ def _rows_plan(plan: Plan, op: str, rows: int) -> Plan:
     return dataclasses.replace(block_plan(plan, rows), op=op)
 
 
-def from_logits(op: str, plan: Plan, layer: Layer, one: Samples, x: Array) -> tuple[Array, ...]:
+def from_logits(op: str, plan: Plan, layer: LayerOperands, one: Samples, x: Array) -> tuple[Array, ...]:
     """Return what an operation makes of the logits of rows."""
     softcap, temperature = scaling(layer, one)
     return run_primitive(
@@ -39,7 +39,7 @@ def from_logits(op: str, plan: Plan, layer: Layer, one: Samples, x: Array) -> tu
     )  # fmt: skip
 
 
-def classes_of(layer: Layer, start: Any, size: int) -> Layer:
+def classes_of(layer: LayerOperands, start: Any, size: int) -> LayerOperands:
     """Return some classes of a layer."""
     weight, bias = (
         None if x is None else jax.lax.dynamic_slice_in_dim(x, start, size, 0) for x in (layer.weight, layer.bias)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
-from logitx.backends.formulas.pairs import reduced
+from logitx.backends.formulas.pairs import reduce_losses
 from logitx.backends.generic import linear
-from logitx.backends.generic.linear import Layer, Samples
+from logitx.backends.generic.linear import LayerOperands, Samples
 from logitx.backends.jax.cross_entropy import check_class_ids
 from logitx.backends.jax.linear import class_tiles, gradients
 from logitx.backends.jax.linear.layer import from_logits, logits_of
@@ -27,9 +27,9 @@ from logitx.backends.jax.primitive import zeros_among
 def _loss_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> Array:
     """Return the loss, to be differentiated: derivatives compute the logits of a block once more, not keep them."""
     layer, samples, share = linear.split(plan, *operands)
-    block = jax.checkpoint(lambda layer, one: linear.losses(plan, layer, one))
+    block = jax.checkpoint(lambda layer, one: linear.losses_of_block(plan, layer, one))
     _, per_row = scan_blocks(plan, samples, lambda _, one: (None, block(layer, one)), None)
-    return reduced(plan, per_row, share)
+    return reduce_losses(plan, per_row, share)
 
 
 def _gradients_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Array, Array, Array]:
@@ -37,7 +37,9 @@ def _gradients_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array
     return generic.linear_cross_entropy_value_and_grad(plan, *operands)
 
 
-def _gradients_by_blocks(plan: Plan, layer: Layer, samples: Samples, part: Array) -> tuple[Array, Array, Array, Array]:
+def _gradients_by_blocks(
+    plan: Plan, layer: LayerOperands, samples: Samples, part: Array
+) -> tuple[Array, Array, Array, Array]:
     """Return losses and gradients as `_gradients` does, by blocks that devices share, or in one block."""
 
     def step(total: Any, one: Samples) -> tuple[Any, tuple[Array, Array]]:
@@ -67,19 +69,19 @@ def _compute_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Ar
     made = (dhidden.reshape(operands[0].shape), dweight, dbias)
     kinds = (*plan.gradients, None)
     one, two, three = (None if x is None else x.astype(kind) for x, kind in zip(made, kinds, strict=False))
-    return reduced(plan, per_row, share), one, two, three
+    return reduce_losses(plan, per_row, share), one, two, three
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _layer_loss(plan: Plan, *operands: Any) -> Array:
     layer, samples, share = linear.split(plan, *operands)
     if class_tiles.suits_tiles(plan, layer):
-        return reduced(plan, class_tiles.losses_by_tiles(plan, layer, samples, share), share)
+        return reduce_losses(plan, class_tiles.losses_by_tiles(plan, layer, samples, share), share)
 
     def step(one: Samples) -> Array:
         return from_logits("cross_entropy", plan, layer, one, logits_of(plan, layer, one.hidden))[0]
 
-    return reduced(plan, over_blocks(plan, layer, samples, share, step), share)
+    return reduce_losses(plan, over_blocks(plan, layer, samples, share, step), share)
 
 
 @functools.partial(_layer_loss.defjvp, symbolic_zeros=True)

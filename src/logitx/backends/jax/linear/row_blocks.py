@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.linear_blocks import block_rows
-from logitx.backends.generic.linear import Layer, Samples
+from logitx.backends.generic.linear import LayerOperands, Samples
 from logitx.backends.jax.primitive import zeros_among
 
 Step = Callable[[Any, Samples], tuple[Any, Any]]  # (what is carried, rows of a block) -> (that, results of rows)
@@ -108,7 +108,9 @@ def in_line(samples: Samples, share: Array, height: int) -> Line:
     return Line(samples, jnp.concatenate([order, behind]), jnp.sum(share != 0.0, dtype="int32"))
 
 
-def over_blocks(plan: Plan, layer: Layer, samples: Samples, share: Array, step: Callable[[Samples], Array]) -> Array:
+def over_blocks(
+    plan: Plan, layer: LayerOperands, samples: Samples, share: Array, step: Callable[[Samples], Array]
+) -> Array:
     """Return the results of a step a block. Blocks in which no row counts are skipped on one device, and are 0."""
     height, number = block_sizes(plan)
     if number <= 1 or jax.device_count() > 1:

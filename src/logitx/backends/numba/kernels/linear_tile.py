@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.formulas.pairs import Facts, Sums
+from logitx.backends.formulas.pairs import Facts, RowSums
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, OfOther, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, OK, bytes_per_element, given, view_of_entries, view_of_rows
@@ -35,7 +35,7 @@ from logitx.backends.numba.vectors.exp_log import exp_of_sum
 from logitx.backends.numba.vectors.lanes import cast_as, fma, least, maximum_of_two, select, spread_as, width_of
 
 FOUND_MAXIMUM, FOUND_REST, FOUND_TERMS, FOUND_TOTAL = map(
-    Sums._fields.index, ("top", "rest", "terms", "total")
+    RowSums._fields.index, ("top", "rest", "terms", "total")
 )  # of what `reduce_tile` finds
 FACT_MAXIMUM, FACT_INVERSE, FACT_BESIDE, FACT_FACTOR, FACT_WHOLE, FACT_PULL, FACT_CHANGE = (
     map(  # of what `differentiate_tile` is given for each row
