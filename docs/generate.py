@@ -79,6 +79,8 @@ def contents(module: str) -> tuple[set[str], dict[str, str]]:
             names.add(node.name)
         elif isinstance(node, ast.ImportFrom):
             names.update(alias.name for alias in node.names)
+            if any(alias.name == "DECLINES" for alias in node.names):
+                declines = contents(str(node.module))[1]
         elif isinstance(node, ast.Assign):
             names.update(map(ast.unparse, node.targets))
             if ast.unparse(node.targets[0]) == "DECLINES":

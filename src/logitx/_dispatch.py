@@ -145,7 +145,7 @@ def run(op: str, *arguments: Any) -> Any:
 
 
 def _written(plan: Plan, method: Callable[..., Array], operands: tuple[Any, ...], out: Array) -> Array:
-    """Let a backend write to `out`, or copy its result there if it cannot."""
+    """Write the result to `out`: by the backend itself if it can, else by a copy."""
     family = FAMILIES[plan.family]
     folded = fold_as_view(family, out, plan.layout)
     result = method(plan, *operands[:-1], folded)

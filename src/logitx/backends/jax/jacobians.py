@@ -36,7 +36,7 @@ def jacobian_product(op: str, plan: Plan, value: Array, tangent: Array, dtype: s
 
 
 def _live_operands(plan: Plan, value: Array, tangent: Array) -> tuple[Array, Array, Array]:
-    """Return where there is a probability, the probabilities, and the tangent where it has a say."""
+    """Return (mask of nonzero probabilities, probabilities, tangent set to 0 outside of the mask)."""
     value, tangent = value.astype(plan.compute), tangent.astype(plan.compute)
     live = value != (0.0 if plan.op == "softmax_vjp" else -jnp.inf)
     return live, value if plan.op == "softmax_vjp" else jnp.exp(value), jnp.where(live, tangent, 0.0)

@@ -41,7 +41,7 @@ def _varying(aval: Any) -> frozenset[Any]:
 
 
 def alike(*arrays: Array) -> tuple[Array, ...]:
-    """Let arrays differ along the same axes of a mesh, as JAX's own operations do with what they are given."""
+    """Cast all arrays to vary over the union of their mesh axes, as `jax.numpy` does implicitly."""
     each = [_varying(jax.typeof(x)) if hasattr(jax, "typeof") else frozenset() for x in arrays]
     every = frozenset().union(*each)
     if all(names == every for names in each):
@@ -51,7 +51,7 @@ def alike(*arrays: Array) -> tuple[Array, ...]:
 
 
 def zeros_among(shape: Any, dtype: str, *arrays: Any) -> Array:
-    """Return zeros that may become what follows from arrays, or trees of arrays: they differ along the same axes."""
+    """Return zeros with the same varying mesh axes as `arrays` (or trees of them), usable as the carry of a loop."""
     return alike(jnp.zeros(shape, dtype), *jax.tree.leaves(arrays))[0]
 
 
@@ -96,7 +96,7 @@ def _abstract_kernel(*avals: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
 
 
 def _is_placed(aval: Any) -> bool:
-    """Tell whether an array says in its type on which mesh it lies, or how it is sharded there."""
+    """True if the type of an array names the mesh on which it lies, or how it is sharded there."""
     sharding = getattr(aval, "sharding", None)
     return sharding is not None and not getattr(sharding.mesh, "empty", True)
 
@@ -144,14 +144,14 @@ def _lower(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any
 
 
 def _is_alone(context: Any) -> bool:
-    """Tell whether what is lowered sees arrays of one device only: a program of one, or a shard inside `shard_map`."""
+    """True if the lowered code sees arrays of one device only: a program of one device, or a shard in `shard_map`."""
     axes = context.axis_context
     manual = getattr(axes, "manual_axes", None)
     return getattr(axes, "num_devices", 0) == 1 if manual is None else set(manual) == set(axes.mesh.axis_names)
 
 
 def _is_spread(context: Any) -> bool:
-    """Tell whether what is lowered sees whole arrays, which XLA's partitioner will cut up for known devices."""
+    """True if the lowered code sees whole arrays, which XLA's partitioner will split over known devices."""
     return getattr(context.axis_context, "device_assignment", None) is not None
 
 
@@ -174,7 +174,7 @@ def _lower_on_cpu(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...])
 
 
 def lowered_for_devices(primitive: Any) -> None:
-    """Have JAX say on which devices: else XLA's partitioner is not asked, and several of them run the formulas."""
+    """Ask JAX to pass the devices to lowering; without them a program of several devices would run the formulas."""
     try:
         from jax._src.dispatch import prim_requires_devices_during_lowering
     except ImportError:

@@ -24,7 +24,7 @@ from logitx.backends.jax.kernel_calls import CLASSES, ENTRIES, ONE, ROWS, kernel
 
 
 def has_shard_rule(plan: Plan, operands: tuple[Any, ...]) -> bool:
-    """Tell whether an operation with these operands can be done in shards by kernels; XLA shards the formulas else."""
+    """True if kernels can run the operation shard by shard; if not, XLA shards the formulas."""
     if plan.op in ("softmax", "log_softmax"):
         return operands[3] is None
     if plan.op.startswith("cross_entropy"):
@@ -155,7 +155,7 @@ def _sharding_rule(plan: Plan, each: list[int]) -> Any:
 
 
 def _bits_of(plan: Plan, shapes: Any) -> AbstractContextManager[Any]:
-    """Let there be 64 bits where the program has them: XLA asks from a thread that does not see who set them."""
+    """Turn 64-bit numbers on if the program has them: XLA asks from a thread that does not see the setting."""
     names = {dtype_name(one.dtype) for one in (*shapes, *results(plan))} | {plan.compute}
     home = jax if hasattr(jax, "enable_x64") else jax.experimental  # where it came from
     context: AbstractContextManager[Any] = home.enable_x64(any(name.endswith("64") for name in names))

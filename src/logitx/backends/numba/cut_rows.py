@@ -1,4 +1,4 @@
-"""Rows of which an array has some classes: what they come down to, and what follows once that is merged."""
+"""Rows whose classes lie in several arrays, on kernels: reduce each array to pairs, merge pairs, finish each array."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _class_sums(targets: Array, soft: NumpyArray, view: Any, class_weight: Numpy
 
 
 def _multipliable(array: NumpyArray, compute: str) -> bool:
-    """Tell whether BLAS can read a matrix where it is."""
+    """True if BLAS can read a matrix where it is."""
     if array.dtype != HELD[compute] or not array.dtype.isnative or not array.flags.aligned:
         return False
     size, (down, along), (height, width) = array.itemsize, array.strides, array.shape

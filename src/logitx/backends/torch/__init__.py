@@ -8,7 +8,7 @@ the graph (`operators`).
 
 from __future__ import annotations
 
-from logitx.backends.torch.accepts import accepts
+from logitx.backends.torch.accepts import DECLINES, accepts
 from logitx.backends.torch.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.torch.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.torch.operators import OPERATORS
@@ -31,5 +31,3 @@ __all__ = [
     "softmax",
     "softmax_vjp",
 ]
-
-DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}

@@ -8,18 +8,17 @@ import torch
 
 from logitx._plan import Plan
 from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, declined
-from logitx.backends.torch.state import OPERATORS, has_plain_class, in_graph, in_transform, may_differentiate, tracing
+from logitx.backends.torch.state import has_plain_class, in_graph, in_transform, may_differentiate, tracing
 
 _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # only as operators in a graph
 _BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
+DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None if this backend adds something to the kernels or the formulas, else the reason why not."""
-    if plan.op not in OPERATORS:
-        from logitx.backends.torch import DECLINES  # not at the top: the package imports this module first
-
+    if plan.op in DECLINES:
         return DECLINES[plan.op]
     if not all(map(has_plain_class, operands)):
         return "a tensor is of a class of its own: the formulas run on any"

@@ -24,7 +24,7 @@ from logitx.backends.jax.primitive import run_primitive, zeros_among
 
 
 def suits_tiles(plan: Plan, layer: LayerOperands) -> bool:
-    """Tell whether the losses are better taken in tiles: those of class ids, of which a row has but one."""
+    """True if tiles of classes are faster for the losses: those of class ids, one a row."""
     count = plan.layout.outer
     low = isinstance(count, int) and block_rows(plan, count) < min(count, ENOUGH)
     return low and plan.hard and layer.label_smoothing is None and jax.device_count() == 1

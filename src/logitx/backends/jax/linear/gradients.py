@@ -33,7 +33,7 @@ _WORTH = 2, 3  # the part of the rows that wait which must count: fewer are chea
 
 
 def _writable_zeros(shape: Any, dtype: str, *arrays: Any) -> Array:
-    """Return memory for what follows from arrays: zeros, but such that XLA writes to them and makes no new array."""
+    """Return zeros that XLA writes to in place, for values computed from `arrays`; it makes no new array."""
     return jax.lax.optimization_barrier(zeros_among(shape, dtype, *arrays))
 
 
@@ -124,7 +124,7 @@ def _multiply_gradient(
 ) -> tuple[Array, Array, Array]:
     """Return the gradients by hidden features, weights and bias, the latter two with what is new.
 
-    `read` finds the gradient by the logits of some classes, `write` takes what follows for their weights.
+    `read` returns the gradient by the logits of some classes, `write` takes the gradient by their weights.
     """
 
     def step(start: Any, size: int, state: Any) -> Any:

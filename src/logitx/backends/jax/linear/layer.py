@@ -50,7 +50,7 @@ def classes_of(layer: LayerOperands, start: Any, size: int) -> LayerOperands:
 def over(length: int, size: int, step: Callable[[Any, int, Any], Any], state: Any) -> Any:
     """Take steps (start, size, state) over pieces of a length, the odd one first.
 
-    What a loop returns, XLA has updated in place; it would merge an update after it with what follows, in a copy.
+    The odd piece comes first: XLA updates the state of the loop in place, but would copy it for a step after the loop.
     """
     whole = (length - 1) // size
     state = step(whole * size, length - whole * size, state)
