@@ -109,6 +109,21 @@ class Call(NamedTuple):
     labels: Any = None  # what labelled arrays get back on their results, `_labelled.table.ArrayLabels`
 
 
+def flat(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arrays and numbers among operands, those within option tuples one by one: frameworks want them so."""
+    found: list[Any] = []
+    for one in operands:
+        found.extend(flat(one) if isinstance(one, tuple) else (one,))
+    return tuple(found)
+
+
+def nested(op: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Undo `flat`: return the operands of an operation as its backend's method takes them."""
+    if op.startswith("linear"):
+        return LinearLayer(*values[:3]), values[3], LossOptions(*values[4:])
+    return (*values[:2], LossOptions(*values[2:])) if op.startswith("cross_entropy") else values
+
+
 class LossParts(NamedTuple):
     """What ``return_parts=True`` adds to a cross-entropy."""
 

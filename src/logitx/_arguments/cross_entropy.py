@@ -69,7 +69,7 @@ def cross_entropy(
     family, array, plan = start(op, "logits", logits, axis, dtype, True, (*facts, *target_facts(targets, ignore_index)))
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
     targets, options = targets_and_options(plan, family, array, targets, given)
-    return Call(plan, (fold_axes(family, array, plan.layout), targets, *options))
+    return Call(plan, (fold_axes(family, array, plan.layout), targets, options))
 
 
 def target_facts(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
@@ -115,4 +115,4 @@ def cross_entropy_grad_hess(
     family, array, plan = start(op, "logits", logits, axis, None, False, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing=0.0, z_loss=0.0, temperature=1.0)
     targets, options = targets_and_options(plan, family, array, targets, given)
-    return Call(plan, (fold_axes(family, array, plan.layout), targets, options.class_weight, options.sample_weight))
+    return Call(plan, (fold_axes(family, array, plan.layout), targets, options))

@@ -86,4 +86,4 @@ def linear_cross_entropy(
     plan = planned(op, "hidden", family, shape, layer.hidden.dtype, -1, None, wide, True, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature)
     targets, options = targets_and_options(plan, family, layer.hidden, targets, given)
-    return Call(plan, (layer.hidden, layer.weight, targets, layer.bias, *options[:-1]))  # without `where`
+    return Call(plan, (layer, targets, options))

@@ -301,7 +301,8 @@ class _EvaluatedRows:
 
     def __init__(self, plan: Plan, operands: tuple[Any, ...], top_k: int | None) -> None:
         self.plan, self.family = plan, FAMILIES[plan.family]
-        logits, targets, class_weight, sample_weight, *_, where = operands
+        logits, targets, options = operands
+        class_weight, sample_weight, where = options.class_weight, options.sample_weight, options.where
         self.xp = self.family.namespace(logits)
         losses = _dispatch.choose(plan, operands).cross_entropy(plan, *operands)[0]
         x = self._classes_last(logits if plan.dtype in FLOATS else self._real(logits))

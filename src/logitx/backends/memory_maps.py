@@ -15,7 +15,7 @@ import numpy as np
 
 from logitx._arrays import memory_maps
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LabelError, Plan, Scalar, layout
+from logitx._plan import Array, LabelError, LossOptions, Plan, Scalar, layout
 from logitx.backends import numba
 from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.linear_blocks import pieces
@@ -100,40 +100,27 @@ def _join_blocks(parts: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _losses_in_turn(
-    plan: Plan, op: str, x: Array, targets: Array, *operands: Any
+    plan: Plan, x: Array, targets: Array, options: LossOptions
 ) -> Iterator[tuple[tuple[Any, Any, Any], Any]]:
     """Yield for each block of rows its results, and the shares of these rows in the mean."""
     for piece, part in _blocks_in_turn(plan, x, targets):
-        ids, *cut = _operands(piece, len(x), targets, *operands)
+        ids, cut = targets[piece], _options_of_rows(options, piece, len(x))
         try:
-            found = getattr(numba, op)(part, x[piece], ids, *cut)
+            found = numba.cross_entropy(part, x[piece], ids, cut)
         except LabelError as error:
             rows = (error.index[0] + piece.start, *error.index[1:])
             position = int(np.ravel_multi_index(rows, targets.shape))
             raise LabelError(plan, position, error.label) from None
-        class_weight, sample_weight, where = cut[0], cut[1], cut[-1]
         counted = None
         if plan.reduction == "mean":
-            counted = row_shares(plan, np, ids, class_weight, sample_weight, where, (plan.layout.axis,))
+            counted = row_shares(plan, np, ids, cut.class_weight, cut.sample_weight, cut.where, (plan.layout.axis,))
         yield found, counted
 
 
-def _operands(
-    piece: slice,
-    length: int,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> tuple[Any, ...]:
-    return (
-        targets[piece], class_weight, _rows_of_operand(sample_weight, piece, length), label_smoothing, z_loss,
-        *(_rows_of_operand(one, piece, length) for one in (softcap, temperature, where)),
-    )  # fmt: skip
+def _options_of_rows(options: LossOptions, piece: slice, length: int) -> LossOptions:
+    """Return the options of some rows."""
+    names = ("sample_weight", "softcap", "temperature", "where")
+    return options._replace(**{name: _rows_of_operand(getattr(options, name), piece, length) for name in names})
 
 
 class _BlockSums:
@@ -183,21 +170,9 @@ def _exact_total(values: list[float]) -> float:
     return math.fsum(values) if all(map(math.isfinite, values)) else float(np.sum(values))
 
 
-def cross_entropy(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> tuple[Array, Array, Array]:
+def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
     sums = _BlockSums(plan)
-    operands = (class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
-    for found, counted in _losses_in_turn(plan, "cross_entropy", logits, targets, *operands):
+    for found, counted in _losses_in_turn(plan, logits, targets, options):
         sums.add(*found, counted)
     return sums.results()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
 
 Prepared = Callable[[Array, Array], Any]
 
@@ -102,72 +102,28 @@ class Backend(Protocol):
         """Return (value, sign), both of shape rows; the sign may be None unless ``plan.return_sign``."""
 
     def cross_entropy(
-        self,
-        plan: Plan,
-        logits: Array,
-        targets: Array,
-        class_weight: Array,
-        sample_weight: Array,
-        label_smoothing: Scalar,
-        z_loss: Scalar,
-        softcap: Scalar,
-        temperature: Scalar,
-        where: Array,
+        self, plan: Plan, logits: Array, targets: Array, options: LossOptions
     ) -> tuple[Array, Array, Array]:
         """Return (loss, z_loss, log_normalizer); the last two may be None unless ``plan.return_parts``."""
 
     def cross_entropy_value_and_grad(
-        self,
-        plan: Plan,
-        logits: Array,
-        targets: Array,
-        class_weight: Array,
-        sample_weight: Array,
-        label_smoothing: Scalar,
-        z_loss: Scalar,
-        softcap: Scalar,
-        temperature: Scalar,
-        where: Array,
+        self, plan: Plan, logits: Array, targets: Array, options: LossOptions
     ) -> tuple[Array, Array, Array, Array]:
         """Return (loss, dlogits, z_loss, log_normalizer), the last two as in cross_entropy."""
 
     def cross_entropy_grad_hess(
-        self, plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
+        self, plan: Plan, logits: Array, targets: Array, options: LossOptions
     ) -> tuple[Array, Array]:
         """Return the gradient and the diagonal of the Hessian of the summed loss."""
 
-    def linear_cross_entropy(
-        self,
-        plan: Plan,
-        hidden: Array,
-        weight: Array,
-        targets: Array,
-        bias: Array,
-        class_weight: Array,
-        sample_weight: Array,
-        label_smoothing: Scalar,
-        z_loss: Scalar,
-        softcap: Scalar,
-        temperature: Scalar,
-    ) -> Array:
+    def linear_cross_entropy(self, plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> Array:
         """Return the loss of the logits ``hidden @ weight.T + bias``; ``plan.layout`` is the layout of these logits.
 
         `hidden` has the shape of the rows, followed by the features. `hidden`, `weight` and `bias` are floating.
         """
 
     def linear_cross_entropy_value_and_grad(
-        self,
-        plan: Plan,
-        hidden: Array,
-        weight: Array,
-        targets: Array,
-        bias: Array,
-        class_weight: Array,
-        sample_weight: Array,
-        label_smoothing: Scalar,
-        z_loss: Scalar,
-        softcap: Scalar,
-        temperature: Scalar,
+        self, plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions
     ) -> tuple[Array, Array, Array, Array]:
         """Return (loss, dhidden, dweight, dbias), in the dtypes ``plan.gradients``; dbias is None without a bias."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from logitx._arrays import tensorflow as xp
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LossOptions, Plan, Scalar, flat, nested
 from logitx.backends import generic, numba
 from logitx.backends.formulas.numbers import softcap_slope
 
@@ -141,23 +141,12 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     return value, xp.stop_gradient(sign)
 
 
-def cross_entropy(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> tuple[Array, Array, Array]:
+def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced; one pass makes the gradient too."""
     exact = dataclasses.replace(plan, result=plan.compute)  # not rounded before it is scaled
 
     def forward(backend: Any, *operands: Any) -> tuple[Array, tuple[Any, ...]]:
-        loss, dlogits, *_ = backend.cross_entropy_value_and_grad(exact, *operands)
+        loss, dlogits, *_ = backend.cross_entropy_value_and_grad(exact, *nested(plan.op, operands))
         return loss, (dlogits,)
 
     def backward(dloss: Array, dlogits: Array) -> Array:
@@ -165,7 +154,4 @@ def cross_entropy(
         dx = dlogits * (xp.reshape(dloss, plan.layout.column) if plan.reduction == "none" else dloss)
         return tf.cast(xp.where(dlogits == 0.0, 0.0, dx), logits.dtype)
 
-    operands = (
-        logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )  # fmt: skip
-    return _differentiable(forward, backward, operands), None, None
+    return _differentiable(forward, backward, flat((logits, targets, options))), None, None

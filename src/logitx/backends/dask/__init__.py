@@ -13,7 +13,7 @@ from typing import Any
 import dask.array as da
 
 from logitx._arrays.families import family_of
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
@@ -84,22 +84,9 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
 # -- cross-entropy ----------------------------------------------------------------------------------------------------
 
 
-def cross_entropy(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> tuple[Array, Array, Array]:
+def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    lines = totals.lines_of(
-        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )
+    lines = totals.lines_of(plan, logits, targets, options)
     if lines.whole:
         return totals.reduce_parts(
             lines, lines.map(whole_rows.whole_losses, lines.rows, "float64", lines.where_rows_begin()), lines.rows
@@ -108,21 +95,10 @@ def cross_entropy(
 
 
 def cross_entropy_value_and_grad(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
+    plan: Plan, logits: Array, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    lines = totals.lines_of(
-        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )
+    lines = totals.lines_of(plan, logits, targets, options)
     every = lines.entries
     whole = [lines.share()] if plan.reduction == "mean" else []
     if lines.whole:
@@ -135,12 +111,11 @@ def cross_entropy_value_and_grad(
     return loss, lines.map(finish.cut_gradient, every, plan.result, more), z_part, log_normalizer
 
 
-def cross_entropy_grad_hess(
-    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
-) -> tuple[Array, Array]:
+def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
     lines = Lines(
-        plan, logits, "logits", targets=targets, class_weight=class_weight, sample_weight=sample_weight
+        plan, logits, "logits", targets=targets, class_weight=options.class_weight,
+        sample_weight=options.sample_weight,
     )  # fmt: skip
     every = lines.entries
     if lines.whole:
@@ -151,42 +126,16 @@ def cross_entropy_grad_hess(
     return pick(both, 0, every, every, plan.result), pick(both, 1, every, every, plan.result)
 
 
-def linear_cross_entropy(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-) -> Array:
+def linear_cross_entropy(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
-    return linear.layer_loss(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
+    return linear.layer_loss(plan, layer, targets, options)
 
 
 def linear_cross_entropy_value_and_grad(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
+    plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
-    return linear.layer_loss_and_gradients(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
+    return linear.layer_loss_and_gradients(plan, layer, targets, options)
 
 
 # -- gradients of probabilities, and merging --------------------------------------------------------------------------

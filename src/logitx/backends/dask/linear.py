@@ -13,7 +13,7 @@ from dask.array.utils import meta_from_array
 
 import logitx
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LinearLayer, LossOptions, Plan
 from logitx.backends.dask import totals, whole_rows
 from logitx.backends.dask.chunks import Index, Lines, Operand, Work, add_blocks, first_of, map_blocks, pick, tree
 from logitx.backends.dask.cut_rows import finish, reduce
@@ -26,14 +26,13 @@ from logitx.backends.formulas.numbers import quiet
 class LazyLayer:
     """A linear layer, cut by the chunks of its logits, which are never computed as a whole."""
 
-    def __init__(
-        self, plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, *operands: Any
-    ) -> None:  # fmt: skip
+    def __init__(self, plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> None:
         """Cut everything by the rows of `hidden` and the classes of `weight`; features are never cut."""
+        hidden, weight, bias = layer
         hidden, weight = hidden.rechunk({hidden.ndim - 1: -1}), weight.rechunk({1: -1})
         chunks = (*hidden.chunks[:-1], weight.chunks[0])
         logits = da.Array({}, "logits", chunks, meta=meta_from_array(hidden._meta, dtype=plan.compute))
-        self.lines = Lines(plan, logits, "hidden", **dict(zip(_OPERAND_NAMES, (targets, *operands), strict=True)))
+        self.lines = Lines(plan, logits, "hidden", targets=targets, **options._asdict())
         rows = self.lines.rows
         self.classes: Index = self.lines.axes
         self.features: Index = (len(rows) + 1,)
@@ -63,11 +62,6 @@ class LazyLayer:
         )
 
 
-_OPERAND_NAMES = (
-    "targets", "class_weight", "sample_weight", "label_smoothing", "z_loss", "softcap", "temperature"
-)  # fmt: skip
-
-
 def _round_gradient(dtype: str, block: Any) -> Any:
     return solid(space(block), block, dtype)
 
@@ -87,7 +81,7 @@ def _factors_of_block(plan: Plan, given: dict[str, Any]) -> tuple[Any, Any, Any]
 def _call_on_block(function: Any, work: Work, given: dict[str, Any], sample_weight: Any) -> Any:
     plan = work.plan
     hidden, weight, bias = _factors_of_block(plan, given)
-    options = {name: given[name] for name in _OPERAND_NAMES[3:] if given[name] is not None}
+    options = {name: given[name] for name in LossOptions._fields[2:-1] if given[name] is not None}
     return whole_rows.with_whole_positions(
         work, given, function, hidden, weight, given["targets"], bias, class_weight=given["class_weight"],
         sample_weight=sample_weight, ignore_index=plan.ignore_index, reduction="none", empty=plan.empty,
@@ -198,42 +192,34 @@ def _reduced_chunks_of_layer(layer: LazyLayer) -> Array:
     return layer.map(_reduce_layer, lines.entries, beginnings)
 
 
-def layer_loss(
-    plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, class_weight: Array, sample_weight: Array,
-    label_smoothing: Scalar, z_loss: Scalar, softcap: Scalar, temperature: Scalar,
-) -> Array:  # fmt: skip
+def layer_loss(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> Array:
     """Return the loss."""
-    layer = LazyLayer(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
-    lines = layer.lines
+    lazy = LazyLayer(plan, layer, targets, options)
+    lines = lazy.lines
     if lines.whole:
-        parts = layer.map(_layer_losses, lines.rows, lines.where_rows_begin())
+        parts = lazy.map(_layer_losses, lines.rows, lines.where_rows_begin())
     else:
-        return totals.of_parts(lines, _reduced_chunks_of_layer(layer))[0]
+        return totals.of_parts(lines, _reduced_chunks_of_layer(lazy))[0]
     return totals.reduce_parts(lines, parts, lines.rows)[0]
 
 
 def layer_loss_and_gradients(
-    plan: Plan, hidden: Array, weight: Array, targets: Array, bias: Array, class_weight: Array, sample_weight: Array,
-    label_smoothing: Scalar, z_loss: Scalar, softcap: Scalar, temperature: Scalar,
-) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions
+) -> tuple[Array, Array, Array, Array]:
     """Return the loss and the gradients by hidden features, weights and bias."""
-    layer = LazyLayer(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
-    lines, features = layer.lines, hidden.shape[-1]
+    lazy = LazyLayer(plan, layer, targets, options)
+    lines, features = lazy.lines, layer.hidden.shape[-1]
     whole = [lines.share()] if plan.reduction == "mean" else []
     if lines.whole:
-        blocks = layer.map(_layer_gradients, lines.entries, [*lines.where_rows_begin(), *whole])
+        blocks = lazy.map(_layer_gradients, lines.entries, [*lines.where_rows_begin(), *whole])
         loss, first = totals.reduce_parts(lines, blocks, lines.entries)[0], 4
     else:
-        pairs = Operand("pair", lines.merged(_reduced_chunks_of_layer(layer), totals.merge_of(lines)), lines.rows)
+        pairs = Operand("pair", lines.merged(_reduced_chunks_of_layer(lazy), totals.merge_of(lines)), lines.rows)
         loss, first = totals.reduce_parts(lines, totals.of_pairs(lines, pairs), lines.rows)[0], 0
-        blocks = layer.map(_cut_layer_gradients, lines.entries, [pairs, *lines.where_classes_begin(), *whole])
-    by_class = layer.classes + layer.features
-    dhidden = layer.summed(blocks, first, lines.axes, lines.rows + layer.features, plan.gradients[0], features)
-    dweight = layer.summed(blocks, first + 1, lines.rows, by_class, plan.gradients[1], features)
-    if bias is None:
+        blocks = lazy.map(_cut_layer_gradients, lines.entries, [pairs, *lines.where_classes_begin(), *whole])
+    by_class = lazy.classes + lazy.features
+    dhidden = lazy.summed(blocks, first, lines.axes, lines.rows + lazy.features, plan.gradients[0], features)
+    dweight = lazy.summed(blocks, first + 1, lines.rows, by_class, plan.gradients[1], features)
+    if layer.bias is None:
         return loss, dhidden, dweight, None
-    return loss, dhidden, dweight, layer.summed(blocks, first + 2, lines.rows, layer.classes, plan.gradients[2], 0)
+    return loss, dhidden, dweight, lazy.summed(blocks, first + 2, lines.rows, lazy.classes, plan.gradients[2], 0)

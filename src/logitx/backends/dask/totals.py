@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, Plan
+from logitx._plan import Array, LossOptions, Plan
 from logitx.backends.dask import whole_rows
 from logitx.backends.dask.chunks import MANY, Lines, Operand, Work, map_blocks, pick, tree
 from logitx.backends.dask.cut_rows import merge, reduce
 
 
-def lines_of(plan: Plan, logits: Array, *operands: Any) -> Lines:
+def lines_of(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> Lines:
     """Return the logits and the operands of a loss as blocks."""
-    names = (
-        "targets", "class_weight", "sample_weight", "label_smoothing", "z_loss", "softcap", "temperature", "where"
-    )  # fmt: skip
-    return Lines(plan, logits, "logits", **dict(zip(names, operands, strict=True)))
+    return Lines(plan, logits, "logits", targets=targets, **options._asdict())
 
 
 def reduced_chunks(lines: Lines) -> Array:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LossOptions, Plan, Scaling
 from logitx.backends.formulas.class_ids import refuse_labels, sort_out, weighted_targets
 from logitx.backends.formulas.numbers import (
     complement_of,
@@ -56,9 +56,8 @@ def _label_mask(plan: Plan, rows: ReducedRows, ids: Array) -> tuple[Array, Array
     return (_along_classes(plan, classes) == ids) & ~ignored, ignored, bad
 
 
-def _weigh_targets(
-    plan: Plan, rows: ReducedRows, targets: Array, class_weight: Array, sample_weight: Array, smoothing: Scalar
-) -> WeighedTargets:
+def _weigh_targets(plan: Plan, rows: ReducedRows, targets: Array, options: LossOptions) -> WeighedTargets:
+    class_weight, sample_weight, smoothing = options.class_weight, options.sample_weight, options.label_smoothing
     xp, axis = rows.xp, rows.axis
     one = xp.ones_like(rows.total)
     if plan.hard:
@@ -147,22 +146,12 @@ class LossOfRows(NamedTuple):
     results: tuple[Array, Array, Array]  # (loss, z_loss, log_normalizer), as a backend returns them
 
 
-def _loss_of_rows(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> LossOfRows:
-    rows = reduce_whole_rows(plan, logits, where, temperature, softcap)
+def _loss_of_rows(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> LossOfRows:
+    rows = reduce_whole_rows(plan, logits, options.where, options.temperature, options.softcap)
     xp = rows.xp
-    target = _weigh_targets(plan, rows, targets, class_weight, sample_weight, label_smoothing)
+    target = _weigh_targets(plan, rows, targets, options)
     _refuse_readable_labels(plan, targets, target)
+    temperature, z_loss = options.temperature, options.z_loss
     peak = rows.peak if temperature is None else rows.peak / operand(plan, temperature)
     log_normalizer = peak + rows.log_total
     loss = _override_losses(plan, rows, target, _row_losses(rows, target))
@@ -181,22 +170,9 @@ def _loss_of_rows(
 
 
 @quiet
-def cross_entropy(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> tuple[Array, Array, Array]:
+def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    return _loss_of_rows(
-        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    ).results
+    return _loss_of_rows(plan, logits, targets, options).results
 
 
 def _p_and_complement(rows: ReducedRows) -> tuple[Array, Array]:
@@ -207,9 +183,9 @@ def _p_and_complement(rows: ReducedRows) -> tuple[Array, Array]:
     return p, rough + rows.detach(exact - rough)  # value of `exact`, derivative of `rough`
 
 
-def _by_logits(plan: Plan, rows: ReducedRows, g: Array, logits: Array, softcap: Scalar, temperature: Scalar) -> Array:
+def _by_logits(plan: Plan, rows: ReducedRows, g: Array, logits: Array, scaling: Scaling) -> Array:
     """Multiply a gradient by du/dx, where u = softcap tanh(x / softcap) / temperature."""
-    xp = rows.xp
+    xp, softcap, temperature = rows.xp, scaling.softcap, scaling.temperature
     if softcap is not None:
         x = xp.where(rows.gate, to_compute(plan, logits), 0.0)
         g = g * softcap_slope(xp, x, operand(plan, softcap))
@@ -230,41 +206,28 @@ def _override_gradient(
 
 @quiet
 def cross_entropy_value_and_grad(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
+    plan: Plan, logits: Array, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    result = _loss_of_rows(
-        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )
+    result = _loss_of_rows(plan, logits, targets, options)
     rows, target = result.rows, result.target
     p, complement = _p_and_complement(rows)
     g = p * (target.total - target.wq) - target.wq * complement
-    if z_loss is not None:
-        g = g + 2.0 * operand(plan, z_loss) * target.classes * result.log_normalizer * p
-    g = target.sample * _by_logits(plan, rows, g, logits, softcap, temperature)
+    if options.z_loss is not None:
+        g = g + 2.0 * operand(plan, options.z_loss) * target.classes * result.log_normalizer * p
+    g = target.sample * _by_logits(plan, rows, g, logits, options.scaling)
     if plan.reduction == "mean":
         share = _mean_denominator(plan, target)
         g = mean_of(rows.xp, g, share, 0.0)
     loss, z, log_normalizer = result.results
-    return loss, _override_gradient(plan, rows, target, g, logits, where), z, log_normalizer
+    return loss, _override_gradient(plan, rows, target, g, logits, options.where), z, log_normalizer
 
 
 @quiet
-def cross_entropy_grad_hess(
-    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
-) -> tuple[Array, Array]:
+def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
     rows = reduce_whole_rows(plan, logits, None, None, None)
-    target = _weigh_targets(plan, rows, targets, class_weight, sample_weight, None)
+    target = _weigh_targets(plan, rows, targets, options)
     _refuse_readable_labels(plan, targets, target)
     p, complement = _p_and_complement(rows)
     g = target.sample * (p * (target.total - target.wq) - target.wq * complement)

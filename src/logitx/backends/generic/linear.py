@@ -8,7 +8,7 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
 from logitx.backends.formulas.class_ids import class_weights_and_shares, refuse_labels, sort_out
 from logitx.backends.formulas.linear_blocks import block_plan, block_rows, pieces
 from logitx.backends.formulas.numbers import mean_of, quiet, to_compute
@@ -47,20 +47,10 @@ def scaling(layer: LayerOperands, samples: Samples) -> tuple[Scalar, Scalar]:
     )
 
 
-def split(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-) -> tuple[LayerOperands, Samples, Array]:
+def split(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> tuple[LayerOperands, Samples, Array]:
     """Return the operands that all rows share, those of each row, and each row's share of the mean's denominator."""
+    hidden, softcap, temperature = layer.hidden, options.softcap, options.temperature
+    sample_weight, class_weight = options.sample_weight, options.class_weight
     family = FAMILIES[plan.family]
     xp, count = family.namespace(hidden), plan.layout.outer
     shared: dict[str, Any] = {"softcap": None, "temperature": None}
@@ -79,8 +69,8 @@ def split(
     features = xp.reshape(hidden, (count, hidden.shape[-1]))
     features = xp.where(xp.reshape(dead, (count, 1)), xp.zeros_like(features), features)
     weights = xp.where(dead, 0.0, xp.ones_like(share) if weights is None else weights)
-    layer = LayerOperands(weight, bias, class_weight, label_smoothing, z_loss, **shared)
-    return layer, Samples(features, flat, weights, **single, classes=classes), share
+    operands = LayerOperands(layer.weight, layer.bias, class_weight, options.label_smoothing, options.z_loss, **shared)
+    return operands, Samples(features, flat, weights, **single, classes=classes), share
 
 
 def _block_arguments(plan: Plan, layer: LayerOperands, samples: Samples) -> tuple[Any, ...]:
@@ -95,8 +85,9 @@ def _block_arguments(plan: Plan, layer: LayerOperands, samples: Samples) -> tupl
         logits = logits + to_compute(plan, layer.bias)
     softcap, temperature = scaling(layer, samples)
     return (
-        block_plan(plan, samples.hidden.shape[0]), logits, samples.targets, layer.class_weight, samples.sample_weight,
-        layer.label_smoothing, layer.z_loss, softcap, temperature, None,
+        block_plan(plan, samples.hidden.shape[0]), logits, samples.targets, LossOptions(
+            layer.class_weight, samples.sample_weight, layer.label_smoothing, layer.z_loss, softcap, temperature
+        ),
     )  # fmt: skip
 
 
@@ -168,63 +159,37 @@ def _of(samples: Samples, piece: slice) -> Samples:
 
 
 @quiet
-def linear_cross_entropy(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-) -> Array:
+def linear_cross_entropy(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
-    layer, samples, share = split(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
+    shared, samples, share = split(plan, layer, targets, options)
     nothing = _nothing(plan, share)
     samples, place = _counted_samples(plan, samples, share)
     count = samples.hidden.shape[0]
-    blocks = [losses_of_block(plan, layer, _of(samples, piece)) for piece in pieces(count, block_rows(plan, count))]
+    blocks = [losses_of_block(plan, shared, _of(samples, piece)) for piece in pieces(count, block_rows(plan, count))]
     return reduce_losses(plan, _rows_in_place(plan, blocks, nothing, place), share)
 
 
 @quiet
 def linear_cross_entropy_value_and_grad(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
+    plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
-    layer, samples, share = split(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
+    shared, samples, share = split(plan, layer, targets, options)
     xp = FAMILIES[plan.family].namespace(share)
     no_loss, no_hidden = _nothing(plan, share), to_compute(plan, _nothing(plan, samples.hidden))
     samples, place = _counted_samples(plan, samples, share)
     count = samples.hidden.shape[0]
     loss, dhidden = [], []
     dweight, dbias = (
-        to_compute(plan, xp.zeros_like(weight)),
-        None if bias is None else to_compute(plan, xp.zeros_like(bias)),
+        to_compute(plan, xp.zeros_like(layer.weight)),
+        None if layer.bias is None else to_compute(plan, xp.zeros_like(layer.bias)),
     )
     for piece in pieces(count, block_rows(plan, count)):
-        part, by_hidden, by_weight, by_bias = losses_and_gradients_of_block(plan, layer, _of(samples, piece))
+        part, by_hidden, by_weight, by_bias = losses_and_gradients_of_block(plan, shared, _of(samples, piece))
         loss.append(part)
         dhidden.append(by_hidden)
         dweight = dweight + by_weight
         dbias = None if dbias is None else dbias + by_bias
     gradients = (_rows_in_place(plan, dhidden, no_hidden, place), dweight, dbias)
-    one, two, three = divided_gradients(plan, gradients, tuple(hidden.shape), share)
+    one, two, three = divided_gradients(plan, gradients, tuple(layer.hidden.shape), share)
     return reduce_losses(plan, _rows_in_place(plan, loss, no_loss, place), share), one, two, three

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from logitx._arrays.families import FAMILIES
-from logitx._plan import Plan
+from logitx._plan import Plan, flat
 from logitx.backends.jax.kernel_calls import KINDS
 from logitx.backends.jax.primitive import kernel_refusal
 from logitx.backends.jax.registration import why_missing
@@ -26,5 +26,5 @@ def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
         return "jitted JAX: there are no kernels for this function"
     if not isinstance(operands[0], jax.core.Tracer) and not FAMILIES[plan.family].readable(operands[0]):
         return "jitted JAX with custom derivatives: the array is not on the CPU"
-    reason = why_missing() or kernel_refusal(plan, operands)
+    reason = why_missing() or kernel_refusal(plan, flat(operands))
     return f"jitted JAX with custom derivatives: {reason}" if reason else "jitted JAX, on CPUs around the Numba kernels"

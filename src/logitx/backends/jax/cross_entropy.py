@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LossOptions, Plan, nested
 from logitx.backends import generic
 from logitx.backends.formulas.class_ids import refuse_labels, sort_out
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
@@ -43,7 +43,9 @@ def _differentiable_loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tup
         tangents,
         is_leaf=lambda tangent: isinstance(tangent, zero),
     )
-    loss, tangent = jax.jvp(lambda *values: generic.cross_entropy(plan, *values)[0], primals, dense)
+    loss, tangent = jax.jvp(
+        lambda *values: generic.cross_entropy(plan, *nested("cross_entropy", values))[0], primals, dense
+    )
     return loss, tangent
 
 
@@ -55,7 +57,7 @@ def _loss_and_gradient(plan: Plan, *operands: Any) -> tuple[Array, ...]:
 @_loss_and_gradient.defjvp
 def _loss_and_gradient_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     def formulas(*operands: Any) -> tuple[Array, ...]:
-        found = generic.cross_entropy_value_and_grad(plan, *operands)
+        found = generic.cross_entropy_value_and_grad(plan, *nested("cross_entropy", operands))
         return found if plan.return_parts else found[:2]
 
     return jax.jvp(formulas, primals, tangents)
@@ -64,7 +66,7 @@ def _loss_and_gradient_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple
 @jitted
 def _jitted_cross_entropy(plan: Plan, *operands: Any) -> tuple[Array, Array, Array]:
     if plan.return_parts:
-        return generic.cross_entropy(plan, *operands)
+        return generic.cross_entropy(plan, *nested("cross_entropy", operands))
     return _differentiable_loss(plan, *operands), None, None
 
 
@@ -84,50 +86,24 @@ def check_class_ids(plan: Plan, targets: Array) -> None:
         refuse_labels(plan, np, ids, sort_out(plan, np, ids.astype(np.int64))[1])
 
 
-def cross_entropy(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> tuple[Array, Array, Array]:
+def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
     check_class_ids(plan, targets)
-    result: tuple[Array, Array, Array] = _jitted_cross_entropy(
-        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )
+    result: tuple[Array, Array, Array] = _jitted_cross_entropy(plan, logits, targets, *options)
     return result
 
 
 def cross_entropy_value_and_grad(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
+    plan: Plan, logits: Array, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss and its gradient by the logits."""
     check_class_ids(plan, targets)
-    result: tuple[Array, Array, Array, Array] = _jitted_value_and_grad(
-        plan, logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )
+    result: tuple[Array, Array, Array, Array] = _jitted_value_and_grad(plan, logits, targets, *options)
     return result
 
 
-def cross_entropy_grad_hess(
-    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
-) -> tuple[Array, Array]:
+def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:
     """The gradient and the diagonal of the Hessian of the summed loss."""
     check_class_ids(plan, targets)
-    result: tuple[Array, Array] = _jitted_grad_hess(plan, logits, targets, class_weight, sample_weight)
+    result: tuple[Array, Array] = _jitted_grad_hess(plan, logits, targets, options)
     return result

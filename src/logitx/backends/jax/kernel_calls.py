@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from logitx._arrays.family import FLOATS, dtype_name
-from logitx._plan import Array, Plan
+from logitx._plan import Array, LossOptions, Plan
 from logitx.backends.jax.registration import registered
 from logitx.backends.xla.facts import CallFacts
 
@@ -137,18 +137,16 @@ def _ids(targets: Array) -> Array:
     return targets.astype("int32") if dtype_name(targets.dtype) in _SMALL_IDS else targets
 
 
-def _loss_call(
-    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array, label_smoothing: Array,
-    z_loss: Array, softcap: Array, temperature: Array, where: Array,
-) -> HandlerCall:  # fmt: skip
+def _loss_call(plan: Plan, logits: Array, targets: Array, *values: Array) -> HandlerCall:
     from logitx.backends.numba.passes.blocks import is_across, is_long
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     shares = store if plan.hard else held_dtype(dtype_name(targets.dtype), compute)
-    targets = _ids(targets) if plan.hard else targets.astype(shares)
+    targets, options = _ids(targets) if plan.hard else targets.astype(shares), LossOptions(*values)
     named = (
-        (where, "bool"), (temperature, compute), (softcap, compute), (class_weight, compute), (sample_weight, compute),
-        (label_smoothing, compute), (z_loss, compute),
+        (options.where, "bool"), (options.temperature, compute), (options.softcap, compute),
+        (options.class_weight, compute), (options.sample_weight, compute), (options.label_smoothing, compute),
+        (options.z_loss, compute),
     )  # fmt: skip
     others, (at_where, at_heat, at_cap, at_classes, at_samples, at_smoothing, at_z) = _packed(named, 2)
     backward = plan.op == "cross_entropy_value_and_grad"
@@ -171,8 +169,8 @@ def _loss_call(
         z_part=after if plan.return_parts else 0,
         log_normalizer=after + 1 if plan.return_parts else 0,
     )
-    ways = is_across(plan), _way(backward), _way(len(others) > (z_loss is not None))
-    if not plan.hard or label_smoothing is not None:
+    ways = is_across(plan), _way(backward), _way(len(others) > (options.z_loss is not None))
+    if not plan.hard or options.label_smoothing is not None:
         handler = _handler(
             "soft", ways[:1], logits=store, compute=compute, result=plan.result, loss=plan.loss, other=shares
         )

@@ -16,7 +16,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, Plan
+from logitx._plan import Array, Plan, nested
 from logitx.backends import generic
 from logitx.backends.jax import sharding
 from logitx.backends.jax.kernel_calls import CLASSES, ONE, ROWS_OR_ONE, kernel, kinds, results
@@ -68,7 +68,7 @@ def portable(*arrays: Array, plan: Plan, present: tuple[bool, ...]) -> tuple[Arr
         operands = (*operands, None)  # no output to write to
     elif plan.op == "logsumexp":
         operands = (operands[0], None, operands[1])  # no factor
-    found = getattr(generic, plan.op)(plan, *operands)
+    found = getattr(generic, plan.op)(plan, *nested(plan.op, operands))
     return tuple(found[: len(results(plan))]) if isinstance(found, tuple) else (found,)
 
 

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from logitx._arrays.families import FAMILIES
-from logitx._plan import Plan
+from logitx._plan import Plan, flat
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
@@ -22,7 +22,7 @@ def _tensorflow_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return why a call on tensors of TensorFlow needs TensorFlow's own operations."""
     family = FAMILIES[plan.family]
     xp = family.namespace(operands[0])
-    if not all(family.readable(one) for one in operands if hasattr(one, "dtype")):
+    if not all(family.readable(one) for one in flat(operands) if hasattr(one, "dtype")):
         return "a tensor is not plain memory on the CPU"
     return "a tape is recording" if xp.recording() else None
 
@@ -36,7 +36,7 @@ def _torch_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "forward-mode differentiation is on"
     recording = torch.is_grad_enabled()
     readable = FAMILIES[plan.family].readable
-    for operand in operands:
+    for operand in flat(operands):
         if not isinstance(operand, torch.Tensor):
             continue
         if recording and operand.requires_grad:

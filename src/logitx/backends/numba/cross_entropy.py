@@ -8,7 +8,7 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name, namespace_dtype
-from logitx._plan import Array, LabelError, Plan, Scalar
+from logitx._plan import Array, LabelError, LossOptions, Plan, Scalar
 from logitx.backends.numba.arrays import (
     CLASS_AXIS,
     HELD,
@@ -53,21 +53,10 @@ class Written(NamedTuple):
     log_normalizer: Any
 
 
-def run_loss_kernel(
-    plan: Plan,
-    wanted: Requested,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> Written:
+def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array, options: LossOptions) -> Written:
     """Run the kernel for the kind of targets."""
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
+    class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where = options
     x = view_3d(plan, logits, plan.dtype, held)
     mask = None if where is None else view_3d(plan, where, "bool", "bool")
     by_class = None if class_weight is None else contiguous(plan, class_weight, compute)
@@ -75,9 +64,9 @@ def run_loss_kernel(
     cap, heat = scaling_array(plan, softcap, compute), scaling_array(plan, temperature, "float64")
     labels = contiguous(plan, targets, "int64") if plan.hard else None
     written, across = _empty_results(plan, wanted), is_across(plan)
-    options = _loss_numbers(plan, CLASS_AXIS, label_smoothing, z_loss)
+    numbers = _loss_numbers(plan, CLASS_AXIS, label_smoothing, z_loss)
     parts, crew = parts_for(x.nbytes), CREW.address
-    if plan.hard and options.smoothing == 0.0 and not wanted.hessian:
+    if plan.hard and numbers.smoothing == 0.0 and not wanted.hessian:
         adjusted = static_flag(any(one is not None for one in (by_class, by_row, mask, cap, heat)))
         ways = across, static_flag(wanted.gradient), adjusted
         dtypes = Dtypes(held, compute, plan.result, plan.loss)
@@ -87,14 +76,14 @@ def run_loss_kernel(
                 z_part=written.z_part, log_normalizer=written.log_normalizer,
             )  # fmt: skip
             long_ways = ways[1], static_flag(wanted.gradient and plan.result == compute)
-            bad = compiled_kernel(hard_long, long_ways, dtypes)(whole, options, *long_ways, parts, crew)
+            bad = compiled_kernel(hard_long, long_ways, dtypes)(whole, numbers, *long_ways, parts, crew)
         else:
             arrays = HardArrays(
                 logits=x, labels=labels, class_weight=by_class, sample_weight=by_row, where=mask, temperature=heat,
                 softcap=cap, grad=written.gradient, loss=written.loss, z_part=written.z_part,
                 log_normalizer=written.log_normalizer,
             )  # fmt: skip
-            bad = compiled_kernel(hard, ways, dtypes)(arrays, options, *ways, parts, crew)
+            bad = compiled_kernel(hard, ways, dtypes)(arrays, numbers, *ways, parts, crew)
     else:
         dtype = held if plan.hard else dtype_name(targets.dtype)
         shares = SoftArrays(
@@ -104,7 +93,7 @@ def run_loss_kernel(
             log_normalizer=written.log_normalizer,
         )  # fmt: skip
         kernel = compiled_kernel(soft, (across,), Dtypes(held, compute, plan.result, plan.loss, dtype))
-        bad = kernel(shares, options, across, parts, crew)
+        bad = kernel(shares, numbers, across, parts, crew)
     if checked_code(bad) >= 0:
         ids: NumpyArray = FAMILIES[plan.family].to_numpy(targets)  # type: ignore[misc]
         raise LabelError(plan, bad, int(ids.flat[bad]))
@@ -124,19 +113,9 @@ def _loss_numbers(plan: Plan, axis: int, label_smoothing: Scalar, z_loss: Scalar
     )
 
 
-def prepare_loss_kernel(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> Prepared | None:
+def prepare_loss_kernel(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> Prepared | None:
     """Return the loss of class ids, alone or with its gradient, with all but the arrays settled."""
+    class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where = options
     arrays = class_weight, sample_weight, label_smoothing, where
     if not plan.hard or plan.return_parts or any(one is not None for one in arrays):
         return None
@@ -144,7 +123,7 @@ def prepare_loss_kernel(
     cap, heat = scaling_array(plan, softcap, compute), scaling_array(plan, temperature, "float64")
     ways = is_across(plan), static_flag(backward), static_flag(cap is not None or heat is not None)
     kernel = compiled_kernel(hard, ways, Dtypes(plan.dtype, compute, plan.result, plan.loss))
-    options, adjusted = _loss_numbers(plan, plan.layout.axis, None, z_loss), ways[2]
+    numbers, adjusted = _loss_numbers(plan, plan.layout.axis, None, z_loss), ways[2]
     across, gradients = ways[:2]
     rows = plan.layout.rows if plan.reduction == "none" else ()
     shape, dtype, loss_dtype = plan.layout.given, namespace_dtype(np, plan.result), HELD[plan.loss]
@@ -158,7 +137,7 @@ def prepare_loss_kernel(
         gradient = empty(shape, dtype) if backward else None
         parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
         arrays = x, ids, None, None, None, heat, cap, gradient, loss, None, None
-        bad = kernel(arrays, options, across, gradients, adjusted, parts, crew.address)
+        bad = kernel(arrays, numbers, across, gradients, adjusted, parts, crew.address)
         if bad != OK:  # a label out of range, say
             return None
         return (scalar(loss), gradient) if backward else scalar(loss)
@@ -189,55 +168,25 @@ def loss_results(plan: Plan, written: Written) -> tuple[Array, Array, Array]:
     return loss, z_part, given_back(plan, written.log_normalizer, plan.loss, plan.layout.rows)
 
 
-def cross_entropy(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> tuple[Array, Array, Array]:
+def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    written = run_loss_kernel(
-        plan, Requested(False, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
-        temperature, where,
-    )  # fmt: skip
+    written = run_loss_kernel(plan, Requested(False, False), logits, targets, options)
     return loss_results(plan, written)
 
 
 def cross_entropy_value_and_grad(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
+    plan: Plan, logits: Array, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    written = run_loss_kernel(
-        plan, Requested(True, False), logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap,
-        temperature, where,
-    )  # fmt: skip
+    written = run_loss_kernel(plan, Requested(True, False), logits, targets, options)
     value, z_part, log_normalizer = loss_results(plan, written)
     gradient = given_back(plan, written.gradient, plan.result, plan.layout.shape)
     return value, gradient, z_part, log_normalizer
 
 
-def cross_entropy_grad_hess(
-    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
-) -> tuple[Array, Array]:
+def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
-    written = run_loss_kernel(
-        plan, Requested(True, True), logits, targets, class_weight, sample_weight, None, None, None, None, None
-    )
+    written = run_loss_kernel(plan, Requested(True, True), logits, targets, options)
     shape = plan.layout.shape
     gradient = given_back(plan, written.gradient, plan.result, shape)
     return gradient, given_back(plan, written.hessian, plan.result, shape)

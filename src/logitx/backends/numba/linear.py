@@ -15,7 +15,7 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LinearLayer, LossOptions, Plan
 from logitx.backends.formulas.linear_blocks import RowBlock, pieces, row_blocks
 from logitx.backends.formulas.pairs import RowOperands, RowSums, Shared, gradient_facts, losses_of, merge_row_sums
 from logitx.backends.numba.arrays import HELD, NumpyArray, checked_code, fresh, given_back, rounded_to_dtype, stored
@@ -28,10 +28,10 @@ from logitx.backends.numba.threads.policy import CREW, parts_for
 class LinearCall:
     """One call: its operands, its cut, and the buffer that all tiles share."""
 
-    def __init__(self, plan: Plan, operands: tuple[Any, ...]) -> None:
+    def __init__(self, plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> None:
         self.plan = plan
-        self.layer: LinearOperands = read_operands(plan, *operands)
-        self.dtypes = [dtype_name(one.dtype) for one in operands[:3]]
+        self.layer: LinearOperands = read_operands(plan, layer, targets, options)
+        self.dtypes = [dtype_name(one.dtype) for one in (layer.hidden, layer.weight, targets)]
         self.multiply: Any = FAMILIES[plan.family].multiply
         whole = self.layer.whole if plan.reduction == "mean" else 1.0
         self.shared = Shared(self.layer.even, self.layer.z_loss, whole)
@@ -161,10 +161,10 @@ def _reduced_losses(plan: Plan, layer: LinearOperands, losses: NumpyArray) -> Ar
     return given_back(plan, np.asarray(total, plan.loss), plan.loss, ())
 
 
-def linear_loss(plan: Plan, *operands: Any) -> Array:
-    """Return the loss."""
+def linear_cross_entropy(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> Array:
+    """The cross-entropy of hidden @ weight.T + bias."""
     with np.errstate(all="ignore"):
-        call = LinearCall(plan, operands)
+        call = LinearCall(plan, layer, targets, options)
         losses = np.zeros(len(call.layer.rows))
         for block in call.cut():
             sums, rows = call.reduce(rows_of(plan, call.layer, block.rows, call.dtypes[0]), block)
@@ -172,19 +172,21 @@ def linear_loss(plan: Plan, *operands: Any) -> Array:
         return _reduced_losses(plan, call.layer, losses)
 
 
-def linear_loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Array, Array]:
-    """Return the loss and the gradients by hidden features, weights and bias."""
+def linear_cross_entropy_value_and_grad(
+    plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions
+) -> tuple[Array, Array, Array, Array]:
+    """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
     with np.errstate(all="ignore"):
-        call = LinearCall(plan, operands)
-        layer, kind = call.layer, plan.gradients[0]
-        losses, by_class = np.zeros(len(layer.rows)), ByClass(call)
-        direct = kind == plan.compute and len(layer.rows) == len(layer.hidden)
-        dhidden = fresh(plan, layer.hidden.shape, kind)
+        call = LinearCall(plan, layer, targets, options)
+        held, kind = call.layer, plan.gradients[0]
+        losses, by_class = np.zeros(len(held.rows)), ByClass(call)
+        direct = kind == plan.compute and len(held.rows) == len(held.hidden)
+        dhidden = fresh(plan, held.hidden.shape, kind)
         if not direct:
             dhidden.fill(0)
         for block in call.cut(by_class.room):
             piece = block.rows
-            hidden = rows_of(plan, layer, piece, call.dtypes[0])
+            hidden = rows_of(plan, held, piece, call.dtypes[0])
             sums, rows = call.reduce(hidden, block)
             losses[piece] = losses_of(np, plan, call.shared, sums, rows)
             written = dhidden[piece] if direct else np.empty(hidden.shape, HELD[plan.compute])
@@ -192,52 +194,14 @@ def linear_loss_and_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array,
             call.differentiate(hidden, block, facts, written, by_class.add)
             by_class.more = True
             if not direct:
-                dhidden[layer.rows[piece]] = rounded_to_dtype(written, kind)
+                dhidden[held.rows[piece]] = rounded_to_dtype(written, kind)
         dbias = None
         if by_class.bias is not None:
-            held = rounded_to_dtype(by_class.bias.astype(plan.compute), plan.gradients[2])
-            dbias = given_back(plan, held, plan.gradients[2], by_class.bias.shape)
+            rounded = rounded_to_dtype(by_class.bias.astype(plan.compute), plan.gradients[2])
+            dbias = given_back(plan, rounded, plan.gradients[2], by_class.bias.shape)
         return (
-            _reduced_losses(plan, layer, losses),
-            given_back(plan, dhidden, kind, tuple(operands[0].shape)),
-            given_back(plan, by_class.rounded(), by_class.dtype, layer.weight.shape),
+            _reduced_losses(plan, held, losses),
+            given_back(plan, dhidden, kind, tuple(layer.hidden.shape)),
+            given_back(plan, by_class.rounded(), by_class.dtype, held.weight.shape),
             dbias,
         )
-
-
-def linear_cross_entropy(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-) -> Array:
-    """The cross-entropy of hidden @ weight.T + bias."""
-    return linear_loss(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
-
-
-def linear_cross_entropy_value_and_grad(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-) -> tuple[Array, Array, Array, Array]:
-    """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
-    return linear_loss_and_gradients(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, LabelError, Plan, Scalar
+from logitx._plan import Array, LabelError, LinearLayer, LossOptions, Plan
 from logitx.backends.formulas.linear_blocks import pieces
 from logitx.backends.numba.arrays import HELD, NumpyArray, contiguous, decode_bfloat16, scaling_array, stored, view_3d
 
@@ -36,20 +36,10 @@ class LinearOperands(NamedTuple):
     temperature: NumpyArray | None
 
 
-def read_operands(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-) -> LinearOperands:
+def read_operands(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> LinearOperands:
     """Look at all operands; raise for a class id out of range."""
+    class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, _ = options
+    hidden, weight, bias = layer
     view, count, n = FAMILIES[plan.family].to_numpy, plan.layout.outer, plan.layout.n
     smoothing = 0.0 if label_smoothing is None else float(label_smoothing)
     per_class = None if class_weight is None else contiguous(plan, class_weight, plan.compute)

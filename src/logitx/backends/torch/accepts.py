@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from logitx._plan import Plan
+from logitx._plan import Plan, flat
 from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, declined
 from logitx.backends.torch.state import has_plain_class, in_graph, in_transform, may_differentiate, tracing
 
@@ -18,6 +18,7 @@ DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None if this backend adds something to the kernels or the formulas, else the reason why not."""
+    operands = flat(operands)
     if plan.op in DECLINES:
         return DECLINES[plan.op]
     if not all(map(has_plain_class, operands)):

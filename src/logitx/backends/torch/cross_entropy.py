@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from logitx._arrays.torch import bare
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LossOptions, Plan, flat, nested
 from logitx.backends import generic
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept, pushing
 from logitx.backends.torch.state import (
@@ -28,22 +28,9 @@ from logitx.backends.torch.state import (
 LOSS_AND_GRADIENT = "cross_entropy_value_and_grad"
 
 
-def cross_entropy(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
-) -> tuple[Array, Array, Array]:
+def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    given = (
-        logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )  # fmt: skip
+    given = flat((logits, targets, options))
     if in_graph(given):
         if may_differentiate(given[0]) and not torch.compiler.is_exporting():
             # One operator for both passes; not in an exported graph, which is more often run than trained
@@ -59,21 +46,10 @@ def cross_entropy(
 
 
 def cross_entropy_value_and_grad(
-    plan: Plan,
-    logits: Array,
-    targets: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-    where: Array,
+    plan: Plan, logits: Array, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    given = (
-        logits, targets, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where
-    )  # fmt: skip
+    given = flat((logits, targets, options))
     if in_graph(given):
         loss, dlogits, *parts = OPERATORS[plan.op](plan, *given)
     else:
@@ -82,11 +58,9 @@ def cross_entropy_value_and_grad(
     return (loss, dlogits, z_part, log_normalizer) if plan.return_parts else (loss, dlogits, None, None)
 
 
-def cross_entropy_grad_hess(
-    plan: Plan, logits: Array, targets: Array, class_weight: Array, sample_weight: Array
-) -> tuple[Array, Array]:
+def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt; only in a graph."""
-    gradient, hessian = OPERATORS["cross_entropy_grad_hess"](plan, logits, targets, class_weight, sample_weight)
+    gradient, hessian = OPERATORS["cross_entropy_grad_hess"](plan, *flat((logits, targets, options)))
     return gradient, hessian
 
 
@@ -119,7 +93,11 @@ def loss_gradients(
     the saved gradient of the loss, whose memory may be written to, or None if it must be computed.
     """
     by_logits, dloss, dtype = wanted[0], given[0], operands[0].dtype
-    formula = getattr(generic, LOSS_AND_GRADIENT)
+
+    def formula(plan: Plan, *values: Any) -> tuple[Array, ...]:
+        found: tuple[Array, ...] = generic.cross_entropy_value_and_grad(plan, *nested(LOSS_AND_GRADIENT, values))
+        return found
+
     results: list[Array] = [None] * len(operands)
     if any(wanted[1:]):
         results = differentiate_formulas(lambda *values: formula(plan, *values), operands, (False, *wanted[1:]), given)

@@ -13,7 +13,7 @@ import torch
 
 from logitx._arrays.family import dtype_name
 from logitx._arrays.torch import bare
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LinearLayer, LossOptions, Plan, flat, nested
 from logitx.backends import generic
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept
 from logitx.backends.torch.state import (
@@ -27,52 +27,26 @@ from logitx.backends.torch.state import (
 )
 
 LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS = "linear_cross_entropy", "linear_cross_entropy_value_and_grad"
-FACTORS = (0, 1, 3)  # positions of hidden, weight and bias among the operands
+FACTORS = (0, 1, 2)  # positions of hidden, weight and bias among the operands
 
 
-def linear_cross_entropy(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-) -> Array:
+def linear_cross_entropy(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
-    given = (
-        hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )  # fmt: skip
+    given = flat((layer, targets, options))
     if not in_graph(given):
         return apply(LinearLoss, plan, *given)
-    trained = any(map(may_differentiate, (hidden, weight, bias)))
+    trained = any(map(may_differentiate, layer))
     if trained and plan.reduction != "none" and not torch.compiler.is_exporting():
         return OPERATORS[LAYER_LOSS_AND_GRADIENTS](unscaled_layer_plan(plan), *given)[0]
     return OPERATORS[LAYER_LOSS](plan, *given)
 
 
 def linear_cross_entropy_value_and_grad(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
+    plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden, the sum of g; only in a graph."""
-    loss, one, two, three = OPERATORS[LAYER_LOSS_AND_GRADIENTS](
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
-    return loss, one, two, None if bias is None else three
+    loss, one, two, three = OPERATORS[LAYER_LOSS_AND_GRADIENTS](plan, *flat((layer, targets, options)))
+    return loss, one, two, None if layer.bias is None else three
 
 
 def declined(plan: Plan, operands: tuple[Any, ...]) -> str | None:
@@ -115,7 +89,10 @@ def layer_gradients(
     several = plan.reduction == "none" and not (tracing() or bare(dloss))  # a batch of cotangents
     if torch.is_grad_enabled() or others or several:
         return differentiate_formulas(
-            lambda *values: (generic.linear_cross_entropy(plan, *values),), operands, wanted, (dloss,)
+            lambda *values: (generic.linear_cross_entropy(plan, *nested(LAYER_LOSS, values)),),
+            operands,
+            wanted,
+            (dloss,),
         )
     if plan.reduction == "none":
         found = _weighed_layer_gradients(plan, operands, dloss)
@@ -176,7 +153,9 @@ def layer_gradients_of_all(
     results = layer_gradients(plan, operands, wanted, given[0], made)
     if any(one is not None for one in given[1:]):
         formula = generic.linear_cross_entropy_value_and_grad
-        more = differentiate_formulas(lambda *values: formula(plan, *values), operands, wanted, (None, *given[1:]))
+        more = differentiate_formulas(
+            lambda *values: formula(plan, *nested(LAYER_LOSS, values)), operands, wanted, (None, *given[1:])
+        )
         pairs = zip(results, more, strict=True)
         results = [one if two is None else two if one is None else one + two for one, two in pairs]
     return results

@@ -169,7 +169,7 @@ class _LinearOperator(_Operator):
 
     def plan(self, make: Callable[..., Plan], arguments: tuple[Any, ...]) -> Plan:
         """Return the plan of a call of the operator."""
-        hidden, weight, targets = arguments[:3]
+        hidden, weight, _, targets = arguments[:4]
         static = dict(zip(self.facts, arguments[self.size :], strict=True))
         gradients = tuple(static.pop("gradients"))
         wide = "float64" if "float64" in factor_dtypes(arguments) else "float32"
@@ -244,7 +244,7 @@ def _by_linear_and_gradients(plan: Plan, operands: Any, outputs: Any, wanted: An
 _LOGITS = ("x", "where?", "temperature?", "softcap?", None)
 _TARGETS = ("logits", "targets", "class_weight?", "sample_weight?", "label_smoothing?", "z_loss?", "softcap?",
             "temperature?", "where?")  # fmt: skip
-_LINEAR = ("hidden", "weight", "targets", "bias?", *_TARGETS[2:-1])
+_LINEAR = ("hidden", "weight", "bias?", "targets", *_TARGETS[2:-1], None)
 _CUT = ("ignore_index", "reduction", "empty", "block_bytes", "gradients")
 _REDUCED = ("axis", "ignore_index", "reduction", "empty", "return_parts", "result", "loss")
 
@@ -254,7 +254,14 @@ for _row in (
     _Operator("logsumexp", ("x", None, "where?"), ("axis", "result"), 1, _row_values, _by_logsumexp),
     _Operator("softmax_vjp", ("p", "dp"), ("axis", "result"), 1, _full_result, None),
     _Operator("log_softmax_vjp", ("log_p", "dlog_p"), ("axis", "result"), 1, _full_result, None),
-    _Operator("cross_entropy_grad_hess", _TARGETS[:4], ("axis", "reduction", "result"), 2, _full_result_twice, None),
+    _Operator(
+        "cross_entropy_grad_hess",
+        (*_TARGETS[:4], *[None] * 5),
+        ("axis", "reduction", "result"),
+        2,
+        _full_result_twice,
+        None,
+    ),
     _Operator("cross_entropy", _TARGETS, _REDUCED, 3, _loss_results, _by_loss),
     _Operator("cross_entropy_value_and_grad", _TARGETS, _REDUCED, 4, _loss_results_and_gradient, _by_loss_and_gradient),
     _LinearOperator("linear_cross_entropy", _LINEAR, _CUT, 1, _loss_results, _by_linear),

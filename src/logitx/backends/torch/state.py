@@ -9,7 +9,7 @@ import torch
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
-from logitx._plan import Array, Plan
+from logitx._plan import Array, Plan, nested
 from logitx.backends import generic, numba
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
@@ -65,7 +65,7 @@ def in_graph(operands: tuple[Any, ...]) -> bool:
 def run_eagerly(op: str, plan: Plan, *operands: Any) -> Any:
     """Compute `op` on tensors that hold data: by the kernels if they accept the call, else by the formulas."""
     backend = numba if numba.accepts(plan, operands) is None else generic
-    return getattr(backend, op)(plan, *operands)
+    return getattr(backend, op)(plan, *nested(op, operands))
 
 
 def compute(op: str, plan: Plan, *operands: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from logitx._plan import Array, Plan, Scalar
+from logitx._plan import Array, LinearLayer, LossOptions, Plan, flat, nested
 from logitx.backends import generic
 from logitx.backends.formulas.pairs import reduce_losses
 from logitx.backends.generic import linear
@@ -26,7 +26,7 @@ from logitx.backends.jax.primitive import zeros_among
 
 def _loss_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> Array:
     """Return the loss, to be differentiated: derivatives compute the logits of a block once more, not keep them."""
-    layer, samples, share = linear.split(plan, *operands)
+    layer, samples, share = linear.split(plan, *nested(plan.op, operands))
     block = jax.checkpoint(lambda layer, one: linear.losses_of_block(plan, layer, one))
     _, per_row = scan_blocks(plan, samples, lambda _, one: (None, block(layer, one)), None)
     return reduce_losses(plan, per_row, share)
@@ -34,7 +34,7 @@ def _loss_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> Array:
 
 def _gradients_by_formulas(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Array, Array, Array]:
     """Return loss and gradients, to be differentiated."""
-    return generic.linear_cross_entropy_value_and_grad(plan, *operands)
+    return generic.linear_cross_entropy_value_and_grad(plan, *nested(plan.op, operands))
 
 
 def _gradients_by_blocks(
@@ -59,7 +59,7 @@ def _gradients_by_blocks(
 
 def _compute_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Array, Array, Array]:
     """Return the loss and its gradients by hidden features, weights and bias."""
-    layer, samples, share = linear.split(plan, *operands)
+    layer, samples, share = linear.split(plan, *nested(plan.op, operands))
     whole = jnp.sum(share) if plan.reduction == "mean" else jnp.ones((), plan.compute)
     part = jnp.where(whole == 0.0, 0.0, 1.0 / jnp.where(whole == 0.0, 1.0, whole))
     if block_sizes(plan)[1] <= 1 or jax.device_count() > 1:
@@ -74,7 +74,7 @@ def _compute_gradients(plan: Plan, operands: tuple[Any, ...]) -> tuple[Array, Ar
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _layer_loss(plan: Plan, *operands: Any) -> Array:
-    layer, samples, share = linear.split(plan, *operands)
+    layer, samples, share = linear.split(plan, *nested(plan.op, operands))
     if class_tiles.suits_tiles(plan, layer):
         return reduce_losses(plan, class_tiles.losses_by_tiles(plan, layer, samples, share), share)
 
@@ -87,7 +87,7 @@ def _layer_loss(plan: Plan, *operands: Any) -> Array:
 @functools.partial(_layer_loss.defjvp, symbolic_zeros=True)
 def _layer_loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     zero = jax.custom_derivatives.SymbolicZero
-    factors = (0, 1, 3)  # hidden, weight, bias
+    factors = (0, 1, 2)  # hidden, weight, bias
     others = [leaf for i, one in enumerate(tangents) if i not in factors for leaf in jax.tree.leaves(one)]
     if plan.reduction != "none" and all(isinstance(leaf, zero) for leaf in others):
         # The loss is linear in these tangents, with the gradients for factors
@@ -138,42 +138,16 @@ def jitted_layer_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Ar
     return _layer_gradients(plan, *operands)  # type: ignore[no-any-return]
 
 
-def linear_cross_entropy(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
-) -> Array:
+def linear_cross_entropy(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
     check_class_ids(plan, targets)
-    return jitted_layer_loss(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
+    return jitted_layer_loss(plan, *flat((layer, targets, options)))
 
 
 def linear_cross_entropy_value_and_grad(
-    plan: Plan,
-    hidden: Array,
-    weight: Array,
-    targets: Array,
-    bias: Array,
-    class_weight: Array,
-    sample_weight: Array,
-    label_smoothing: Scalar,
-    z_loss: Scalar,
-    softcap: Scalar,
-    temperature: Scalar,
+    plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
     check_class_ids(plan, targets)
-    result: tuple[Array, Array, Array, Array] = jitted_layer_gradients(
-        plan, hidden, weight, targets, bias, class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature
-    )
+    result: tuple[Array, Array, Array, Array] = jitted_layer_gradients(plan, *flat((layer, targets, options)))
     return result
