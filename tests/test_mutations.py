@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import logitx as lx
+from logitx._plan import flat, nested
 from logitx.backends import generic
 from logitx.testing import OPS, TARGETS, Cell, Op, check
 from logitx.testing.ops import expected
@@ -21,7 +22,7 @@ TARGET = next(target for target in TARGETS if target.name == "numpy-generic")
 
 @dataclass(frozen=True)
 class Mutation:
-    """A way to break an operation, and who must notice."""
+    """A way to break an operation, whose operands come one by one, and the case that must notice."""
 
     name: str
     op: str
@@ -318,10 +319,10 @@ def _inexact(result: Any, plan: Any, hidden: Any, weight: Any, *_: Any) -> Any:
 
 
 LAYERS = (
-    Mutation("bias lost", LINEAR, _operand(3, lambda b: None), "a class at -inf", _row("plain")),
-    Mutation("label off by one", LINEAR, _operand(2, _off_by_one), "rows", _row("plain")),
+    Mutation("bias lost", LINEAR, _operand(2, lambda b: None), "a class at -inf", _row("plain")),
+    Mutation("label off by one", LINEAR, _operand(3, _off_by_one), "rows", _row("plain")),
     Mutation("softcap lost", LINEAR, _operand(8, lambda cap: None), "rows, scaled", _row("dominated label")),
-    Mutation("last class lost", LINEAR, _operand(3, lambda b: np.where(np.arange(len(b)) == len(b) - 1, -np.inf, b)),
+    Mutation("last class lost", LINEAR, _operand(2, lambda b: np.where(np.arange(len(b)) == len(b) - 1, -np.inf, b)),
              "1000 classes in tiles", "loss"),
     Mutation("ignored counted in the mean", LINEAR, _result(lambda r, plan, hidden, *_: r * 0.75),
              "ignore_index is a valid id", "loss"),
@@ -351,7 +352,9 @@ def test_mutation_is_caught(mutation: Mutation, monkeypatch: pytest.MonkeyPatch)
     cell = Cell(op, TARGET, mutation.dtype)
     case = op.case(mutation.case, mutation.dtype)
     assert not check(cell, [case]).failures, "the case fails without the mutation"
-    monkeypatch.setattr(generic, mutation.op, mutation.breaks(getattr(generic, mutation.op)))
+    operation = getattr(generic, mutation.op)
+    broken = mutation.breaks(lambda plan, *values: operation(plan, *nested(mutation.op, values)))
+    monkeypatch.setattr(generic, mutation.op, lambda plan, *operands: broken(plan, *flat(operands)))
     failures = {failure.case: failure.message for failure in check(cell).failures}
     assert mutation.case in failures, f"not caught by {mutation.case!r}, only by {list(failures)}"
     assert mutation.says in failures[mutation.case]

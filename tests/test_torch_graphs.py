@@ -172,7 +172,7 @@ def test_operators_of_layers_pass_opcheck(name):
     importlib.import_module("logitx.backends.torch")
     hidden, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((3, 2), (4, 2), (4,)))
     options = -100, "mean", "nan", 1 << 20, ["float32"] * 3
-    torch.library.opcheck(getattr(torch.ops.logitx, name), (hidden, weight, IDS, bias, *(None,) * 6, *options))
+    torch.library.opcheck(getattr(torch.ops.logitx, name), (hidden, weight, bias, IDS, *(None,) * 6, *options))
 
 
 def test_every_operator_is_checked():

@@ -231,14 +231,14 @@ def _by_loss_and_gradient(plan: Plan, operands: Any, outputs: Any, wanted: Any, 
 
 
 def _by_linear(plan: Plan, operands: Any, outputs: Any, wanted: Any, given: Any) -> Any:
-    return layer_gradients(plan, operands, wanted, given[0], None)
+    return layer_gradients(plan, (*operands, None), (*wanted, False), given[0], None)[:-1]  # there is no `where`
 
 
 def _by_linear_and_gradients(plan: Plan, operands: Any, outputs: Any, wanted: Any, given: Any) -> Any:
     made = None
     if tracing():
         made = tuple(None if operands[i] is None else one for i, one in zip(FACTORS, outputs[1:], strict=True))
-    return layer_gradients_of_all(plan, operands, wanted, given, made)
+    return layer_gradients_of_all(plan, (*operands, None), (*wanted, False), given, made)[:-1]
 
 
 _LOGITS = ("x", "where?", "temperature?", "softcap?", None)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from logitx._plan import Array, Plan
+from logitx._plan import Array, LossOptions, Plan
 from logitx.backends.numba.prepared import prepare as prepare_kernel
 from logitx.backends.protocol import Prepared
 from logitx.backends.torch.cross_entropy import LOSS_AND_GRADIENT, Loss, PreparedLoss
@@ -73,11 +73,11 @@ def _prepare_recorded_reducing(plan: Plan, x: Array, *options: Any) -> Prepared 
     return call
 
 
-def _prepare_recorded_loss(plan: Plan, logits: Array, targets: Array, *options: Any) -> Prepared | None:
-    compute = prepare_kernel(dataclasses.replace(plan, op=LOSS_AND_GRADIENT), (logits, targets, *options))
+def _prepare_recorded_loss(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> Prepared | None:
+    compute = prepare_kernel(dataclasses.replace(plan, op=LOSS_AND_GRADIENT), (logits, targets, options))
     if compute is None:
         return None
-    prepared, apply = PreparedLoss(plan, options), _applied(Loss)
+    prepared, apply = PreparedLoss(plan, tuple(options)), _applied(Loss)
 
     def call(logits: Array, targets: Array) -> Any:
         memory, labels = memory_or_none(logits), memory_or_none(targets)
