@@ -19,10 +19,11 @@ def over_axis(
     """Check softmax and log_softmax."""
     family, array, plan = start(op, "x", x, axis, dtype, False, (("empty", empty),))
     lay = plan.layout
-    scaling = check_scaling(where, temperature, softcap, family, array, lay)
-    out = _operands.out(out, family, array, lay.given, plan.result)
-    _operands.apart(out, scaling.where, family)
-    return Call(plan, (fold_axes(family, array, lay), *scaling, out), out)
+    where, temperature, softcap = check_scaling(where, temperature, softcap, family, array, lay)
+    if out is not None:
+        out = _operands.out(out, family, array, lay.given, plan.result)
+        _operands.apart(out, where, family)
+    return Call(plan, (fold_axes(family, array, lay), where, temperature, softcap, out), out)
 
 
 def check_scaling(where: Any, temperature: Any, softcap: Any, family: Family, array: Array, lay: Layout) -> Scaling:

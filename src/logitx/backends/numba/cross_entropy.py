@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,9 @@ class Requested(NamedTuple):
     hessian: bool
 
 
+_LOSS_ALONE, _WITH_GRADIENT, _WITH_HESSIAN = Requested(False, False), Requested(True, False), Requested(True, True)
+
+
 class Written(NamedTuple):
     """What the kernels wrote."""
 
@@ -67,7 +71,7 @@ def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array
     numbers = _loss_numbers(plan, CLASS_AXIS, label_smoothing, z_loss)
     parts, crew = parts_for(x.nbytes), CREW.address
     if plan.hard and numbers.smoothing == 0.0 and not wanted.hessian:
-        adjusted = static_flag(any(one is not None for one in (by_class, by_row, mask, cap, heat)))
+        adjusted = static_flag(not (by_class is by_row is mask is cap is heat is None))
         ways = across, static_flag(wanted.gradient), adjusted
         dtypes = Dtypes(held, compute, plan.result, plan.loss)
         if is_long(plan) and adjusted is None:
@@ -78,10 +82,10 @@ def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array
             long_ways = ways[1], static_flag(wanted.gradient and plan.result == compute)
             bad = compiled_kernel(hard_long, long_ways, dtypes)(whole, numbers, *long_ways, parts, crew)
         else:
+            # By position: names cost 0.3 us of a call that takes 12 on ten numbers
             arrays = HardArrays(
-                logits=x, labels=labels, class_weight=by_class, sample_weight=by_row, where=mask, temperature=heat,
-                softcap=cap, grad=written.gradient, loss=written.loss, z_part=written.z_part,
-                log_normalizer=written.log_normalizer,
+                x, labels, by_class, by_row, mask, heat, cap, written.gradient, written.loss, written.z_part,
+                written.log_normalizer,
             )  # fmt: skip
             bad = compiled_kernel(hard, ways, dtypes)(arrays, numbers, *ways, parts, crew)
     else:
@@ -102,15 +106,11 @@ def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array
 
 def _loss_numbers(plan: Plan, axis: int, label_smoothing: Scalar, z_loss: Scalar) -> LossNumbers:
     """Return the numbers that the kernels of losses take."""
-    return LossNumbers(
-        axis=axis,
-        ignoring=plan.ignore_index is not None,
-        ignored=plan.ignore_index or 0,
-        smoothing=0.0 if label_smoothing is None else float(label_smoothing),
-        z_loss=0.0 if z_loss is None else float(z_loss),
-        undefined=np.nan if plan.empty == "nan" else 0.0,
-        reduction=_REDUCTION_CODES[plan.reduction],
-    )
+    ignored, undefined = plan.ignore_index, math.nan if plan.empty == "nan" else 0.0
+    smoothing = 0.0 if label_smoothing is None else float(label_smoothing)
+    z = 0.0 if z_loss is None else float(z_loss)
+    reduction = _REDUCTION_CODES[plan.reduction]
+    return LossNumbers(axis, ignored is not None, ignored or 0, smoothing, z, undefined, reduction)
 
 
 def prepare_loss_kernel(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> Prepared | None:
@@ -170,7 +170,7 @@ def loss_results(plan: Plan, written: Written) -> tuple[Array, Array, Array]:
 
 def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    written = run_loss_kernel(plan, Requested(False, False), logits, targets, options)
+    written = run_loss_kernel(plan, _LOSS_ALONE, logits, targets, options)
     return loss_results(plan, written)
 
 
@@ -178,7 +178,7 @@ def cross_entropy_value_and_grad(
     plan: Plan, logits: Array, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and s [p (A - wq) - wq (1 - p) + 2 z_loss c logZ p] du/dx with A = sum of wq."""
-    written = run_loss_kernel(plan, Requested(True, False), logits, targets, options)
+    written = run_loss_kernel(plan, _WITH_GRADIENT, logits, targets, options)
     value, z_part, log_normalizer = loss_results(plan, written)
     gradient = given_back(plan, written.gradient, plan.result, plan.layout.shape)
     return value, gradient, z_part, log_normalizer
@@ -186,7 +186,7 @@ def cross_entropy_value_and_grad(
 
 def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:
     """s [p (A - wt) - wt (1 - p)] and s A p (1 - p), with A = sum of wt."""
-    written = run_loss_kernel(plan, Requested(True, True), logits, targets, options)
+    written = run_loss_kernel(plan, _WITH_HESSIAN, logits, targets, options)
     shape = plan.layout.shape
     gradient = given_back(plan, written.gradient, plan.result, shape)
     return gradient, given_back(plan, written.hessian, plan.result, shape)
