@@ -119,11 +119,12 @@ def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
 
 
 def _pull_back_call(plan: Plan, value: Array, cotangent: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across
+    from logitx.backends.numba.passes.blocks import FEW_TO_PULL_BACK, is_across
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     other = held_dtype(dtype_name(cotangent.dtype), compute)
-    handler = _handler("pull_back", (is_across(plan),), logits=store, compute=compute, result=plan.result, other=other)
+    across = is_across(plan, FEW_TO_PULL_BACK)
+    handler = _handler("pull_back", (across,), logits=store, compute=compute, result=plan.result, other=other)
     facts = CallFacts(plan.layout.axis, log=int(plan.op == "log_softmax_vjp"))
     return HandlerCall(handler, (value.astype(store), cotangent.astype(other)), facts)
 

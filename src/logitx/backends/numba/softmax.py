@@ -34,7 +34,7 @@ from logitx.backends.numba.kernels.softmax import (
 )
 from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions, pull_back
 from logitx.backends.numba.memory.arguments import OK
-from logitx.backends.numba.passes.blocks import is_across, is_long
+from logitx.backends.numba.passes.blocks import FEW_TO_PULL_BACK, is_across, is_long
 from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 
@@ -91,7 +91,7 @@ def prepare_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Prepared |
     given = dtype_name(cotangent.dtype)
     if given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None
-    across, options = is_across(plan), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
+    across, options = is_across(plan, FEW_TO_PULL_BACK), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
     kernel = compiled_kernel(pull_back, (across,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
     shape, dtype, nbytes = plan.layout.given, namespace_dtype(np, plan.result), value.nbytes
     empty, crew = np.empty, CREW
@@ -181,7 +181,7 @@ def _run_vjp_kernel(plan: Plan, value: Array, cotangent: Array, log: bool) -> Ar
     dtype = dtype_name(cotangent.dtype)
     other = stored(dtype, compute)
     view, pulled = view_3d(plan, value, plan.dtype, held), view_3d(plan, cotangent, dtype, other)
-    written, across = empty_3d(plan, plan.result), is_across(plan)
+    written, across = empty_3d(plan, plan.result), is_across(plan, FEW_TO_PULL_BACK)
     if across:
         view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
     kernel = compiled_kernel(pull_back, (across,), Dtypes(held, compute, plan.result, other=other))
