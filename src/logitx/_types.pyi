@@ -1,0 +1,74 @@
+"""The types that `__init__.pyi` is written in; only type checkers read this file.
+
+A kind of array is told by its members, so that no framework is imported. Where two overloads take the same array,
+mypy answers `Any` for an `NDArray[Any]` unless both parameters are type variables: hence the bounds.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+DType: TypeAlias = str | type[Any] | np.dtype[Any]
+
+class HasShape(Protocol):
+    """What every array, scalar and frame has."""
+
+    @property
+    def shape(self) -> Any: ...
+
+_Same_co = TypeVar("_Same_co", covariant=True)
+_Row_co = TypeVar("_Row_co", covariant=True)
+
+class Frame(Protocol[_Same_co, _Row_co]):
+    """A frame of pandas or polars, and its series. Arrays of xarray have every member, but not this `shape`."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def columns(self) -> Any: ...
+    def head(self, n: int = ..., /) -> _Same_co: ...
+    def __getitem__(self, key: str, /) -> _Row_co: ...
+
+class Series(Protocol):
+    """A series of pandas or polars. In xarray `diff` needs a dimension."""
+
+    def diff(self) -> Any: ...
+    def to_frame(self) -> Any: ...
+
+class Tensor(Protocol[_Same_co]):
+    """A tensor of PyTorch, or a parameter of a module, whose results are plain tensors."""
+
+    def size(self) -> Any: ...
+    def detach(self) -> _Same_co: ...
+
+Number: TypeAlias = float | np.integer | np.bool
+Flat: TypeAlias = Sequence[float | np.number | np.bool]
+Nested: TypeAlias = (
+    Sequence[Flat] | Sequence[Sequence[Flat]] | Sequence[Sequence[Sequence[Flat]]] | Sequence[NDArray[Any]]
+)
+Array: TypeAlias = HasShape | Number | Flat | Nested | Sequence[HasShape] | Sequence[str]
+Scalar: TypeAlias = float | HasShape
+Whole: TypeAlias = NDArray[np.integer | np.bool]
+
+A = TypeVar("A", bound=HasShape)  # an array of any other kind
+D = TypeVar("D")  # a frame
+R = TypeVar("R")  # its series; what detaching a tensor gives
+W = TypeVar("W", bound=HasShape)  # the weights of a layer whose input is a frame
+B = TypeVar("B", bound=HasShape)  # the bias of such a layer
+S = TypeVar("S", bound=tuple[Any, ...])  # the shape of a NumPy array
+F = TypeVar("F", bound=np.floating)  # the numbers in it
+Floats = TypeVar("Floats", bound=NDArray[np.floating])
+Listed = TypeVar("Listed", bound=Whole | Flat | Nested)  # what becomes float64
+Plain = TypeVar("Plain", bound=NDArray[Any] | Flat | Nested)
+OneRow = TypeVar("OneRow", bound=Number | Flat | Series)
+Numpy = TypeVar("Numpy", bound=NDArray[Any] | Flat | Nested | Frame[Any, Any] | Series)  # totals are NumPy scalars
+
+_Loss_co = TypeVar("_Loss_co", covariant=True)
+
+class LossParts(NamedTuple, Generic[_Loss_co, _Row_co]):
+    """What `return_parts=True` adds to a cross-entropy."""
+
+    z_loss: _Loss_co
+    log_normalizer: _Row_co
