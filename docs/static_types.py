@@ -44,9 +44,11 @@ ARRAY, DOUBLES, MANY, ONE = "np.ndarray[S, np.dtype[F]]", "NDArray[np.float64]",
 NUMBERS = "Number | Flat | Nested"
 TYPED, DROPPED = {"dtype": "DType"}, {"keepdims": "...Literal[False]"}
 TOTAL, NONE, EITHER = ({"reduction": kind} for kind in ('...Literal["mean", "sum"]', 'Literal["none"]', "Reduction"))
+UNTYPED, UNSETTLED = (Row(first, {}, "Any", "Any", "Any") for first in ("Untyped", "Array"))
 TENSOR, OTHER = Row("Tensor[R]", {}, "R", "R", "R"), Row("A", {}, "A", "A", "A")
 
 ENTRIES = (
+    UNTYPED,
     Row("Number", {}, ONE),
     Row("Plain", TYPED, MANY),
     Row("Floats", {}, "Floats"),
@@ -55,6 +57,7 @@ ENTRIES = (
     OTHER,
 )
 TWO_ENTRIES = (
+    UNTYPED,
     Row("Number", {"b": "...Number | None"}, ONE),
     Row(ARRAY, {"b": f"...NDArray[F] | {NUMBERS} | None"}, "NDArray[F]"),
     Row(NUMBERS, {"b": ARRAY}, "NDArray[F]"),
@@ -65,6 +68,7 @@ TWO_ENTRIES = (
     Row("Number", {"b": "A"}, "A"),
 )
 ROWS = (
+    UNTYPED,
     Row("OneRow", DROPPED, ONE),
     Row("Numpy", {"axis": "None", **DROPPED}, ONE),
     Row("Plain", TYPED, MANY),
@@ -75,6 +79,7 @@ ROWS = (
     OTHER,
 )
 LOSS = (
+    UNTYPED,
     Row("OneRow", {}, ONE),
     Row("Numpy", TOTAL, ONE),
     Row("Plain", {**NONE, **TYPED}, MANY),
@@ -86,6 +91,7 @@ LOSS = (
     OTHER,
 )
 LOSS_AND_GRADIENT = (
+    UNTYPED,
     Row("Flat", {}, ONE, DOUBLES, ONE),
     Row(ARRAY, TOTAL, ONE, ARRAY, MANY),
     Row("Listed", TOTAL, ONE, DOUBLES, MANY),
@@ -98,14 +104,13 @@ LOSS_AND_GRADIENT = (
     TENSOR,
     OTHER,
 )
-UNKNOWN = (Row("Array", {}, "Any"),)  # for an option that is a variable
 
 
 def layers(has_bias: bool) -> tuple[Row, ...]:
     """Return the rows of a linear layer: the gradient is that by hidden, weight and bias."""
     found = []
     for row in LOSS_AND_GRADIENT:
-        known = {"D": ("W", "W"), "R": ("Tensor[R]", "R"), "A": ("A", "A")}
+        known = {"D": ("W", "W"), "R": ("Tensor[R]", "R"), "A": ("A", "A"), "Any": ("Array", "Any")}
         weight, by_weight = known.get(row.gradient, ("Array", MANY))
         bias, by_bias = (weight.replace("W", "B"), by_weight.replace("W", "B")) if has_bias else ("...None", "None")
         gradient = f"tuple[{row.gradient}, {by_weight}, {by_bias}]"
@@ -118,7 +123,7 @@ def switched(option: str, off: Overloads, on: Overloads) -> tuple[Overloads, ...
     return (
         off._replace(options={option: "...Literal[False]"}),
         on._replace(options={option: "Literal[True]"}),
-        Overloads(UNKNOWN, "{result}", {option: "bool"}),
+        Overloads((UNSETTLED,), "{result}", {option: "bool"}),  # where the option is a variable
     )
 
 

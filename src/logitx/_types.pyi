@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 DType: TypeAlias = str | type[Any] | np.dtype[Any]
 
+class Untyped:
+    """Nothing is of this type, so that only what is `Any` fits it: without it pyright takes another row's result."""
+
 class HasShape(Protocol):
     """What every array, scalar and frame has."""
 
