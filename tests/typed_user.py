@@ -1,5 +1,5 @@
 # pyright: strict
-"""What a user's type checker knows: every public function on every kind of array. Checked, never run."""
+"""What a user's type checker knows of every public function, on every kind of array. tests/test_types.py runs it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import logitx as lx
 Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Floats = NDArray[np.floating]
+Whole = NDArray[np.int64]
 
 
 class ArrayOfTheStandard(Protocol):
@@ -33,9 +34,9 @@ class ArrayOfTheStandard(Protocol):
 X = TypeVar("X", bound=ArrayOfTheStandard)
 
 
-def array_of_the_standard(x: X, y: X) -> None:
+def array_of_the_standard(x: X, y: X, keep: X, bias: X) -> None:
     assert_type(lx.softmax(x, axis=0), X)
-    assert_type(lx.softmax(x, where=y, temperature=2.0, dtype="float64"), X)
+    assert_type(lx.softmax(x, where=keep, temperature=2.0, dtype="float32"), X)
     assert_type(lx.log_softmax(x), X)
     assert_type(lx.softmax_vjp(x, x), X)
     assert_type(lx.log_softmax_vjp(x, x), X)
@@ -56,12 +57,13 @@ def array_of_the_standard(x: X, y: X) -> None:
     assert_type(lx.linear_cross_entropy(x, x, y, reduction="none"), X)
     loss, gradients = lx.linear_cross_entropy_value_and_grad(x, x, y)
     assert_type((loss, gradients), tuple[X, tuple[X, X, None]])
-    assert_type(lx.linear_cross_entropy_value_and_grad(x, x, y, y)[1], tuple[X, X, X])
+    _, gradients_with_bias = lx.linear_cross_entropy_value_and_grad(x, x, y, bias)
+    assert_type(gradients_with_bias, tuple[X, X, X])
 
 
-def torch_tensor(x: torch.Tensor, y: torch.Tensor) -> None:
+def torch_tensor(x: torch.Tensor, y: torch.Tensor, keep: torch.Tensor, bias: torch.Tensor) -> None:
     assert_type(lx.softmax(x, axis=(0, 1)), torch.Tensor)
-    assert_type(lx.softmax(x, where=y, temperature=2.0, dtype="float64"), torch.Tensor)
+    assert_type(lx.softmax(x, where=keep, temperature=2.0, dtype="float32"), torch.Tensor)
     assert_type(lx.log_softmax(x), torch.Tensor)
     assert_type(lx.softmax_vjp(x, x), torch.Tensor)
     assert_type(lx.log_softmax_vjp(x, x), torch.Tensor)
@@ -82,12 +84,13 @@ def torch_tensor(x: torch.Tensor, y: torch.Tensor) -> None:
     assert_type(lx.linear_cross_entropy(x, x, y, reduction="none"), torch.Tensor)
     loss, gradients = lx.linear_cross_entropy_value_and_grad(x, x, y)
     assert_type((loss, gradients), tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, None]])
-    assert_type(lx.linear_cross_entropy_value_and_grad(x, x, y, y)[1], tuple[torch.Tensor, torch.Tensor, torch.Tensor])
+    _, gradients_with_bias = lx.linear_cross_entropy_value_and_grad(x, x, y, bias)
+    assert_type(gradients_with_bias, tuple[torch.Tensor, torch.Tensor, torch.Tensor])
 
 
-def jax_array(x: jax.Array, y: jax.Array) -> None:
+def jax_array(x: jax.Array, y: jax.Array, keep: jax.Array, bias: jax.Array) -> None:
     assert_type(lx.softmax(x, axis=None), jax.Array)
-    assert_type(lx.softmax(x, where=y, temperature=2.0, dtype="float64"), jax.Array)
+    assert_type(lx.softmax(x, where=keep, temperature=2.0, dtype="float32"), jax.Array)
     assert_type(lx.log_softmax(x), jax.Array)
     assert_type(lx.softmax_vjp(x, x), jax.Array)
     assert_type(lx.log_softmax_vjp(x, x), jax.Array)
@@ -108,12 +111,13 @@ def jax_array(x: jax.Array, y: jax.Array) -> None:
     assert_type(lx.linear_cross_entropy(x, x, y, reduction="none"), jax.Array)
     loss, gradients = lx.linear_cross_entropy_value_and_grad(x, x, y)
     assert_type((loss, gradients), tuple[jax.Array, tuple[jax.Array, jax.Array, None]])
-    assert_type(lx.linear_cross_entropy_value_and_grad(x, x, y, y)[1], tuple[jax.Array, jax.Array, jax.Array])
+    _, gradients_with_bias = lx.linear_cross_entropy_value_and_grad(x, x, y, bias)
+    assert_type(gradients_with_bias, tuple[jax.Array, jax.Array, jax.Array])
 
 
-def xarray_array(x: xr.DataArray, y: xr.DataArray) -> None:
+def xarray_array(x: xr.DataArray, y: xr.DataArray, keep: xr.DataArray, bias: xr.DataArray) -> None:
     assert_type(lx.softmax(x, axis="class"), xr.DataArray)
-    assert_type(lx.softmax(x, where=y, temperature=2.0, dtype="float64"), xr.DataArray)
+    assert_type(lx.softmax(x, where=keep, temperature=2.0, dtype="float32"), xr.DataArray)
     assert_type(lx.log_softmax(x), xr.DataArray)
     assert_type(lx.softmax_vjp(x, x), xr.DataArray)
     assert_type(lx.log_softmax_vjp(x, x), xr.DataArray)
@@ -134,12 +138,13 @@ def xarray_array(x: xr.DataArray, y: xr.DataArray) -> None:
     assert_type(lx.linear_cross_entropy(x, x, y, reduction="none"), xr.DataArray)
     loss, gradients = lx.linear_cross_entropy_value_and_grad(x, x, y)
     assert_type((loss, gradients), tuple[xr.DataArray, tuple[xr.DataArray, xr.DataArray, None]])
-    assert_type(lx.linear_cross_entropy_value_and_grad(x, x, y, y)[1], tuple[xr.DataArray, xr.DataArray, xr.DataArray])
+    _, gradients_with_bias = lx.linear_cross_entropy_value_and_grad(x, x, y, bias)
+    assert_type(gradients_with_bias, tuple[xr.DataArray, xr.DataArray, xr.DataArray])
 
 
-def dask_array(x: da.Array, y: da.Array) -> None:
+def dask_array(x: da.Array, y: da.Array, keep: da.Array, bias: da.Array) -> None:
     assert_type(lx.softmax(x, axis=-1), da.Array)
-    assert_type(lx.softmax(x, where=y, temperature=2.0, dtype="float64"), da.Array)
+    assert_type(lx.softmax(x, where=keep, temperature=2.0, dtype="float32"), da.Array)
     assert_type(lx.log_softmax(x), da.Array)
     assert_type(lx.softmax_vjp(x, x), da.Array)
     assert_type(lx.log_softmax_vjp(x, x), da.Array)
@@ -160,7 +165,8 @@ def dask_array(x: da.Array, y: da.Array) -> None:
     assert_type(lx.linear_cross_entropy(x, x, y, reduction="none"), da.Array)
     loss, gradients = lx.linear_cross_entropy_value_and_grad(x, x, y)
     assert_type((loss, gradients), tuple[da.Array, tuple[da.Array, da.Array, None]])
-    assert_type(lx.linear_cross_entropy_value_and_grad(x, x, y, y)[1], tuple[da.Array, da.Array, da.Array])
+    _, gradients_with_bias = lx.linear_cross_entropy_value_and_grad(x, x, y, bias)
+    assert_type(gradients_with_bias, tuple[da.Array, da.Array, da.Array])
 
 
 def array_api_strict_array() -> None:
@@ -169,16 +175,18 @@ def array_api_strict_array() -> None:
         x = result  # of the same type, which has no public name
 
 
-def torch_parameter(x: torch.nn.Parameter, t: torch.Tensor) -> None:
+def torch_parameter(x: torch.nn.Parameter, t: torch.Tensor, y: torch.Tensor) -> None:
     assert_type(lx.softmax(x), torch.Tensor)
-    assert_type(lx.linear_cross_entropy_value_and_grad(t, x, t)[1], tuple[torch.Tensor, torch.Tensor, None])
+    assert_type(lx.linear_cross_entropy_value_and_grad(t, x, y)[1], tuple[torch.Tensor, torch.Tensor, None])
 
 
-def numpy_array(x: Singles, unknown: NDArray[Any], y: NDArray[np.int64], s: np.float32) -> None:
+def numpy_array(
+    x: Singles, unknown: NDArray[Any], y: NDArray[np.int64], whole: NDArray[np.int64], s: np.float32
+) -> None:
     assert_type(lx.softmax(x), Singles)
     assert_type(lx.log_softmax(np.zeros((2, 3))), np.ndarray[tuple[int, int], np.dtype[np.float64]])
     assert_type(lx.softmax(unknown), NDArray[Any])
-    assert_type(lx.softmax(y), Doubles)
+    assert_type(lx.softmax(whole), Doubles)
     assert_type(lx.softmax(s), np.float32)
     assert_type(lx.softmax(x, dtype="float64"), Floats)
     assert_type(lx.softmax_vjp(x, x), Singles)
@@ -196,7 +204,7 @@ def numpy_array(x: Singles, unknown: NDArray[Any], y: NDArray[np.int64], s: np.f
     assert_type(lx.cross_entropy(x, y), np.floating)
     assert_type(lx.cross_entropy(unknown, y), np.floating)
     assert_type(lx.cross_entropy(x, [0, 1], reduction="none"), Singles)
-    assert_type(lx.cross_entropy(y, [0, 1], reduction="none"), Doubles)
+    assert_type(lx.cross_entropy(whole, [0, 1], reduction="none"), Doubles)
     assert_type(lx.cross_entropy(x, y, reduction="none", dtype="float64"), Floats)
     loss, parts = lx.cross_entropy(x, y, return_parts=True)
     assert_type((loss, parts.z_loss, parts.log_normalizer), tuple[np.floating, np.floating, Floats])
@@ -264,27 +272,30 @@ def polars_frame(x: pl.DataFrame, y: pl.Series) -> None:
     assert_type(lx.linear_cross_entropy(x, x, y), np.floating)
 
 
-def variables(x: Singles, t: torch.Tensor, y: torch.Tensor, flag: bool, how: Literal["none", "sum", "mean"]) -> None:
+def variables(t: torch.Tensor, y: torch.Tensor, flag: bool, how: Literal["none", "sum", "mean"]) -> None:
     assert_type(lx.cross_entropy(t, y, reduction=how), torch.Tensor)
     assert_type(lx.logsumexp(t, 0, keepdims=flag), torch.Tensor)
+
+
+def mistakes(x: Singles, t: torch.Tensor) -> None:
     # fmt: off
     lx.softmax(x, dim=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     lx.softmax("x")  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
     assert lx.softmax(t).argmx  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     lx.which("sofmax", x)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    lx.set_num_threads("2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     lx.use_backend("nunba")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     # fmt: on
 
 
-def the_rest(x: Singles, y: NDArray[np.int64]) -> None:
-    total = lx.CrossEntropy(axis=-1, top_k=3).update(x, y)
+def the_rest(x: Singles, y: Whole) -> None:
+    total = lx.CrossEntropy(axis=-1, top_k=1).update(x, y)
     assert_type(total, lx.CrossEntropy)
-    result = total.merge(lx.CrossEntropy().feed(x, y)).result()
+    result = total.merge(lx.CrossEntropy(top_k=1).feed(x, y)).result()
     assert_type(result.loss, float)
     assert_type(result.count, int)
     assert_type(result.top_k_accuracy, float | None)
     assert_type(lx.which("softmax", x).backend, str)
     assert_type([(info.name, info.available) for info in lx.backends()], list[tuple[str, bool]])
     with lx.use_backend("generic"), lx.use_backend(None):
-        lx.warmup("softmax", dtypes=["float16"])
-    lx.set_num_threads(1)
+        lx.warmup("softmax", dtypes=["float32"])
