@@ -23,10 +23,10 @@ STUB = Path(__file__).resolve().parent.parent / "src" / "logitx" / "__init__.pyi
 
 
 class Row(NamedTuple):
-    """A kind of array. A function that lacks one of the options has no such overload."""
+    """A kind of array, for some values of options."""
 
     first: str  # the type of the first argument
-    options: Mapping[str, str]  # types of other parameters; with three dots in front, a default stays
+    options: Mapping[str, str]  # types of other parameters; three dots in front keep the default, else it must be given
     result: str  # an array of the shape of the first argument, or a number a row, or a loss
     gradient: str = ""  # of a loss
     rows: str = ""  # the log-normalizers of a loss
@@ -37,15 +37,15 @@ class Overloads(NamedTuple):
 
     rows: tuple[Row, ...]
     returns: str  # in the columns of a row
-    options: Mapping[str, str]  # as in `Row`
+    options: Mapping[str, str] = {}  # as in `Row`
 
 
-ARRAY, DOUBLES, MANY, ONE = "np.ndarray[S, np.dtype[F]]", "NDArray[np.float64]", "NDArray[np.floating]", "np.floating"
-NUMBERS = "Number | Flat | Nested"
+ARRAY, DOUBLES, MANY = "np.ndarray[S, np.dtype[F]]", "NDArray[np.float64]", "NDArray[np.floating]"
+DOUBLE, ONE, NUMBERS = "np.float64", "np.floating", "Number | Flat | Nested"
 TYPED, DROPPED = {"dtype": "DType"}, {"keepdims": "...Literal[False]"}
 TOTAL, NONE, EITHER = ({"reduction": kind} for kind in ('...Literal["mean", "sum"]', 'Literal["none"]', "Reduction"))
 UNTYPED, UNSETTLED = (Row(first, {}, "Any", "Any", "Any") for first in ("Untyped", "Array"))
-TENSOR, OTHER = Row("Tensor[R]", {}, "R", "R", "R"), Row("A", {}, "A", "A", "A")
+OTHERS = (Row("Tensor[R]", {}, *"RRR"), Row("A", {}, *"AAA"), Row("Sequence[A]", {}, *"AAA"))
 
 ENTRIES = (
     UNTYPED,
@@ -53,8 +53,7 @@ ENTRIES = (
     Row("Plain", TYPED, MANY),
     Row("Floats", {}, "Floats"),
     Row("Listed", {}, DOUBLES),
-    TENSOR,
-    OTHER,
+    *OTHERS,
 )
 TWO_ENTRIES = (
     UNTYPED,
@@ -69,40 +68,47 @@ TWO_ENTRIES = (
 )
 ROWS = (
     UNTYPED,
-    Row("OneRow", DROPPED, ONE),
-    Row("Numpy", {"axis": "None", **DROPPED}, ONE),
+    Row("OneRow", {**DROPPED, **TYPED}, ONE),
+    Row("OneRow", DROPPED, DOUBLE),
+    Row("OneSeries", DROPPED, ONE),
+    Row("Numpy", {"axis": "None", **DROPPED, **TYPED}, ONE),
+    Row("Single", {"axis": "None", **DROPPED}, ONE),
+    Row("Double", {"axis": "None", **DROPPED}, DOUBLE),
     Row("Plain", TYPED, MANY),
     Row(ARRAY, {}, "NDArray[F]"),
     Row("Listed", {}, DOUBLES),
     Row("Frame[Any, R]", DROPPED, "R"),
-    TENSOR,
-    OTHER,
+    *OTHERS,
 )
 LOSS = (
     UNTYPED,
-    Row("OneRow", {}, ONE),
-    Row("Numpy", TOTAL, ONE),
+    Row("Numpy", {**TOTAL, **TYPED}, ONE),
+    Row("OneRow", {}, DOUBLE),
+    Row("OneSeries", {}, ONE),
+    Row("Single", TOTAL, ONE),
+    Row("Double", TOTAL, DOUBLE),
     Row("Plain", {**NONE, **TYPED}, MANY),
     Row(ARRAY, NONE, "NDArray[F]"),
     Row("Listed", NONE, DOUBLES),
     Row("Frame[Any, R]", NONE, "R"),
     Row("Numpy", EITHER, "Any"),
-    TENSOR,
-    OTHER,
+    *OTHERS,
 )
 LOSS_AND_GRADIENT = (
     UNTYPED,
-    Row("Flat", {}, ONE, DOUBLES, ONE),
-    Row(ARRAY, TOTAL, ONE, ARRAY, MANY),
-    Row("Listed", TOTAL, ONE, DOUBLES, MANY),
+    Row(ARRAY, {**TOTAL, **TYPED}, ONE, ARRAY, MANY),
+    Row("Listed", {**TOTAL, **TYPED}, ONE, DOUBLES, MANY),
+    Row("Flat", {}, DOUBLE, DOUBLES, DOUBLE),
+    Row("np.ndarray[S, np.dtype[N]]", TOTAL, ONE, "np.ndarray[S, np.dtype[N]]", MANY),
+    Row("Doubles", TOTAL, DOUBLE, "Doubles", DOUBLES),
+    Row("Listed", TOTAL, DOUBLE, DOUBLES, DOUBLES),
     Row("Frame[D, R]", TOTAL, ONE, "D", "R"),
     Row(ARRAY, {**NONE, **TYPED}, MANY, ARRAY, MANY),
     Row(ARRAY, NONE, "NDArray[F]", ARRAY, MANY),
-    Row("Listed", NONE, DOUBLES, DOUBLES, MANY),
+    Row("Listed", NONE, DOUBLES, DOUBLES, DOUBLES),
     Row("Frame[D, R]", NONE, "R", "D", "R"),
     Row("Numpy", EITHER, "Any", "Any", "Any"),
-    TENSOR,
-    OTHER,
+    *OTHERS,
 )
 
 
@@ -127,31 +133,36 @@ def switched(option: str, off: Overloads, on: Overloads) -> tuple[Overloads, ...
     )
 
 
-ONLY, PAIR, PARTS = "{result}", "tuple[{result}, {result}]", "LossParts[{result}, {rows}]"
-LIKE_FIRST, PER_ROW, PER_CALL = (Overloads(rows, ONLY, {}) for rows in (ENTRIES, ROWS, LOSS))
+ONE_RESULT, TWO_RESULTS = "{result}", "tuple[{result}, {result}]"
+WITH_GRADIENT, PARTS = "tuple[{result}, {gradient}]", "LossParts[{result}, {rows}]"
+LIKE_FIRST, LIKE_BOTH, PER_ROW, PER_CALL = (
+    (Overloads(rows, ONE_RESULT),) for rows in (ENTRIES, TWO_ENTRIES, ROWS, LOSS)
+)
 
 # What each public function returns that takes arrays
 RESULTS: dict[str, tuple[Overloads, ...]] = {
-    "softmax": (LIKE_FIRST,),
-    "log_softmax": (LIKE_FIRST,),
-    "softmax_vjp": (LIKE_FIRST,),
-    "log_softmax_vjp": (LIKE_FIRST,),
-    "logsumexp": switched("return_sign", PER_ROW, Overloads(ROWS, PAIR, {})),
-    "logmeanexp": (PER_ROW,),
-    "merge_logsumexp": (Overloads(TWO_ENTRIES, ONLY, {}),),
-    "logaddexp": (Overloads(TWO_ENTRIES, ONLY, {}),),
+    "softmax": LIKE_FIRST,
+    "log_softmax": LIKE_FIRST,
+    "softmax_vjp": LIKE_FIRST,
+    "log_softmax_vjp": LIKE_FIRST,
+    "logsumexp": switched("return_sign", Overloads(ROWS, ONE_RESULT), Overloads(ROWS, TWO_RESULTS)),
+    "logmeanexp": PER_ROW,
+    "merge_logsumexp": LIKE_BOTH,
+    "logaddexp": LIKE_BOTH,
     "cross_entropy": switched(
-        "return_parts", PER_CALL, Overloads(LOSS_AND_GRADIENT, f"tuple[{{result}}, {PARTS}]", {})
+        "return_parts",
+        Overloads(LOSS, ONE_RESULT),
+        Overloads(LOSS_AND_GRADIENT, f"tuple[{{result}}, {PARTS}]"),
     ),
     "cross_entropy_value_and_grad": switched(
         "return_parts",
-        Overloads(LOSS_AND_GRADIENT, "tuple[{result}, {gradient}]", {}),
-        Overloads(LOSS_AND_GRADIENT, f"tuple[{{result}}, {{gradient}}, {PARTS}]", {}),
+        Overloads(LOSS_AND_GRADIENT, WITH_GRADIENT),
+        Overloads(LOSS_AND_GRADIENT, f"tuple[{{result}}, {{gradient}}, {PARTS}]"),
     ),
-    "cross_entropy_grad_hess": (Overloads(ENTRIES, PAIR, {}),),
-    "linear_cross_entropy": (PER_CALL,),
+    "cross_entropy_grad_hess": (Overloads(ENTRIES, TWO_RESULTS),),
+    "linear_cross_entropy": PER_CALL,
     "linear_cross_entropy_value_and_grad": tuple(
-        Overloads(layers(has_bias), "tuple[{result}, {gradient}]", {}) for has_bias in (False, True)
+        Overloads(layers(has_bias), WITH_GRADIENT) for has_bias in (False, True)
     ),
 }
 # Parameters of other functions whose types are narrower than their signatures say
@@ -163,7 +174,7 @@ HEAD = '''\
 """What type checkers know of logitx: written by `nox -s docs` from docs/static_types.py."""
 
 # mypy: disable-error-code="overload-overlap, overload-cannot-match"
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -203,7 +214,7 @@ def overloads(name: str) -> Iterator[str]:
     first, *others = inspect.signature(function).parameters
     for rows, returns, options in RESULTS[name]:
         for row in rows:
-            if {*row.options} <= {*others}:
+            if all(option in others or said.startswith("...") for option, said in row.options.items()):
                 types = {first: row.first, **row.options, **options}
                 yield f"@overload\n{definition(name, function, types, returns.format(**row._asdict()))}"
 
@@ -218,7 +229,7 @@ def functions() -> Iterator[str]:
             yield definition(name, made, NARROWED[name], inspect.signature(made).return_annotation)
         elif inspect.isfunction(made) and "Array" in str(inspect.signature(made)):
             raise SystemExit(f"{name}: say what it returns in RESULTS of docs/static_types.py")
-        elif name not in USE_BACKEND:
+        elif name != "use_backend":
             yield f"from {made.__module__} import {name} as {name}"
 
 

@@ -67,7 +67,7 @@ CALLS = {
     "jax_array": [jnp.asarray(one) for one in ALIKE],
     "xarray_array": [xr.DataArray(one, dims=DIMS[one.ndim]) for one in ALIKE],
     "dask_array": [da.from_array(one) for one in ALIKE],
-    "numpy_array": [X, X, Y, np.array([[1, 2], [3, 4]]), X[0, 0]],
+    "numpy_array": [X, X, Y, np.array([[1, 2], [3, 4]]), X.astype(float), X[0, 0]],
     "masked_array": [np.ma.MaskedArray(X, X > 2.0)],
     "numbers": [],
     "pandas_frame": [pd.DataFrame(X), pd.Series(Y), pd.Series(BIAS)],

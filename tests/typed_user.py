@@ -180,9 +180,7 @@ def torch_parameter(x: torch.nn.Parameter, t: torch.Tensor, y: torch.Tensor) -> 
     assert_type(lx.linear_cross_entropy_value_and_grad(t, x, y)[1], tuple[torch.Tensor, torch.Tensor, None])
 
 
-def numpy_array(
-    x: Singles, unknown: NDArray[Any], y: NDArray[np.int64], whole: NDArray[np.int64], s: np.float32
-) -> None:
+def numpy_array(x: Singles, unknown: NDArray[Any], y: Whole, whole: Whole, d: Doubles, s: np.float32) -> None:
     assert_type(lx.softmax(x), Singles)
     assert_type(lx.log_softmax(np.zeros((2, 3))), np.ndarray[tuple[int, int], np.dtype[np.float64]])
     assert_type(lx.softmax(unknown), NDArray[Any])
@@ -195,6 +193,7 @@ def numpy_array(
     assert_type(lx.logsumexp(unknown), NDArray[Any])
     assert_type(lx.logsumexp(x, None), np.floating)
     assert_type(lx.logsumexp(unknown, axis=None), np.floating)
+    assert_type(lx.logsumexp(d, axis=None), np.float64)
     assert_type(lx.logsumexp(x, keepdims=True), Singles)
     assert_type(lx.logsumexp(x, b=x, return_sign=True), tuple[Singles, Singles])
     assert_type(lx.logmeanexp(x), Singles)
@@ -203,12 +202,16 @@ def numpy_array(
     assert_type(lx.logaddexp(x, 0.0), Singles)
     assert_type(lx.cross_entropy(x, y), np.floating)
     assert_type(lx.cross_entropy(unknown, y), np.floating)
+    assert_type(lx.cross_entropy(d, y), np.float64)
+    assert_type(lx.cross_entropy(d, y, dtype="float32"), np.floating)
     assert_type(lx.cross_entropy(x, [0, 1], reduction="none"), Singles)
     assert_type(lx.cross_entropy(whole, [0, 1], reduction="none"), Doubles)
     assert_type(lx.cross_entropy(x, y, reduction="none", dtype="float64"), Floats)
     loss, parts = lx.cross_entropy(x, y, return_parts=True)
     assert_type((loss, parts.z_loss, parts.log_normalizer), tuple[np.floating, np.floating, Floats])
     assert_type(lx.cross_entropy_value_and_grad(x, y), tuple[np.floating, Singles])
+    assert_type(lx.cross_entropy_value_and_grad(d, y), tuple[np.float64, Doubles])
+    assert_type(lx.cross_entropy_value_and_grad(unknown, y), tuple[np.floating, NDArray[Any]])
     assert_type(lx.cross_entropy_value_and_grad(x, y, reduction="none"), tuple[Singles, Singles])
     assert_type(lx.cross_entropy_grad_hess(x, y), tuple[Singles, Singles])
     assert_type(lx.linear_cross_entropy(x, x, y), np.floating)
@@ -226,17 +229,18 @@ def numbers() -> None:
     assert_type(lx.softmax([1.0, 2.0]), Doubles)
     assert_type(lx.log_softmax([[1, 2], (3, 4)], dtype="float32"), Floats)
     assert_type(lx.softmax_vjp([0.5, 0.5], [1.0, 0.0]), Doubles)
-    assert_type(lx.logsumexp([1.0, 2.0]), np.floating)
+    assert_type(lx.logsumexp([1.0, 2.0]), np.float64)
     assert_type(lx.logsumexp([[1.0, 2.0]]), Doubles)
     assert_type(lx.logsumexp([1.0, 2.0], keepdims=True), Doubles)
     assert_type(lx.logsumexp([[1, 2]], return_sign=True), tuple[Doubles, Doubles])
-    assert_type(lx.logmeanexp([1.0, 2.0]), np.floating)
+    assert_type(lx.logsumexp([1.0, 2.0], dtype="float32"), np.floating)
+    assert_type(lx.logmeanexp([1.0, 2.0]), np.float64)
     assert_type(lx.merge_logsumexp(1.0, 2.0), np.floating)
     assert_type(lx.logaddexp([1.0, 2.0], 0.0), Doubles)
-    assert_type(lx.cross_entropy([2.0, 1.0], 0), np.floating)
-    assert_type(lx.cross_entropy([[2.0, 1.0]], [0]), np.floating)
+    assert_type(lx.cross_entropy([2.0, 1.0], 0), np.float64)
+    assert_type(lx.cross_entropy([[2.0, 1.0]], [0]), np.float64)
     assert_type(lx.cross_entropy([[2.0, 1.0]], [0], reduction="none"), Doubles)
-    assert_type(lx.cross_entropy_value_and_grad([[2.0, 1.0]], [0]), tuple[np.floating, Doubles])
+    assert_type(lx.cross_entropy_value_and_grad([[2.0, 1.0]], [0]), tuple[np.float64, Doubles])
     assert_type(lx.cross_entropy_grad_hess([[2.0, 1.0]], [0]), tuple[Doubles, Doubles])
 
 

@@ -47,13 +47,13 @@ class Tensor(Protocol[_Same_co]):
     def detach(self) -> _Same_co: ...
 
 Number: TypeAlias = float | np.integer | np.bool
-Flat: TypeAlias = Sequence[float | np.number | np.bool]
+Flat: TypeAlias = Sequence[float | np.generic]
 Nested: TypeAlias = (
     Sequence[Flat] | Sequence[Sequence[Flat]] | Sequence[Sequence[Sequence[Flat]]] | Sequence[NDArray[Any]]
 )
-Array: TypeAlias = HasShape | Number | Flat | Nested | Sequence[HasShape] | Sequence[str]
-Scalar: TypeAlias = float | HasShape
 Whole: TypeAlias = NDArray[np.integer | np.bool]
+Array: TypeAlias = HasShape | float | Sequence[Any]
+Scalar: TypeAlias = float | HasShape
 
 A = TypeVar("A", bound=HasShape)  # an array of any other kind
 D = TypeVar("D")  # a frame
@@ -62,11 +62,16 @@ W = TypeVar("W", bound=HasShape)  # the weights of a layer whose input is a fram
 B = TypeVar("B", bound=HasShape)  # the bias of such a layer
 S = TypeVar("S", bound=tuple[Any, ...])  # the shape of a NumPy array
 F = TypeVar("F", bound=np.floating)  # the numbers in it
+N = TypeVar("N", bound=np.float16 | np.float32 | np.longdouble)  # these where they are not float64
 Floats = TypeVar("Floats", bound=NDArray[np.floating])
-Listed = TypeVar("Listed", bound=Whole | Flat | Nested)  # what becomes float64
+Doubles = TypeVar("Doubles", bound=NDArray[np.float64])
+Listed = TypeVar("Listed", bound=Whole | Flat | Nested)  # becomes float64
 Plain = TypeVar("Plain", bound=NDArray[Any] | Flat | Nested)
-OneRow = TypeVar("OneRow", bound=Number | Flat | Series)
-Numpy = TypeVar("Numpy", bound=NDArray[Any] | Flat | Nested | Frame[Any, Any] | Series)  # totals are NumPy scalars
+OneRow = TypeVar("OneRow", bound=Number | Flat)
+OneSeries = TypeVar("OneSeries", bound=Series)
+Single = TypeVar("Single", bound=NDArray[np.float16 | np.float32 | np.longdouble] | Frame[Any, Any])
+Double = TypeVar("Double", bound=NDArray[np.float64] | Whole | Flat | Nested)
+Numpy = TypeVar("Numpy", bound=NDArray[Any] | Number | Flat | Nested | Frame[Any, Any] | Series)
 
 _Loss_co = TypeVar("_Loss_co", covariant=True)
 
