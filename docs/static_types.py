@@ -40,8 +40,8 @@ class Overloads(NamedTuple):
     options: Mapping[str, str] = {}  # as in `Row`
 
 
-ARRAY, DOUBLES, MANY = "np.ndarray[S, np.dtype[F]]", "NDArray[np.float64]", "NDArray[np.floating]"
-DOUBLE, ONE, NUMBERS = "np.float64", "np.floating", "Number | Flat | Nested"
+ARRAY, DOUBLES, MANY = "ndarray[S, dtype[F]]", "NDArray[float64]", "NDArray[floating]"
+DOUBLE, ONE, NUMBERS = "float64", "floating", "Number | Flat | Nested"
 TYPED, DROPPED = {"dtype": "DType"}, {"keepdims": "...Literal[False]"}
 TOTAL, NONE, EITHER = ({"reduction": kind} for kind in ('...Literal["mean", "sum"]', 'Literal["none"]', "Reduction"))
 UNTYPED, UNSETTLED = (Row(first, {}, "Any", "Any", "Any") for first in ("Untyped", "Array"))
@@ -99,7 +99,7 @@ LOSS_AND_GRADIENT = (
     Row(ARRAY, {**TOTAL, **TYPED}, ONE, ARRAY, MANY),
     Row("Listed", {**TOTAL, **TYPED}, ONE, DOUBLES, MANY),
     Row("Flat", {}, DOUBLE, DOUBLES, DOUBLE),
-    Row("np.ndarray[S, np.dtype[N]]", TOTAL, ONE, "np.ndarray[S, np.dtype[N]]", MANY),
+    Row("ndarray[S, dtype[N]]", TOTAL, ONE, "ndarray[S, dtype[N]]", MANY),
     Row("Doubles", TOTAL, DOUBLE, "Doubles", DOUBLES),
     Row("Listed", TOTAL, DOUBLE, DOUBLES, DOUBLES),
     Row("Frame[D, R]", TOTAL, ONE, "D", "R"),
@@ -177,7 +177,7 @@ HEAD = '''\
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, overload
 
-import numpy as np
+from numpy import dtype, float64, floating, ndarray
 from numpy.typing import NDArray
 
 from logitx._dispatch import Choice
