@@ -48,9 +48,18 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, strict, on the package."""
-    install(session, "types", more=())
+    """Mypy, strict, on the package; mypy and pyright, as a user has them, on tests/typed_user.py and every example."""
+    install(session, "types", "frameworks", "labels")
     session.run("mypy", *session.posargs)
+    examples = session.create_tmp()
+    session.run("python", "docs/typed_examples.py", examples)
+    session.run("mypy", "--config-file=", "--strict", "tests/typed_user.py")
+    session.run(
+        "mypy", "--config-file=", "--check-untyped-defs", "--no-strict-optional", "--allow-redefinition-new",
+        "--local-partial-types", "--ignore-missing-imports", examples,
+    )  # fmt: skip
+    session.run("pyright", "tests/typed_user.py")
+    session.run("pyright", "--project", examples)
 
 
 @nox.session

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 Array = Any  # any array type; the concrete type comes back as it went in
 Scalar = Any  # a Python number, or a 0-d array of the logits' family
-Axis = int | tuple[int, ...] | None
+Axis = int | str | tuple[int | str, ...] | None  # names are those of labelled arrays
 Reduction = Literal["none", "sum", "mean"]
 Empty = Literal["nan", "zero"]
 
