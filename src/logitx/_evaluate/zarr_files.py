@@ -1,25 +1,80 @@
-"""Arrays of Zarr, whose chunks are read when they are sliced."""
+"""Arrays of Zarr, whose chunks are read when they are sliced, each once."""
 
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from logitx._evaluate.names import chosen
+from logitx._evaluate.raw import check_dtype
+from logitx._evaluate.zarr_metadata import FORMAT_2, FORMAT_3, check_array, read_metadata
+
+_KEPT = 1 << 28  # bytes of the rows of a chunk that are kept for the next slice
+
+
+class _ChunkedRows:
+    """The rows of an array; rows of a chunk that a slice does not ask for are kept for the next one."""
+
+    def __init__(self, array: Any) -> None:
+        self._array, self.shape, self.dtype = array, tuple(array.shape), check_dtype(array.dtype)
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        self._step = array.chunks[0] if self.shape and row * array.chunks[0] <= _KEPT else 1
+        self._begins, self._kept = 0, np.empty((0, *self.shape[1:]), self.dtype)
+
+    def __getitem__(self, piece: slice) -> Any:
+        start, stop, _ = piece.indices(self.shape[0])
+        if not self._begins <= start <= self._begins + len(self._kept):
+            self._begins, self._kept = start, self._kept[:0]
+        there = self._begins + len(self._kept)
+        kept = self._kept[start - self._begins : stop - self._begins]
+        if stop > there:
+            end = min(-(-stop // self._step) * self._step, self.shape[0])
+            rows = np.asarray(self._array[there:end])
+            self._begins, self._kept = there, rows
+            kept = np.concatenate([kept, rows[: stop - there]]) if len(kept) else rows[: stop - there]
+        return kept
+
+
+def _arrays(path: Path) -> dict[str, Path]:
+    """Return the folders of all arrays in a store by name; refuse what is neither a folder nor a file.
+
+    zarr opens every file of a chunk that it finds: a pipe among them would be waited for without end.
+    """
+    found, folders = {}, [path]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif not entry.is_file():
+                    raise ValueError(f"{Path(entry.path).relative_to(path)} in it is no ordinary file")
+                elif entry.name == FORMAT_2 or (
+                    entry.name == FORMAT_3 and read_metadata(Path(entry.path)).get("node_type") == "array"
+                ):
+                    name = folder.relative_to(path).as_posix()
+                    found["" if name == "." else name] = folder
+    return found
 
 
 @contextlib.contextmanager
 def zarr_array(path: Path, name: str) -> Iterator[Any]:
     """Open an array, or one of a group."""
+    arrays = _arrays(path)
+    if "" in arrays:
+        if name:
+            raise ValueError("is one array, without a name")
+        folder = path
+    else:
+        folder = arrays[chosen(path, sorted(arrays), name)]
+    check_array(folder)
+
     import zarr
 
-    found = zarr.open(path, mode="r")
-    if hasattr(found, "shape"):
-        if name:
-            raise ValueError(f"{path}: is one array, without a name")
-        yield found
-        return
-    names = [key for key, _ in found.arrays()]
-    yield found[chosen(path, names, name)]
+    yield _ChunkedRows(zarr.open_array(str(folder), mode="r"))
