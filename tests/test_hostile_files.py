@@ -28,7 +28,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Any:
     """Return a function that evaluates files, and gives the one line of the refusal."""
 
     def refusal(logits: Any, labels: Any, *options: str) -> str:
-        assert main(["evaluate", str(logits), str(labels), *options]) == 2
+        assert main(["evaluate", str(logits), str(labels), "--no-progress", *options]) == 2
         out, line = capsys.readouterr()
         assert out == ""
         assert line.startswith("logitx: error: ")

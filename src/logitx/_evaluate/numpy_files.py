@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from logitx._evaluate.names import chosen
-from logitx._evaluate.raw import check_dtype, check_part, check_shape, mapped
+from logitx._evaluate.raw import check_dtype, check_part, check_shape
+from logitx._evaluate.rows import placed
 
 _LONGEST_START = 1 << 16  # bytes of a file that may hold the header; NumPy itself takes one of some 10000
 
@@ -25,7 +26,7 @@ def npy(path: Path, name: str) -> Iterator[Any]:
         raise ValueError("has one array, without a name")
     with path.open("rb") as file:
         shape, by_columns, dtype, begins = _header(file)
-    yield mapped(path, dtype, shape, begins, "F" if by_columns else "C")
+    yield placed(path, dtype, shape, begins, by_columns)
 
 
 @contextlib.contextmanager
@@ -44,7 +45,7 @@ def npz(path: Path, name: str) -> Iterator[Any]:
             raise ValueError(f"compression {entry.compress_type} is not allowed; allowed is that of savez_compressed")
         if entry.compress_type == zipfile.ZIP_STORED:
             start = member_start(path, entry) + begins
-            yield mapped(path, dtype, shape, start, "F" if by_columns else "C")
+            yield placed(path, dtype, shape, start, by_columns)
         elif by_columns:
             check_part("a compressed array in Fortran order", math.prod(shape), dtype.itemsize)
             with archive.open(entry) as member:

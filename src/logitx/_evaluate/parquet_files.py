@@ -10,24 +10,28 @@ from typing import Any
 import numpy as np
 
 from logitx._evaluate.names import columns
+from logitx._evaluate.raw import check_part
+
+_BATCH = 1 << 24  # bytes of the rows that are decoded at once
 
 
 class TableRows:
     """The rows of a table as an array that is sliced from its beginning to its end."""
 
     def __init__(self, file: Any, columns: list[str]) -> None:
-        self._file, self._columns = file, columns
+        self._file, self._columns, self._rows = file, columns, 1
         self._start_over()
         first = self._take(1) if self._count() else np.empty((0, len(columns))[: len(columns)])
+        check_part("a row", first.nbytes, 1)
         self.shape, self.dtype = (self._count(), *first.shape[1:]), first.dtype
-        self._nothing = first[:0]
+        self._nothing, self._rows = first[:0], max(1, min(_BATCH // max(1, first.nbytes), 1 << 14))
         self._start_over()
 
     def _count(self) -> int:
         return int(self._file.metadata.num_rows)
 
     def _start_over(self) -> None:
-        self._batches = self._file.iter_batches(columns=self._columns, batch_size=1 << 14)
+        self._batches = self._file.iter_batches(columns=self._columns, batch_size=self._rows)
         self._waiting: list[Any] = []
         self._position = 0
 
@@ -81,5 +85,8 @@ def parquet(path: Path, name: str, without: str = "") -> Iterator[Any]:
     """Open columns of a table."""
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
+    # With `pre_buffer`, all columns of a group of rows are read at once; without, pages, of most often 1 MiB a column.
+    with pyarrow.parquet.ParquetFile(
+        path, pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True
+    ) as file:
         yield TableRows(file, columns(file.schema_arrow.names, name, without))

@@ -41,9 +41,14 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], start: int, order: Any = "C") -> Any:
+def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> Any:
     """Map numbers of a file into memory, if they are within it."""
+    check_place(path, dtype, shape, start)
+    return np.memmap(path, dtype, "r", start, shape) if math.prod(shape) else np.empty(shape, dtype)
+
+
+def check_place(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> None:
+    """Refuse values that are not within a file."""
     stop, length = start + math.prod(shape) * dtype.itemsize, path.stat().st_size
     if not 0 <= start <= stop <= length:
         raise ValueError(f"is cut off, or its header is wrong: bytes {start} to {stop} of {length} are its values")
-    return np.memmap(path, dtype, "r", start, shape, order) if math.prod(shape) else np.empty(shape, dtype)

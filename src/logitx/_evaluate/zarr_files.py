@@ -13,32 +13,18 @@ import numpy as np
 
 from logitx._evaluate.names import chosen
 from logitx._evaluate.raw import check_dtype
+from logitx._evaluate.rows import SteppedRows
 from logitx._evaluate.zarr_metadata import FORMAT_2, FORMAT_3, check_array, read_metadata
 
 _KEPT = 1 << 28  # bytes of the rows of a chunk that are kept for the next slice
 
 
-class _ChunkedRows:
-    """The rows of an array; rows of a chunk that a slice does not ask for are kept for the next one."""
-
-    def __init__(self, array: Any) -> None:
-        self._array, self.shape, self.dtype = array, tuple(array.shape), check_dtype(array.dtype)
-        row = math.prod(self.shape[1:]) * self.dtype.itemsize
-        self._step = array.chunks[0] if self.shape and row * array.chunks[0] <= _KEPT else 1
-        self._begins, self._kept = 0, np.empty((0, *self.shape[1:]), self.dtype)
-
-    def __getitem__(self, piece: slice) -> Any:
-        start, stop, _ = piece.indices(self.shape[0])
-        if not self._begins <= start <= self._begins + len(self._kept):
-            self._begins, self._kept = start, self._kept[:0]
-        there = self._begins + len(self._kept)
-        kept = self._kept[start - self._begins : stop - self._begins]
-        if stop > there:
-            end = min(-(-stop // self._step) * self._step, self.shape[0])
-            rows = np.asarray(self._array[there:end])
-            self._begins, self._kept = there, rows
-            kept = np.concatenate([kept, rows[: stop - there]]) if len(kept) else rows[: stop - there]
-        return kept
+def _rows(array: Any) -> SteppedRows:
+    """Return rows that are read a chunk at a time, so that none is unpacked twice."""
+    shape, dtype = tuple(array.shape), check_dtype(array.dtype)
+    chunk = array.chunks[0] if shape else 1
+    step = chunk if math.prod(shape[1:]) * chunk * dtype.itemsize <= _KEPT else 1
+    return SteppedRows(lambda start, stop: np.asarray(array[start:stop]), shape, dtype, step)
 
 
 def _arrays(path: Path) -> dict[str, Path]:
@@ -77,4 +63,4 @@ def zarr_array(path: Path, name: str) -> Iterator[Any]:
 
     import zarr
 
-    yield _ChunkedRows(zarr.open_array(str(folder), mode="r"))
+    yield _rows(zarr.open_array(str(folder), mode="r"))
