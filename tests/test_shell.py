@@ -68,7 +68,27 @@ def save_lists(path: Any, name: str, array: Any) -> str:
     return str(path / f"{name}.parquet:wanted")
 
 
-SAVES = [save_npy, save_npz, save_compressed, save_safetensors, save_zarr, save_parquet, save_lists]
+def save_columns(path: Any, name: str, array: Any) -> str:
+    np.save(path / f"{name}.npy", np.asfortranarray(array))
+    return str(path / f"{name}.npy")
+
+
+def save_csv(path: Any, name: str, array: Any) -> str:
+    names = ",".join(f"c{i}" for i in range(array.reshape(300, -1).shape[1]))
+    np.savetxt(path / f"{name}.csv", array, delimiter=",", header=names, comments="", fmt="%.9g")
+    return str(path / f"{name}.csv")
+
+
+def save_torch(path: Any, name: str, array: Any) -> str:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.save({"first": torch.zeros(3), "wanted": torch.tensor(array)}, path / f"{name}.pt")
+    return str(path / f"{name}.pt:wanted")
+
+
+SAVES = [
+    save_npy, save_columns, save_npz, save_compressed, save_safetensors, save_zarr, save_parquet, save_lists, save_csv,
+    save_torch,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)

@@ -92,8 +92,8 @@ def _write(lines: list[str]) -> None:
         raise OSError("standard output: is closed")
     try:
         encoding = stream.encoding or "utf-8"
-        for line in lines:
-            stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        text = "".join(f"{line}\n" for line in lines)
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except OSError as error:
         with contextlib.suppress(OSError, ValueError):  # else Python writes the rest once more when it ends, and fails

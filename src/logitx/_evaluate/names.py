@@ -30,6 +30,8 @@ def columns(names: list[str], name: str, without: str) -> list[str]:
     found = [one for one in found if one != without]
     if not found:
         raise ValueError(f"has no column {name!r}; there are {_listed(names)}")
+    if len({*found}) < len(found) or names.count(name) > 1:
+        raise ValueError(f"has several columns of one name; there are {_listed(names)}")
     return found
 
 

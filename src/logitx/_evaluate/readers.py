@@ -21,8 +21,11 @@ SUFFIXES: dict[str, tuple[str, str]] = {
     ".safetensors": ("safetensors_files", "safetensors"),
     ".zarr": ("zarr_files", "zarr_array"),
     ".parquet": ("parquet_files", "parquet"),
+    ".csv": ("csv_files", "csv_table"),
+    ".pt": ("torch_files", "torch_tensor"),
+    ".pth": ("torch_files", "torch_tensor"),
 }
-_FOLDERS, _TABLES = (".zarr",), (".parquet",)
+_FOLDERS, _TABLES = (".zarr",), (".parquet", ".csv")
 
 
 def _reader(suffix: str) -> Callable[..., AbstractContextManager[Any]]:
