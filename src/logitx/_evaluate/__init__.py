@@ -58,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     given = commands.add_parser(
         "evaluate",
         help="loss, perplexity and accuracy of saved logits",
-        description="Print loss (nats), perplexity, accuracy and top-k accuracy of saved logits. Files are read block"
-        f" by block: {', '.join(SUFFIXES)}; an array or a column within one is FILE:NAME. Labels are class ids, one a"
-        " row, or probabilities of the shape of the logits.",
+        description="Print loss (nats), perplexity, accuracy and top-k accuracy of saved logits.\n\n"
+        f"Files are read block by block: {', '.join(SUFFIXES)}.\nAn array or a column within one is FILE:NAME."
+        " Labels are class ids, one a row,\nor probabilities of the shape of the logits.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         ("--softcap", float, None, "C", "replace each logit x by C tanh(x / C) first"),
         ("--block-bytes", int, 1 << 25, "N", "size of a block of logits; two are in memory"),
     ):
-        given.add_argument(option, type=kind, default=default, metavar=metavar, help=f"{text}; default: %(default)s")
+        text = text if default is None else f"{text}; default: %(default)s"
+        given.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
     given.add_argument("--json", action="store_true", help="print one object of JSON")
     given.add_argument("--no-progress", action="store_true", help="show no bar; without a terminal there is none")
     given.set_defaults(run=evaluate, shown=for_a_person)
