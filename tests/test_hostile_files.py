@@ -23,22 +23,6 @@ def labels(tmp_path: Path) -> str:
     return str(tmp_path / "ids.npy")
 
 
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that evaluates files, and gives the one line of the refusal."""
-
-    def refusal(logits: Any, labels: Any, *options: str) -> str:
-        assert main(["evaluate", str(logits), str(labels), "--no-progress", *options]) == 2
-        out, line = capsys.readouterr()
-        assert out == ""
-        assert line.startswith("logitx: error: ")
-        assert line.endswith("\n")
-        assert line[:-1].isprintable()
-        return line
-
-    return refusal
-
-
 # -- Zarr: the codecs that its metadata names -------------------------------------------------------------------------
 
 

@@ -35,6 +35,8 @@ def npz(path: Path, name: str) -> Iterator[Any]:
     with zipfile.ZipFile(path) as archive:
         names = {one.removesuffix(".npy"): one for one in archive.namelist()}
         entry = archive.getinfo(names[chosen(path, list(names), name)])
+        if entry.flag_bits & 1:
+            raise ValueError("is encrypted")
         with archive.open(entry) as member:
             shape, by_columns, dtype, begins = _header(member)
         if math.prod(shape) * dtype.itemsize != entry.file_size - begins:

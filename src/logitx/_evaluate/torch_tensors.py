@@ -18,7 +18,10 @@ _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_DICT": dict}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _PUT, _GET = ("BINPUT", "LONG_BINPUT", "PUT"), ("BINGET", "LONG_BINGET", "GET")
-_IGNORED = ("PROTO", "FRAME")
+_LITERALS = (
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
+)  # fmt: skip
+_IGNORED = ("PROTO", "FRAME", "BINPERSID")  # a storage is the tuple that names it
 _DEEPEST = 8  # containers within each other
 
 
@@ -89,9 +92,9 @@ class _Reader:
             stack.append(_made(*self.take(2)))
         elif name == "BUILD":
             stack.pop()
-        elif name in _CONSTANTS or isinstance(value, str | int | float):
+        elif name in _CONSTANTS or name in _LITERALS:
             stack.append(_CONSTANTS.get(name, value))
-        elif name not in (*_IGNORED, "BINPERSID"):  # a storage is the tuple that names it
+        elif name not in _IGNORED:
             raise ValueError(f"holds objects that are not read here (instruction {name})")
 
 
