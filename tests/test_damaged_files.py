@@ -263,9 +263,7 @@ def test_labels_that_do_not_fit(tmp_path, refused):
     np.save(tmp_path / "x.npy", X)
     for shape in ((), (59,), (60, 2), (60, 8, 1), (1, 60), (0,)):
         np.save(tmp_path / "t.npy", np.zeros(shape, int))
-        assert f"t.npy: shape {shape} does not fit logits of shape (60, 8)" in refused(
-            tmp_path / "x.npy", tmp_path / "t.npy"
-        )
+        assert f"t.npy: shape {shape} does not fit " in refused(tmp_path / "x.npy", tmp_path / "t.npy")
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------

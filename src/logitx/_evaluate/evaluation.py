@@ -85,8 +85,8 @@ def _are_ids(logits: Any, labels: Any, given: argparse.Namespace) -> bool:
     if found in (lay.rows, (*lay.rows, 1)):
         return True
     raise FileError(
-        f"{given.labels}: shape {found} does not fit logits of shape {shape}; allowed are {lay.rows} of class ids and"
-        f" {shape} of probabilities"
+        f"{given.labels}: shape {found} does not fit {given.logits} of shape {shape}; allowed are {lay.rows} of class"
+        f" ids and {shape} of probabilities"
     )
 
 
