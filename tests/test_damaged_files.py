@@ -213,6 +213,29 @@ def test_damaged_zarr(tmp_path, labels, refused):
     assert "x.zarr: has 0 arrays" in refused(path, labels)
 
 
+@pytest.mark.parametrize("kind", ["2", "3", "shards"])
+def test_cut_chunks_of_blosc_give_no_other_memory(kind, tmp_path, labels, refused):
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    numcodecs = pytest.importorskip("numcodecs", reason="numcodecs is not installed")
+    path, options = tmp_path / "x.zarr", {"shape": X.shape, "dtype": X.dtype, "chunks": (60, 8)}
+    if kind == "2":
+        old = {"zarr_format": 2} if zarr.__version__ >= "3" else {}
+        array = zarr.open(str(path), mode="w", compressor=numcodecs.Blosc(), **options, **old)
+    else:
+        pytest.importorskip("zarr", minversion="3", reason="zarr 3 is not installed")
+        shards = {"shards": (60, 8)} if kind == "shards" else {}
+        array = zarr.create_array(path, compressors=zarr.codecs.BloscCodec(), **options, **shards)
+    array[...] = X
+    (chunk,) = (one for one in path.rglob("*0") if one.is_file())
+    data = chunk.read_bytes()
+    if kind == "shards":  # the first chunk states one byte more than the index gives it
+        packed = int.from_bytes(data[12:16], "little")
+        chunk.write_bytes(data[:12] + (packed + 1).to_bytes(4, "little") + data[16:])
+    else:
+        chunk.write_bytes(data[:-1])
+    assert "x.zarr: has a damaged chunk" in refused(path, labels)
+
+
 def test_damaged_parquet(tmp_path, labels, refused):
     pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     import pyarrow.parquet as parquet
@@ -237,6 +260,7 @@ def test_damaged_parquet(tmp_path, labels, refused):
 # -- what is no file, and names --------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".zarr", ".parquet", ".csv", ".pt"])
 def test_what_is_no_file_is_not_opened(suffix, tmp_path, labels, refused):
     path = tmp_path / f"x{suffix}"

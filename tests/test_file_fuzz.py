@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import json
 import re
-import resource
 import shutil
 import sys
 import warnings
@@ -17,6 +16,8 @@ import numpy as np
 import pytest
 
 from logitx._evaluate import main
+
+resource = pytest.importorskip("resource", reason="memory is measured as Unix has it")
 
 RNG = np.random.default_rng(11)
 X = RNG.normal(size=(40, 6)).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,6 @@ def shards(inner: list[Any], index: list[Any]) -> list[Any]:
 def test_zarr_runs_no_code(form, changes, reason, nested, tmp_path, labels, refused, monkeypatch):
     pytest.importorskip("zarr", reason="zarr is not installed")
     pickles = pytest.importorskip("numcodecs.pickles", reason="numcodecs is not installed")
-    import pickle
-
     monkeypatch.setattr(pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)  # as older versions have it
     store, name = tmp_path / "x.zarr", ""
     if nested:
@@ -135,6 +134,7 @@ def test_zarr_reads_what_is_harmless(tmp_path, labels, capsys):
     assert max(losses) - min(losses) < 1e-6
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
 def test_a_pipe_among_the_chunks_is_not_waited_for(tmp_path, labels, refused):
     pytest.importorskip("zarr", reason="zarr is not installed")
     store = zarr_store(tmp_path / "x.zarr", 2)
@@ -144,6 +144,20 @@ def test_a_pipe_among_the_chunks_is_not_waited_for(tmp_path, labels, refused):
     (store / "0.0").unlink()
     (store / "0.0").symlink_to("/dev/zero")
     assert "0.0 in it is no ordinary file" in refused(store, labels)
+
+
+def test_parquet_runs_no_code(tmp_path, labels, refused):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pyarrow.parquet as parquet
+
+    code = pickle.dumps(Touch(tmp_path / "ran"))
+    kind = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": code}
+    schema = pa.schema([pa.field("x", pa.list_(pa.float32(), 8), metadata=kind), pa.field("y", pa.binary())])
+    columns = [pa.FixedSizeListArray.from_arrays(X.ravel(), 8), pa.array([code] * 60)]
+    parquet.write_table(pa.table(columns, schema=schema), tmp_path / "x.parquet")
+    assert "allowed are numbers" in refused(tmp_path / "x.parquet", labels)
+    assert main(["evaluate", f"{tmp_path / 'x.parquet'}:x", labels, "--no-progress"]) in (0, 2)
+    assert not (tmp_path / "ran").exists()
 
 
 # -- safetensors: the places that its header names --------------------------------------------------------------------

@@ -61,6 +61,8 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Return shape, whether it is in Fortran order, dtype, and the place where the values begin."""
     start = io.BytesIO(file.read(_LONGEST_START))
     version = np.lib.format.read_magic(start)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"version {version} of the format is not known")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, by_columns, dtype = read(start)
     return check_shape(shape), by_columns and len(shape) > 1, check_dtype(dtype), start.tell()

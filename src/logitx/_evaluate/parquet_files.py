@@ -48,7 +48,10 @@ class TableRows:
             return self._nothing
         held = sum(map(len, self._waiting))
         while held < count:
-            self._waiting.append(_matrix(next(self._batches)))
+            batch = next(self._batches, None)
+            if batch is None:
+                raise ValueError("has fewer rows than it states")
+            self._waiting.append(_matrix(batch))
             held += len(self._waiting[-1])
         rows = np.concatenate(self._waiting)
         self._waiting = [rows[count:]]

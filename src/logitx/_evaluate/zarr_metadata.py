@@ -20,7 +20,7 @@ _NUMBERS = (
 )  # fmt: skip
 _CODECS = (
     "blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd", "astype", "bitround", "delta", "fixedscaleoffset",
-    "quantize", "shuffle", "adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3",
+    "quantize", "shuffle", "adler32", "crc32", "crc32c", "fletcher32",
 )  # fmt: skip
 _CODECS_3 = (
     "bytes", "endian", "transpose", "sharding_indexed", "blosc", "crc32c", "gzip", "zstd",
