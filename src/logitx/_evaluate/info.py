@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import logitx
@@ -19,8 +20,6 @@ _DEVICES: dict[str, Callable[[Any], list[str]]] = {
 
 def facts() -> dict[str, Any]:
     """Return facts by name, each a line or several."""
-    import numba
-
     from logitx.backends.numba.threads.policy import CREW
 
     rows = {row.name: row for row in BACKENDS}
@@ -36,8 +35,27 @@ def facts() -> dict[str, Any]:
         "backends": lines,
         "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
         "threads": CREW.limit,
-        "cache": numba.config.CACHE_DIR or "__pycache__ beside the package, or the user's cache directory",
+        "cache": _cache(),
     }
+
+
+def _cache() -> list[str]:
+    """Return each folder of compiled kernels, with how many it holds and their size."""
+    from logitx.backends.numba.compile.cache import _Cache
+    from logitx.backends.numba.kernels import softmax
+    from logitx.backends.numba.threads import workers
+    from logitx.backends.xla import softmax as handlers
+
+    lines = []
+    for function in (softmax.normalize, workers.serve_jobs, handlers.normalize):  # one of each folder of sources
+        try:
+            folder = Path(_Cache(function)._cache_path)
+        except (RuntimeError, OSError) as error:
+            return [f"none, every process compiles: {error}"]
+        files = [file for file in folder.iterdir() if file.is_file()]
+        compiled, size = sum(file.suffix == ".nbc" for file in files), sum(file.stat().st_size for file in files)
+        lines.append(f"{folder}: {compiled} compiled functions, {size / 1e6:.1f} MB")
+    return lines
 
 
 def _installed_version(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -210,13 +211,14 @@ class CrossEntropy:
         blocks = feeding.source_blocks(
             source, targets, sample_weight, self._axis, plans.positive("block_bytes", block_bytes), progress
         )
-        for first, logits, labels, weight in blocks:
-            try:
-                self.update(logits, labels, sample_weight=weight)
-            except LabelError as error:
-                rows = (int(source.shape[0]), *error.plan.layout.rows[1:])
-                whole = dataclasses.replace(error.plan, layout=dataclasses.replace(error.plan.layout, rows=rows))
-                raise error.within(whole, (first, *[0] * (len(rows) - 1))) from None
+        with contextlib.closing(blocks):  # an error closes the bar before it is printed
+            for first, logits, labels, weight in blocks:
+                try:
+                    self.update(logits, labels, sample_weight=weight)
+                except LabelError as error:
+                    rows = (int(source.shape[0]), *error.plan.layout.rows[1:])
+                    whole = dataclasses.replace(error.plan, layout=dataclasses.replace(error.plan.layout, rows=rows))
+                    raise error.within(whole, (first, *[0] * (len(rows) - 1))) from None
         return self
 
     def merge(self, other: CrossEntropy, /) -> CrossEntropy:

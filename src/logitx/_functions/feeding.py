@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,13 +25,13 @@ SourceBlock = tuple[int, Any, Any, Any]  # the first row, logits, targets, sampl
 
 def source_blocks(
     source: Any, targets: Any, sample_weight: Any, axis: Any, block_bytes: int, progress: bool
-) -> Iterator[SourceBlock]:  # fmt: skip
+) -> Generator[SourceBlock]:  # fmt: skip
     """Yield blocks of rows, with a progress bar if `progress`."""
     length = _checked(source, axis, {"targets": targets, "sample_weight": sample_weight})
     row = max(1, _logit_bytes(source) * int(np.prod(source.shape[1:], dtype=np.int64)))
     size = max(1, block_bytes // row)
     bar = _bar(length) if progress else contextlib.nullcontext()
-    pieces = [slice(start, min(start + size, length)) for start in range(0, length, size)]
+    pieces = (slice(start, min(start + size, length)) for start in range(0, length, size))
     with bar as shown:
         for first, *block in _read_blocks(pieces, source, targets, sample_weight):
             rows = min(size, length - first)
@@ -67,17 +67,21 @@ def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
     return int(shape[0])
 
 
-def _read_blocks(pieces: list[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
-    if any(memory_maps.is_mapped(one) for one in sources):
+def _read_blocks(pieces: Iterator[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
+    maps = [one for one in sources if memory_maps.is_mapped(one)]
+    in_memory = all(one is None or isinstance(one, np.ndarray | list | tuple) for one in sources)
+    if maps and in_memory:
         for piece in memory_maps.in_turn(pieces, *sources):
             yield piece.start, *(_array(one, piece) for one in sources)
         return
-    if all(one is None or isinstance(one, np.ndarray | list | tuple) for one in sources):
-        for piece in pieces:  # in memory: no thread is needed
+    if in_memory:
+        for piece in pieces:  # no thread is needed
             yield piece.start, *(_array(one, piece) for one in sources)
         return
 
     def read(piece: slice) -> tuple[Any, ...]:
+        for one in maps:
+            memory_maps.fetch_pages(one[piece])
         return tuple(_array(one, piece) for one in sources)
 
     with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
@@ -86,6 +90,8 @@ def _read_blocks(pieces: list[slice], *sources: Any) -> Iterator[tuple[Any, ...]
             block = read(piece) if ahead is None else ahead.result()
             ahead = None if following is None else reader.submit(read, following)
             yield piece.start, *block
+            for one in maps:
+                memory_maps.give_back(one[piece])
 
 
 def _array(source: Any, piece: slice) -> Any:
