@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Never
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from logitx._arguments import plans
 from logitx._arguments.operands import first_array
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, namespace_dtype
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._operations import check
 from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar
 
@@ -99,6 +100,7 @@ class CrossEntropy:
     0.6367
     """
 
+    @exact
     def __init__(
         self,
         *,
@@ -111,7 +113,10 @@ class CrossEntropy:
         temperature: Scalar = 1.0,
         empty: Empty = "nan",
         top_k: int | None = None,
+        **wrong: Never,
     ) -> None:
+        if wrong:
+            raise unexpected(CrossEntropy, wrong)
         plans.choice("empty", empty)
         self._top_k = None if top_k is None else plans.positive("top_k", top_k)
         self._axis, self._class_weight, self._empty = axis, class_weight, empty
@@ -119,8 +124,15 @@ class CrossEntropy:
         self._loss, self._share, self._weight, self._hits, self._near = (Sum() for _ in range(5))
         self._count = 0
 
+    @exact
     def update(
-        self, logits: Array, targets: Array, /, *, sample_weight: Array | None = None, where: Array | None = None
+        self,
+        logits: Array = MISSING,
+        targets: Array = MISSING,
+        *,
+        sample_weight: Array | None = None,
+        where: Array | None = None,
+        **wrong: Never,
     ) -> CrossEntropy:
         """Take some rows.
 
@@ -141,6 +153,8 @@ class CrossEntropy:
         TypeError, ValueError
             As in `cross_entropy`.
         """
+        if wrong:
+            raise unexpected(self.update, wrong)
         ignore_index, label_smoothing, z_loss, softcap, temperature = self._options
         plan, operands, *_ = check(
             "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,

@@ -14,6 +14,7 @@ from logitx._arguments import plans
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
 from logitx._functions import cross_entropy, linear, softmax
+from logitx._functions.keywords import refuse_others
 from logitx._labelled.table import parameters
 from logitx._operations import OPERATIONS, check
 
@@ -78,7 +79,9 @@ def which(op: str, /, *args: Any, **options: Any) -> Choice:
     >>> lx.which("softmax", np.zeros((2, 3)), axis=0).backend
     'numba'
     """
-    bound = inspect.signature(_operation(op)).bind(*args, **options)
+    function = _operation(op)
+    refuse_others(function, options)
+    bound = inspect.signature(function).bind(*args, **options)
     bound.apply_defaults()
     _, *names = parameters(OPERATIONS[op].check)  # the arguments of the public function, in another order
     plan, operands, *_ = check(op, *(bound.arguments[name] for name in names))

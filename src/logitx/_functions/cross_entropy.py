@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
+@exact
 def cross_entropy(
-    logits: Array,
-    targets: Array,
-    /,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     axis: Axis = -1,
     *,
     class_weight: Array | None = None,
@@ -26,6 +27,7 @@ def cross_entropy(
     empty: Empty = "nan",
     dtype: Any = None,
     return_parts: bool = False,
+    **wrong: Never,
 ) -> Any:
     r"""Cross-entropy of logits against class ids or probabilities.
 
@@ -107,6 +109,8 @@ def cross_entropy(
     >>> print(lx.cross_entropy(logits, [0, -100], label_smoothing=0.1, reduction="none").round(4))
     [0.5076 0.    ]
     """
+    if wrong:
+        raise unexpected(cross_entropy, wrong)
     return call(
         "cross_entropy",
         logits,
@@ -127,10 +131,10 @@ def cross_entropy(
     )
 
 
+@exact
 def cross_entropy_value_and_grad(
-    logits: Array,
-    targets: Array,
-    /,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     axis: Axis = -1,
     *,
     class_weight: Array | None = None,
@@ -145,6 +149,7 @@ def cross_entropy_value_and_grad(
     empty: Empty = "nan",
     dtype: Any = None,
     return_parts: bool = False,
+    **wrong: Never,
 ) -> Any:
     r"""Cross-entropy and its gradient by the logits, in one pass, for every array type.
 
@@ -200,6 +205,8 @@ def cross_entropy_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.4076 [[-0.3348  0.2447  0.09  ]]
     """
+    if wrong:
+        raise unexpected(cross_entropy_value_and_grad, wrong)
     return call(
         "cross_entropy_value_and_grad",
         logits,
@@ -220,14 +227,15 @@ def cross_entropy_value_and_grad(
     )
 
 
+@exact
 def cross_entropy_grad_hess(
-    logits: Array,
-    targets: Array,
-    /,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     axis: Axis = -1,
     *,
     class_weight: Array | None = None,
     sample_weight: Array | None = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     r"""Gradient and diagonal of the Hessian of the summed cross-entropy, as boosting objectives want them.
 
@@ -279,5 +287,7 @@ def cross_entropy_grad_hess(
     >>> print(gradient, hessian)
     [[ 0.5 -0.5]] [[0.25 0.25]]
     """
+    if wrong:
+        raise unexpected(cross_entropy_grad_hess, wrong)
     gradient, hessian = call("cross_entropy_grad_hess", logits, targets, axis, class_weight, sample_weight)
     return gradient, hessian

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Never
 
 from logitx._arguments.operands import operand_dtype
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.softmax import log_softmax, logsumexp, merge_logsumexp
 from logitx._plan import Array, Axis, layout
 
 
+@exact
 def logmeanexp(
-    x: Array, /, axis: Axis = -1, *, where: Array | None = None, keepdims: bool = False, dtype: Any = None
+    x: Array = MISSING,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Array | None = None,
+    keepdims: bool = False,
+    dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     r"""Logarithm of the mean of exponentials along an axis.
 
@@ -60,6 +69,8 @@ def logmeanexp(
     >>> print(lx.logmeanexp(np.array([1000.0, 1000.0])))
     1000.0
     """
+    if wrong:
+        raise unexpected(logmeanexp, wrong)
     half = _dtype_of(x).endswith("float16")
     wide = dtype if str(dtype).endswith(("float64", "float64'>")) else "float32" if half else None
     value = logsumexp(x, axis, where=where, keepdims=keepdims, dtype=wide)
@@ -87,7 +98,8 @@ def _log_count(x: Array, axis: Axis, where: Array | None, keepdims: bool, dtype:
     return count + log_softmax(count, ())  # of one class: 0, or NaN where nothing counts
 
 
-def logaddexp(a: Array, b: Array, /) -> Array:
+@exact
+def logaddexp(a: Array = MISSING, b: Array = MISSING, /, **wrong: Never) -> Array:
     r"""Logarithm of the sum of two exponentials, elementwise.
 
     .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
@@ -127,4 +139,6 @@ def logaddexp(a: Array, b: Array, /) -> Array:
     >>> print(lx.logaddexp(np.array([0.0, -np.inf]), 0.0).round(4))
     [0.6931 0.    ]
     """
+    if wrong:
+        raise unexpected(logaddexp, wrong)
     return merge_logsumexp(a, b)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
+@exact
 def linear_cross_entropy(
-    hidden: Array,
-    weight: Array,
-    targets: Array,
+    hidden: Array = MISSING,
+    weight: Array = MISSING,
+    targets: Array = MISSING,
     /,
     bias: Array | None = None,
     *,
@@ -25,6 +27,7 @@ def linear_cross_entropy(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     block_bytes: int = 33_554_432,
+    **wrong: Never,
 ) -> Array:
     r"""Cross-entropy of the logits of a linear layer, which are never in memory as a whole.
 
@@ -91,6 +94,8 @@ def linear_cross_entropy(
     >>> print(lx.cross_entropy(hidden @ weight.T, np.array([0, 1])).round(4))
     0.3236
     """
+    if wrong:
+        raise unexpected(linear_cross_entropy, wrong)
     return call(
         "linear_cross_entropy",
         hidden,
@@ -110,10 +115,11 @@ def linear_cross_entropy(
     )
 
 
+@exact
 def linear_cross_entropy_value_and_grad(
-    hidden: Array,
-    weight: Array,
-    targets: Array,
+    hidden: Array = MISSING,
+    weight: Array = MISSING,
+    targets: Array = MISSING,
     /,
     bias: Array | None = None,
     *,
@@ -127,6 +133,7 @@ def linear_cross_entropy_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     block_bytes: int = 33_554_432,
+    **wrong: Never,
 ) -> Any:
     r"""Cross-entropy of a linear layer and its gradients, in one go, for every array type.
 
@@ -179,6 +186,8 @@ def linear_cross_entropy_value_and_grad(
     >>> print(loss.round(4), dhidden.tolist(), dweight.tolist(), dbias)
     0.6931 [[-1.0, 0.5]] [[-0.5, -1.0], [0.5, 1.0]] None
     """
+    if wrong:
+        raise unexpected(linear_cross_entropy_value_and_grad, wrong)
     return call(
         "linear_cross_entropy_value_and_grad",
         hidden,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Axis, Empty, Scalar
 from logitx._prepared import call
 
 
+@exact
 def softmax(
-    x: Array,
+    x: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -19,6 +21,7 @@ def softmax(
     empty: Empty = "nan",
     dtype: Any = None,
     out: Array | None = None,
+    **wrong: Never,
 ) -> Array:
     r"""Probabilities of the classes along an axis.
 
@@ -80,11 +83,14 @@ def softmax(
     >>> print(lx.softmax(np.array([1.0, 2.0, np.nan]), where=np.array([True, True, False])).round(4))
     [0.2689 0.7311 0.    ]
     """
+    if wrong:
+        raise unexpected(softmax, wrong)
     return call("softmax", x, out, axis, where, temperature, softcap, empty, dtype)
 
 
+@exact
 def log_softmax(
-    x: Array,
+    x: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -94,6 +100,7 @@ def log_softmax(
     empty: Empty = "nan",
     dtype: Any = None,
     out: Array | None = None,
+    **wrong: Never,
 ) -> Array:
     r"""Logarithms of the probabilities of the classes along an axis.
 
@@ -151,11 +158,14 @@ def log_softmax(
     >>> print(lx.log_softmax(np.array([40.0, 0.0])))
     [-4.24835426e-18 -4.00000000e+01]
     """
+    if wrong:
+        raise unexpected(log_softmax, wrong)
     return call("log_softmax", x, out, axis, where, temperature, softcap, empty, dtype)
 
 
+@exact
 def logsumexp(
-    x: Array,
+    x: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -165,6 +175,7 @@ def logsumexp(
     return_sign: bool = False,
     dtype: Any = None,
     out: Array | None = None,
+    **wrong: Never,
 ) -> Any:
     r"""Logarithm of the sum of exponentials along an axis.
 
@@ -228,10 +239,13 @@ def logsumexp(
     >>> print(value.round(4), sign)
     1.5413 -1.0
     """
+    if wrong:
+        raise unexpected(logsumexp, wrong)
     return call("logsumexp", x, out, axis, b, where, keepdims, return_sign, dtype)
 
 
-def softmax_vjp(p: Array, dp: Array, /, axis: Axis = -1) -> Array:
+@exact
+def softmax_vjp(p: Array = MISSING, dp: Array = MISSING, /, axis: Axis = -1, **wrong: Never) -> Array:
     r"""Gradient by the logits, from the gradient by their softmax.
 
     .. math:: dx_i = p_i \Bigl(dp_i - \sum_j p_j \, dp_j\Bigr)
@@ -272,10 +286,13 @@ def softmax_vjp(p: Array, dp: Array, /, axis: Axis = -1) -> Array:
     >>> print(lx.softmax_vjp(np.array([0.25, 0.75]), np.array([1.0, 0.0])))
     [ 0.1875 -0.1875]
     """
+    if wrong:
+        raise unexpected(softmax_vjp, wrong)
     return call("softmax_vjp", p, dp, axis)
 
 
-def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
+@exact
+def log_softmax_vjp(log_p: Array = MISSING, dlog_p: Array = MISSING, /, axis: Axis = -1, **wrong: Never) -> Array:
     r"""Gradient by the logits, from the gradient by their log-softmax.
 
     .. math:: dx_i = d\log p_i - \exp(\log p_i) \sum_j d\log p_j
@@ -316,10 +333,15 @@ def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
     >>> print(lx.log_softmax_vjp(np.log([0.25, 0.75]), np.array([1.0, 0.0])).round(4))
     [ 0.75 -0.75]
     """
+    if wrong:
+        raise unexpected(log_softmax_vjp, wrong)
     return call("log_softmax_vjp", log_p, dlog_p, axis)
 
 
-def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tuple[str, ...] | None = None) -> Array:
+@exact
+def merge_logsumexp(
+    a: Array = MISSING, b: Array | None = None, /, *, axis_name: str | tuple[str, ...] | None = None, **wrong: Never
+) -> Array:
     r"""Merge partial log-normalizers, of a stream, of chunks or of shards.
 
     .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
@@ -363,4 +385,6 @@ def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tup
     >>> print(lx.merge_logsumexp(lx.logsumexp(x[:3]), lx.logsumexp(x[3:])).round(6), lx.logsumexp(x).round(6))
     9.45863 9.45863
     """
+    if wrong:
+        raise unexpected(merge_logsumexp, wrong)
     return call("merge_logsumexp", a, b, axis_name)
