@@ -194,6 +194,12 @@ def _product(lengths: Iterable[int]) -> int:
     return None if any(map(unknown, lengths)) else math.prod(lengths)  # type: ignore[return-value]
 
 
+def axis_of_rows(shape: tuple[int, ...], rows: tuple[int, ...]) -> int | None:
+    """Return the axis, 1 before others, without which `shape` is `rows`; None if there is none."""
+    order = sorted(range(len(shape)), key=lambda axis: (axis != 1, axis))
+    return next((axis for axis in order if (*shape[:axis], *shape[axis + 1 :]) == rows), None)
+
+
 def layout(shape: tuple[int, ...], axis: Any) -> Layout:
     """Return how to view an array of this shape as one with a single class axis."""
     ndim = len(shape)

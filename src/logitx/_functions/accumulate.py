@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from typing import Any, NamedTuple, Never
+from typing import Any, NamedTuple, Never, NoReturn
 
 import numpy as np
 
 from logitx import _dispatch
 from logitx._arguments import plans
+from logitx._arguments.cures import refuse_weight_by_name
 from logitx._arguments.operands import first_array
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import FLOATS, namespace_dtype
+from logitx._arrays.family import FLOATS, is_python_number, namespace_dtype
 from logitx._functions.keywords import MISSING, exact, unexpected
+from logitx._functions.sums import Sum
 from logitx._operations import check
-from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar
+from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar, layout
 
 
 class Evaluation(NamedTuple):
@@ -27,36 +29,6 @@ class Evaluation(NamedTuple):
     accuracy: float  # share of the rows, weighted with `sample_weight`, whose label has the highest logit
     count: int  # type: ignore[assignment]  # rows that count: not ignored, not masked as a whole, of weight not 0
     top_k_accuracy: float | None  # share of the rows whose label is among the `top_k` highest logits
-
-
-class Sum:
-    """A compensated sum in float64: `low` holds the rounding error of `high`."""
-
-    __slots__ = ("high", "infinite", "low")
-
-    def __init__(self) -> None:
-        self.high = self.low = self.infinite = 0.0
-
-    def add(self, value: float) -> None:
-        """Add a number; infinities and NaN go to `infinite`, so that `low` stays finite."""
-        if not math.isfinite(value):
-            self.infinite += value
-            return
-        total = self.high + value
-        larger, smaller = (self.high, value) if abs(self.high) >= abs(value) else (value, self.high)
-        self.low += (larger - total) + smaller
-        self.high = total
-
-    def merge(self, other: Sum) -> None:
-        """Add another sum."""
-        for value in (other.high, other.low):
-            self.add(value)
-        self.infinite += other.infinite
-
-    @property
-    def value(self) -> float:
-        """The sum."""
-        return self.high + self.low + self.infinite
 
 
 class CrossEntropy:
@@ -117,12 +89,30 @@ class CrossEntropy:
     ) -> None:
         if wrong:
             raise unexpected(CrossEntropy, wrong)
-        plans.choice("empty", empty)
+        options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
+        _check_options(axis, class_weight, options, empty)
         self._top_k = None if top_k is None else plans.positive("top_k", top_k)
-        self._axis, self._class_weight, self._empty = axis, class_weight, empty
-        self._options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
+        self._axis, self._class_weight, self._empty, self._options = axis, class_weight, empty, options
+        self.reset()
+
+    def reset(self) -> CrossEntropy:
+        """Forget all rows; the options stay.
+
+        Returns
+        -------
+        CrossEntropy
+            This accumulator.
+        """
         self._loss, self._share, self._weight, self._hits, self._near = (Sum() for _ in range(5))
         self._count = 0
+        return self
+
+    def __call__(self, *_: Never, **__: Never) -> NoReturn:
+        """Say where the loss is: `torch.nn.CrossEntropyLoss` can be called."""
+        raise TypeError(
+            "CrossEntropy: cannot be called, it adds up the rows of many batches with update(logits, targets) and gives"
+            " result(); the loss of one batch is logitx.cross_entropy(logits, targets)"
+        )
 
     @exact
     def update(
@@ -293,6 +283,23 @@ class CrossEntropy:
     def __repr__(self) -> str:
         result = self.result()
         return f"CrossEntropy({self._count} rows, loss {result.loss:.6g}, accuracy {result.accuracy:.4g})"
+
+
+def _check_options(axis: Any, class_weight: Any, options: tuple[Any, ...], empty: Any) -> None:
+    """Refuse what no update could use: all but names of axes, and arrays, whose shape only an update can check."""
+    refuse_weight_by_name(class_weight)
+    plain = (one if _is_plain(one) else default for one, default in zip(options, _DEFAULTS, strict=True))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if not any(isinstance(one, str) for one in axes):
+        layout((1,) * 64, axis)  # NumPy has up to 64 axes
+    check("cross_entropy", _EXAMPLE, [0], -1, None, None, *plain, None, "none", empty, None, False)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str) or is_python_number(value)
+
+
+_DEFAULTS, _EXAMPLE = (-100, 0.0, 0.0, None, 1.0), np.zeros((1, 1))
 
 
 def _ratio(part: Sum, whole: Sum, undefined: float) -> float:
