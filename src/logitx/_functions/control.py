@@ -38,7 +38,7 @@ def backends() -> tuple[BackendInfo, ...]:
     -------
     tuple of BackendInfo
         Named tuples ``(name, available, reason, families)``: whether the backend can be used here, what it is or what
-        it lacks, and the kinds of arrays it takes.
+        it lacks, and the kinds of arrays it takes. The tuple is printed as one line for each backend.
 
     Examples
     --------
@@ -63,7 +63,8 @@ def which(op: str, /, *args: Any, **options: Any) -> Choice:
     -------
     Choice
         Named tuple ``(backend, reason, declined)``; `declined` holds a pair ``(backend, reason)`` for every other
-        backend. ``backend`` is empty where `use_backend` is in force with one that cannot serve the call.
+        backend. ``backend`` is empty where `use_backend` is in force with one that cannot serve the call. The tuple is
+        printed as the backend with its reason, then one line for each other backend.
 
     Raises
     ------
@@ -102,7 +103,7 @@ class use_backend:
     Raises
     ------
     ValueError
-        For a name that is not allowed.
+        For a name that is not allowed, and for a backend whose library is not installed.
 
     Examples
     --------
@@ -115,6 +116,9 @@ class use_backend:
 
     def __init__(self, name: str | None) -> None:
         self._name, self._before, self._over = name, _dispatch.force(name), False
+
+    def __repr__(self) -> str:
+        return f"use_backend({self._name!r})"
 
     def __enter__(self) -> use_backend:
         """Keep the backend in force; after an exit, put it in force again."""
