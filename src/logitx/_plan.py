@@ -132,7 +132,27 @@ class LossParts(NamedTuple):
 
 
 class LabelError(ValueError):
-    """A class id outside ``[0, n)`` that is not ``ignore_index``."""
+    """A class id outside ``[0, n)`` that is not ``ignore_index``: a ValueError.
+
+    Attributes
+    ----------
+    index : tuple of int
+        The position in the targets of the first such id.
+    label : int
+        The id.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> try:
+    ...     lx.cross_entropy(np.zeros((2, 3)), [0, 7])
+    ... except lx.LabelError as error:
+    ...     print(error.index, error.label)
+    (1,) 7
+    """
+
+    __module__ = "logitx"  # the name that a traceback shows can be imported
 
     def __init__(self, plan: Plan, position: int, label: int) -> None:
         """Name the label at flat C-order `position` of the targets."""

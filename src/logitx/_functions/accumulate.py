@@ -32,11 +32,13 @@ class Evaluation(NamedTuple):
 
 
 class CrossEntropy:
-    r"""Cross-entropy, perplexity and accuracy of data that comes in pieces.
+    """Cross-entropy, perplexity and accuracy of data that comes in pieces.
 
-    .. math:: \ell = \frac{\sum_i \ell_i}{\sum_i s_i c_i}, \qquad \text{perplexity} = e^\ell
+    With the losses of the rows and their weights ``s`` and ``c``, as in `cross_entropy`::
 
-    with the losses :math:`\ell_i` and weights of `cross_entropy`. Any split of the rows, in any order, and any merging
+        loss = sum(losses) / sum(s * c),   perplexity = exp(loss)
+
+    Any split of the rows, in any order, and any merging
     of accumulators gives the same result, up to the rounding of sums in float64 that keep what rounding takes; counts
     are exact. An accumulator can be pickled, to be merged where the data of others is.
 

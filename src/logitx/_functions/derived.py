@@ -22,11 +22,11 @@ def logmeanexp(
     dtype: Any = None,
     **wrong: Never,
 ) -> Array:
-    r"""Logarithm of the mean of exponentials along an axis.
+    """Logarithm of the mean of exponentials along an axis.
 
-    .. math:: \log \frac{1}{n} \sum_j \exp(x_j) = \log \sum_j \exp(x_j) - \log n
+    With the number ``n`` of unmasked entries::
 
-    with :math:`n` the number of unmasked entries.
+        log(sum(exp(x)) / n) = log(sum(exp(x))) - log(n)
 
     Parameters
     ----------
@@ -100,9 +100,11 @@ def _log_count(x: Array, axis: Axis, where: Array | None, keepdims: bool, dtype:
 
 @exact
 def logaddexp(a: Array = MISSING, b: Array = MISSING, /, **wrong: Never) -> Array:
-    r"""Logarithm of the sum of two exponentials, elementwise.
+    """Logarithm of the sum of two exponentials, elementwise.
 
-    .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
+    As NumPy's function::
+
+        log(exp(a) + exp(b)) = max(a, b) + log(1 + exp(-abs(a - b)))
 
     The function of NumPy's name, for every array type; `merge_logsumexp` without `axis_name` is the same function.
 

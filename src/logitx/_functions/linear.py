@@ -29,11 +29,11 @@ def linear_cross_entropy(
     block_bytes: int = 33_554_432,
     **wrong: Never,
 ) -> Array:
-    r"""Cross-entropy of the logits of a linear layer, which are never in memory as a whole.
+    """Cross-entropy of the logits of a linear layer, which are never in memory as a whole.
 
-    The loss of `cross_entropy`, of :math:`x = h W^T + b`:
+    The loss of `cross_entropy`, of these logits::
 
-    .. math:: x_{ij} = b_j + \sum_k h_{ik} W_{jk}
+        x = hidden @ weight.T + bias
 
     In a language model the logits are the largest array there is, and their gradient is as large. Here they are made
     and used up in blocks.
@@ -135,12 +135,11 @@ def linear_cross_entropy_value_and_grad(
     block_bytes: int = 33_554_432,
     **wrong: Never,
 ) -> Any:
-    r"""Cross-entropy of a linear layer and its gradients, in one go, for every array type.
+    """Cross-entropy of a linear layer and its gradients, in one go, for every array type.
 
-    With :math:`g` the gradient by the logits, as `cross_entropy_value_and_grad` gives it:
+    With the gradient ``g`` by the logits, as `cross_entropy_value_and_grad` gives it, of one row a sample::
 
-    .. math:: \frac{\partial \ell}{\partial h} = g W, \qquad \frac{\partial \ell}{\partial W} = g^T h, \qquad
-              \frac{\partial \ell}{\partial b_j} = \sum_i g_{ij}
+        dhidden = g @ weight,   dweight = g.T @ hidden,   dbias = sum of g over the rows
 
     Parameters
     ----------

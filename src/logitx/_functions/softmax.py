@@ -23,12 +23,13 @@ def softmax(
     out: Array | None = None,
     **wrong: Never,
 ) -> Array:
-    r"""Probabilities of the classes along an axis.
+    """Probabilities of the classes along an axis.
 
-    .. math:: p_i = \frac{\exp(u_i - \max u)}{\sum_j \exp(u_j - \max u)}, \qquad
-              u = \frac{c \tanh(x / c)}{T}
+    With the logits after softcap and temperature, ``u = softcap * tanh(x / softcap) / temperature``::
 
-    with the temperature :math:`T` and the softcap :math:`c`; without a softcap, :math:`u = x / T`.
+        p = exp(u - max(u)) / sum(exp(u - max(u)))
+
+    Without a softcap, ``u = x / temperature``.
 
     Parameters
     ----------
@@ -102,11 +103,13 @@ def log_softmax(
     out: Array | None = None,
     **wrong: Never,
 ) -> Array:
-    r"""Logarithms of the probabilities of the classes along an axis.
+    """Logarithms of the probabilities of the classes along an axis.
 
-    .. math:: \log p_i = (u_i - \max u) - \log \sum_j \exp(u_j - \max u)
+    With ``u`` as in `softmax`::
 
-    with :math:`u` as in `softmax`. Where the maximum dominates it is left out of the sum and log1p is used, so that
+        log_p = (u - max(u)) - log(sum(exp(u - max(u))))
+
+    Where the maximum dominates it is left out of the sum and log1p is used, so that
     its log-probability keeps full precision where ``log(softmax(x))`` is 0.
 
     Parameters
@@ -177,10 +180,11 @@ def logsumexp(
     out: Array | None = None,
     **wrong: Never,
 ) -> Any:
-    r"""Logarithm of the sum of exponentials along an axis.
+    """Logarithm of the sum of exponentials along an axis.
 
-    .. math:: \log \Bigl| \sum_j b_j \exp(x_j) \Bigr|
-              = \max x + \log \Bigl| \sum_j b_j \exp(x_j - \max x) \Bigr|
+    With the factors ``b``, 1 by default::
+
+        log(abs(sum(b * exp(x)))) = max(x) + log(abs(sum(b * exp(x - max(x)))))
 
     Parameters
     ----------
@@ -246,9 +250,11 @@ def logsumexp(
 
 @exact
 def softmax_vjp(p: Array = MISSING, dp: Array = MISSING, /, axis: Axis = -1, **wrong: Never) -> Array:
-    r"""Gradient by the logits, from the gradient by their softmax.
+    """Gradient by the logits, from the gradient by their softmax.
 
-    .. math:: dx_i = p_i \Bigl(dp_i - \sum_j p_j \, dp_j\Bigr)
+    For backward passes written by hand::
+
+        dx = p * (dp - sum(p * dp))
 
     Parameters
     ----------
@@ -293,9 +299,11 @@ def softmax_vjp(p: Array = MISSING, dp: Array = MISSING, /, axis: Axis = -1, **w
 
 @exact
 def log_softmax_vjp(log_p: Array = MISSING, dlog_p: Array = MISSING, /, axis: Axis = -1, **wrong: Never) -> Array:
-    r"""Gradient by the logits, from the gradient by their log-softmax.
+    """Gradient by the logits, from the gradient by their log-softmax.
 
-    .. math:: dx_i = d\log p_i - \exp(\log p_i) \sum_j d\log p_j
+    For backward passes written by hand::
+
+        dx = dlog_p - exp(log_p) * sum(dlog_p)
 
     Parameters
     ----------
@@ -342,9 +350,11 @@ def log_softmax_vjp(log_p: Array = MISSING, dlog_p: Array = MISSING, /, axis: Ax
 def merge_logsumexp(
     a: Array = MISSING, b: Array | None = None, /, *, axis_name: str | tuple[str, ...] | None = None, **wrong: Never
 ) -> Array:
-    r"""Merge partial log-normalizers, of a stream, of chunks or of shards.
+    """Merge partial log-normalizers, of a stream, of chunks or of shards.
 
-    .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
+    Elementwise::
+
+        log(exp(a) + exp(b)) = max(a, b) + log(1 + exp(-abs(a - b)))
 
     Parameters
     ----------
