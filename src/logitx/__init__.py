@@ -4,6 +4,49 @@
 >>> import logitx as lx
 >>> print(lx.softmax(np.array([[1.0, 2.0, 3.0]])).round(4))
 [[0.09   0.2447 0.6652]]
+
+All names; ``help(logitx.softmax)`` and its like have the formula, parameters, special values, errors and examples.
+
+softmax
+    Probabilities of the classes along an axis.
+log_softmax
+    Logarithms of the probabilities of the classes along an axis.
+logsumexp
+    Logarithm of the sum of exponentials along an axis.
+logmeanexp
+    Logarithm of the mean of exponentials along an axis.
+logaddexp
+    Logarithm of the sum of two exponentials, elementwise.
+merge_logsumexp
+    Merge partial log-normalizers, of a stream, of chunks or of shards.
+cross_entropy
+    Cross-entropy of logits against class ids or probabilities.
+cross_entropy_value_and_grad
+    Cross-entropy and its gradient by the logits, in one pass, for every array type.
+cross_entropy_grad_hess
+    Gradient and diagonal of the Hessian of the summed cross-entropy, as boosting objectives want them.
+linear_cross_entropy
+    Cross-entropy of the logits of a linear layer, which are never in memory as a whole.
+linear_cross_entropy_value_and_grad
+    Cross-entropy of a linear layer and its gradients, in one go, for every array type.
+softmax_vjp
+    Gradient by the logits, from the gradient by their softmax.
+log_softmax_vjp
+    Gradient by the logits, from the gradient by their log-softmax.
+CrossEntropy
+    Cross-entropy, perplexity and accuracy of data that comes in pieces.
+backends
+    List the backends in the order in which they are tried.
+which
+    Return the backend that a call would run on, and why.
+use_backend
+    Run on the named backend from here on, or within a ``with`` statement.
+set_num_threads
+    Limit the number of threads that the kernels on the CPU use.
+warmup
+    Compile ahead what NumPy arrays and PyTorch tensors on the CPU will run, so that no first call has to wait.
+LabelError
+    A class id outside ``[0, n)`` that is not ``ignore_index``: a ValueError.
 """
 
 from logitx import _dynamo as _dynamo  # torch.compile looks for what this module sets
@@ -20,11 +63,13 @@ from logitx._functions.softmax import (
     softmax,
     softmax_vjp,
 )
+from logitx._plan import LabelError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CrossEntropy",
+    "LabelError",
     "backends",
     "cross_entropy",
     "cross_entropy_grad_hess",
@@ -44,3 +89,8 @@ __all__ = [
     "warmup",
     "which",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, "__doc__", "__version__"]

@@ -30,6 +30,15 @@ class BackendInfo(NamedTuple):
     families: tuple[str, ...]
 
 
+class Backends(tuple[BackendInfo, ...]):
+    """All backends, printed one a line."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{info.name:12} {'yes' if info.available else 'no':4} {info.reason}" for info in self)
+
+
 class Declined(NamedTuple):
     """A backend that would not run a call, and why."""
 
@@ -43,6 +52,10 @@ class Choice(NamedTuple):
     backend: str
     reason: str
     declined: tuple[Declined, ...]
+
+    def __repr__(self) -> str:
+        chosen = f"{self.backend or 'none'}: {self.reason}"
+        return "\n".join((chosen, *(f"    not {name}: {reason}" for name, reason in self.declined)))
 
 
 forced: ContextVar[str | None] = ContextVar("logitx_backend", default=None)
@@ -158,19 +171,27 @@ def _written(plan: Plan, method: Callable[..., Array], operands: tuple[Any, ...]
 # -- what users may ask and set ---------------------------------------------------------------------------------------
 
 
-def backends() -> tuple[BackendInfo, ...]:
+def backends() -> Backends:
     """Return what there is, in the order in which it is tried."""
     infos = []
     for row in BACKENDS:
         missing = _missing(row)
         infos.append(BackendInfo(row.name, missing is None, missing or row.summary, row.families))
-    return tuple(infos)
+    return Backends(infos)
+
+
+def _installed() -> tuple[str, ...]:
+    return tuple(row.name for row in BACKENDS if _missing(row) is None)
 
 
 def force(name: str | None) -> str | None:
     """Put a backend (None: the automatic choice) in force in this context; return what was in force before."""
-    if name is not None and name not in _NAMES:
-        raise ValueError(f"name: {name!r} is not allowed; allowed are None, {', '.join(map(repr, _NAMES))}")
+    if name is not None:
+        row = next((row for row in BACKENDS if row.name == name), None)
+        missing = None if row is None else _missing(row)
+        if row is None or missing is not None:
+            why, names = ("", _NAMES) if missing is None else (f", {missing}", _installed())
+            raise ValueError(f"name: {name!r} is not allowed{why}; allowed are None, {', '.join(map(repr, names))}")
     before = forced.get()
     forced.set(name)
     return before

@@ -132,7 +132,27 @@ class LossParts(NamedTuple):
 
 
 class LabelError(ValueError):
-    """A class id outside ``[0, n)`` that is not ``ignore_index``."""
+    """A class id outside ``[0, n)`` that is not ``ignore_index``: a ValueError.
+
+    Attributes
+    ----------
+    index : tuple of int
+        The position in the targets of the first such id.
+    label : int
+        The id.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> try:
+    ...     lx.cross_entropy(np.zeros((2, 3)), [0, 7])
+    ... except lx.LabelError as error:
+    ...     print(error.index, error.label)
+    (1,) 7
+    """
+
+    __module__ = "logitx"  # the name that a traceback shows can be imported
 
     def __init__(self, plan: Plan, position: int, label: int) -> None:
         """Name the label at flat C-order `position` of the targets."""
@@ -192,6 +212,12 @@ def _product(lengths: Iterable[int]) -> int:
     """Multiply; None where a length is not known."""
     lengths = tuple(lengths)
     return None if any(map(unknown, lengths)) else math.prod(lengths)  # type: ignore[return-value]
+
+
+def axis_of_rows(shape: tuple[int, ...], rows: tuple[int, ...]) -> int | None:
+    """Return the axis, 1 before others, without which `shape` is `rows`; None if there is none."""
+    order = sorted(range(len(shape)), key=lambda axis: (axis != 1, axis))
+    return next((axis for axis in order if (*shape[:axis], *shape[axis + 1 :]) == rows), None)
 
 
 def layout(shape: tuple[int, ...], axis: Any) -> Layout:

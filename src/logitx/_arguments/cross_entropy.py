@@ -5,11 +5,12 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from logitx._arguments import cures
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import start
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold_axes
-from logitx._labelled.table import is_labelled, without_labels
+from logitx._labelled.table import Labelled, is_labelled, without_labels
 from logitx._plan import Array, Call, LossOptions, Plan
 
 
@@ -19,14 +20,8 @@ def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     lay, shape, dtype = plan.layout, tuple(targets.shape), dtype_name(targets.dtype)
     if _operands.same_lengths(shape, lay.rows if plan.hard else lay.given):
         return targets if plan.hard else fold_axes(family, targets, lay)
-    fix = ""
-    if plan.hard and shape == lay.given:
-        fix = "; for one-hot targets pass argmax over the class axis, or convert them to floating point"
-    elif plan.hard and shape == lay.kept:
-        fix = "; remove the class axis of length 1, with squeeze or reshape"
-    elif not plan.hard and shape in (lay.rows, lay.kept):
-        fix = "; class ids must have an integer dtype, convert them with astype"
     what, allowed = ("class ids", lay.rows) if plan.hard else ("probabilities", lay.given)
+    fix = cures.of_targets(plan, shape)
     raise ValueError(f"targets: shape {shape} is not allowed; allowed for {what} ({dtype}) is exactly {allowed}{fix}")
 
 
@@ -66,21 +61,28 @@ def cross_entropy(
 ) -> Call:
     """Check cross_entropy and cross_entropy_value_and_grad."""
     facts = (("reduction", reduction), ("empty", empty), ("return_parts", bool(return_parts)))
-    family, array, plan = start(op, "logits", logits, axis, dtype, True, (*facts, *target_facts(targets, ignore_index)))
+    family, array, plan = start(
+        op, "logits", logits, axis, dtype, True, (*facts, *target_facts(logits, targets, ignore_index))
+    )
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
     targets, options = targets_and_options(plan, family, array, targets, given)
     return Call(plan, (fold_axes(family, array, plan.layout), targets, options))
 
 
-def target_facts(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
+def target_facts(logits: Any, targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
     """Return the facts of the targets; integer dtypes are class ids, floating dtypes probabilities."""
-    dtype = _operands.operand_dtype("targets", targets)
+    dtype = given = _operands.operand_dtype("targets", targets)
     hard = _operands.is_integer(dtype)
     if not hard and dtype not in FLOATS and is_labelled(targets):  # pandas has dtypes of its own
         dtype = dtype_name(without_labels(targets, "targets").dtype)
         hard = _operands.is_integer(dtype)
     if not hard and dtype not in FLOATS:
-        raise TypeError(f"targets: dtype {dtype} is not allowed; allowed are integer ids and floating probabilities")
+        if is_labelled(logits):
+            raise Labelled  # names of classes may be among the labels
+        fix = cures.of_dtype(given)
+        raise TypeError(
+            f"targets: dtype {given} is not allowed; allowed are integer ids and floating probabilities{fix}"
+        )
     return ("hard", hard), ("ignore_index", _ignored_id(ignore_index, hard))
 
 
@@ -111,7 +113,7 @@ def cross_entropy_grad_hess(
     op: str, logits: Any, targets: Any, axis: Any, class_weight: Any, sample_weight: Any
 ) -> Call:
     """Check cross_entropy_grad_hess."""
-    facts = (("reduction", "sum"), *target_facts(targets, None))
+    facts = (("reduction", "sum"), *target_facts(logits, targets, None))
     family, array, plan = start(op, "logits", logits, axis, None, False, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing=0.0, z_loss=0.0, temperature=1.0)
     targets, options = targets_and_options(plan, family, array, targets, given)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from logitx._arguments import cures
 from logitx._arrays.families import family_of
 from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
 from logitx._arrays.folding import fold_axes
@@ -177,10 +178,13 @@ def same_shape(name: str, value: Any, family: Family, x: Array, lay: Layout, of:
 
 
 def _in_range(name: str, value: Any, allowed: str, low: float, high: float) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond the largest float
+        number = math.inf if value > 0 else -math.inf
     # The options of _POSITIVE exclude 0. `high` is inf where any finite number is allowed.
     if not (low <= number <= high) or math.isinf(number) or (name in _POSITIVE and number == 0):
-        raise ValueError(f"{name}: {number} is not allowed; allowed are {allowed}")
+        raise ValueError(f"{name}: {number} is not allowed; allowed are {allowed}{cures.of_number(name, number)}")
     return number
 
 
@@ -229,7 +233,8 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
         return value
     if name not in _POSITIVE or not broadcasts(tuple(value.shape), lay.kept):
         shapes = "()" if name not in _POSITIVE else f"() and shapes that broadcast to {lay.kept}"
-        raise ValueError(f"{name}: shape {tuple(value.shape)} is not allowed; allowed are {shapes}")
+        fix = cures.of_column(name, tuple(value.shape), lay) if name in _POSITIVE else ""
+        raise ValueError(f"{name}: shape {tuple(value.shape)} is not allowed; allowed are {shapes}{fix}")
     if family.as_given:
         return value
     xp = family.namespace(x)
@@ -240,6 +245,7 @@ def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     """Check the weights of the classes: one each."""
     if value is None:
         return None
+    cures.refuse_weight_by_name(value)
     value = adopt("class_weight", value, family, x)
     real("class_weight", value, "real dtypes")
     if not same_lengths(tuple(value.shape), (lay.n,)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,14 @@ def _jax_readable(x: Array) -> bool:
         and x.is_fully_addressable
         and all(device.platform == "cpu" for device in x.devices())
     )
+
+
+def jax_x64(on: bool) -> AbstractContextManager[Any]:
+    """Return a context in which JAX has, or has not, dtypes of 64 bits."""
+    import jax
+
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental  # where it came from
+    return home.enable_x64(on)  # type: ignore[no-any-return]
 
 
 def _is_tensorflow(cls: type) -> bool:

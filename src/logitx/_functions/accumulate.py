@@ -6,17 +6,20 @@ import contextlib
 import copy
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Never, NoReturn
 
 import numpy as np
 
 from logitx import _dispatch
 from logitx._arguments import plans
+from logitx._arguments.cures import refuse_weight_by_name
 from logitx._arguments.operands import first_array
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import FLOATS, namespace_dtype
+from logitx._arrays.family import FLOATS, is_python_number, namespace_dtype
+from logitx._functions.keywords import MISSING, exact, unexpected
+from logitx._functions.sums import Sum
 from logitx._operations import check
-from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar
+from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar, layout
 
 
 class Evaluation(NamedTuple):
@@ -29,42 +32,14 @@ class Evaluation(NamedTuple):
     top_k_accuracy: float | None  # share of the rows whose label is among the `top_k` highest logits
 
 
-class Sum:
-    """A compensated sum in float64: `low` holds the rounding error of `high`."""
-
-    __slots__ = ("high", "infinite", "low")
-
-    def __init__(self) -> None:
-        self.high = self.low = self.infinite = 0.0
-
-    def add(self, value: float) -> None:
-        """Add a number; infinities and NaN go to `infinite`, so that `low` stays finite."""
-        if not math.isfinite(value):
-            self.infinite += value
-            return
-        total = self.high + value
-        larger, smaller = (self.high, value) if abs(self.high) >= abs(value) else (value, self.high)
-        self.low += (larger - total) + smaller
-        self.high = total
-
-    def merge(self, other: Sum) -> None:
-        """Add another sum."""
-        for value in (other.high, other.low):
-            self.add(value)
-        self.infinite += other.infinite
-
-    @property
-    def value(self) -> float:
-        """The sum."""
-        return self.high + self.low + self.infinite
-
-
 class CrossEntropy:
-    r"""Cross-entropy, perplexity and accuracy of data that comes in pieces.
+    """Cross-entropy, perplexity and accuracy of data that comes in pieces.
 
-    .. math:: \ell = \frac{\sum_i \ell_i}{\sum_i s_i c_i}, \qquad \text{perplexity} = e^\ell
+    With the losses of the rows and their weights ``s`` and ``c``, as in `cross_entropy`::
 
-    with the losses :math:`\ell_i` and weights of `cross_entropy`. Any split of the rows, in any order, and any merging
+        loss = sum(losses) / sum(s * c),   perplexity = exp(loss)
+
+    Any split of the rows, in any order, and any merging
     of accumulators gives the same result, up to the rounding of sums in float64 that keep what rounding takes; counts
     are exact. An accumulator can be pickled, to be merged where the data of others is.
 
@@ -100,6 +75,7 @@ class CrossEntropy:
     0.6367
     """
 
+    @exact
     def __init__(
         self,
         *,
@@ -112,16 +88,44 @@ class CrossEntropy:
         temperature: Scalar = 1.0,
         empty: Empty = "nan",
         top_k: int | None = None,
+        **wrong: Never,
     ) -> None:
-        plans.choice("empty", empty)
+        if wrong:
+            raise unexpected(CrossEntropy, wrong)
+        options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
+        _check_options(axis, class_weight, options, empty)
         self._top_k = None if top_k is None else plans.positive("top_k", top_k)
-        self._axis, self._class_weight, self._empty = axis, class_weight, empty
-        self._options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
+        self._axis, self._class_weight, self._empty, self._options = axis, class_weight, empty, options
+        self.reset()
+
+    def reset(self) -> CrossEntropy:
+        """Forget all rows; the options stay.
+
+        Returns
+        -------
+        CrossEntropy
+            This accumulator.
+        """
         self._loss, self._share, self._weight, self._hits, self._near = (Sum() for _ in range(5))
         self._count = 0
+        return self
 
+    def __call__(self, *_: Never, **__: Never) -> NoReturn:
+        """Say where the loss is: `torch.nn.CrossEntropyLoss` can be called."""
+        raise TypeError(
+            "CrossEntropy: cannot be called, it adds up the rows of many batches with update(logits, targets) and gives"
+            " result(); the loss of one batch is logitx.cross_entropy(logits, targets)"
+        )
+
+    @exact
     def update(
-        self, logits: Array, targets: Array, /, *, sample_weight: Array | None = None, where: Array | None = None
+        self,
+        logits: Array = MISSING,
+        targets: Array = MISSING,
+        *,
+        sample_weight: Array | None = None,
+        where: Array | None = None,
+        **wrong: Never,
     ) -> CrossEntropy:
         """Take some rows.
 
@@ -142,6 +146,8 @@ class CrossEntropy:
         TypeError, ValueError
             As in `cross_entropy`.
         """
+        if wrong:
+            raise unexpected(self.update, wrong)
         ignore_index, label_smoothing, z_loss, softcap, temperature = self._options
         plan, operands, *_ = check(
             "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,
@@ -281,6 +287,23 @@ class CrossEntropy:
     def __repr__(self) -> str:
         result = self.result()
         return f"CrossEntropy({self._count} rows, loss {result.loss:.6g}, accuracy {result.accuracy:.4g})"
+
+
+def _check_options(axis: Any, class_weight: Any, options: tuple[Any, ...], empty: Any) -> None:
+    """Refuse what no update could use: all but names of axes, and arrays, whose shape only an update can check."""
+    refuse_weight_by_name(class_weight)
+    plain = (one if _is_plain(one) else default for one, default in zip(options, _DEFAULTS, strict=True))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if not any(isinstance(one, str) for one in axes):
+        layout((1,) * 64, axis)  # NumPy has up to 64 axes
+    check("cross_entropy", _EXAMPLE, [0], -1, None, None, *plain, None, "none", empty, None, False)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str) or is_python_number(value)
+
+
+_DEFAULTS, _EXAMPLE = (-100, 0.0, 0.0, None, 1.0), np.zeros((1, 1))
 
 
 def _ratio(part: Sum, whole: Sum, undefined: float) -> float:

@@ -46,7 +46,8 @@ def solid(xp: Any, result: Any, dtype: str) -> Any:
     """Return a result as an array, not a scalar, of a dtype."""
     if isinstance(result, np.generic):
         result = np.asarray(result)
-    return xp.astype(result, namespace_dtype(xp, dtype), copy=False)
+    with np.errstate(over="ignore"):  # a sum that is beyond the dtype is inf
+        return xp.astype(result, namespace_dtype(xp, dtype), copy=False)
 
 
 def whole_normalized(work: Work, *blocks: Any) -> Any:
