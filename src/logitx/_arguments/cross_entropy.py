@@ -7,6 +7,7 @@ from typing import Any
 
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import start
+from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold_axes
 from logitx._labelled.table import is_labelled, without_labels
@@ -69,6 +70,7 @@ def cross_entropy(
     family, array, plan = start(op, "logits", logits, axis, dtype, True, (*facts, *target_facts(targets, ignore_index)))
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
     targets, options = targets_and_options(plan, family, array, targets, given)
+    plan, options = fit_weights(plan, family, array, options)
     return Call(plan, (fold_axes(family, array, plan.layout), targets, options))
 
 
@@ -115,4 +117,5 @@ def cross_entropy_grad_hess(
     family, array, plan = start(op, "logits", logits, axis, None, False, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing=0.0, z_loss=0.0, temperature=1.0)
     targets, options = targets_and_options(plan, family, array, targets, given)
+    plan, options = fit_weights(plan, family, array, options)
     return Call(plan, (fold_axes(family, array, plan.layout), targets, options))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from logitx._arguments.ranges import held
 from logitx._arrays.families import family_of
 from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
 from logitx._arrays.folding import fold_axes
@@ -209,7 +210,7 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
     allowed, low, high = _RANGES[name]
     if is_python_number(value) and not isinstance(value, bool):
         value = _in_range(name, value, allowed, low, high)
-        return None if value == neutral else value
+        return None if value == neutral else held(family, x, value) if name in _POSITIVE else value
     if value is None or isinstance(value, bool):
         raise TypeError(f"{name}: {value!r} is not allowed; allowed are {allowed}, or an array of them")
     value = adopt(name, value, family, x)

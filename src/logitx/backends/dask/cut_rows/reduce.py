@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import logitx
 from logitx import _dispatch
 from logitx._arguments import operands
+from logitx._arguments.ranges import fit_numbers
 from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import dtype_name
 from logitx._arrays.folding import fold_axes, unfold_axes
@@ -66,6 +67,7 @@ def block_of(work: Work, given: dict[str, Any]) -> LogitsBlock:
         None if given[name] is None else operands.scalar(name, given[name], neutral, family, x, lay)  # type: ignore[arg-type]
         for name, neutral in (("temperature", 1.0), ("softcap", None))
     )
+    plan = fit_numbers(plan, family, x, temperature, softcap)  # type: ignore[arg-type]
     valid = None if where is None else xp.broadcast_to(where, x.shape)
     mask = None if where is None else fold_axes(family, valid, lay)  # type: ignore[arg-type]
     folded = (fold_axes(family, x, lay), mask, temperature, softcap)  # type: ignore[arg-type]
