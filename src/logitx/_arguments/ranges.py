@@ -20,13 +20,13 @@ from logitx._plan import Array, LossOptions, Plan
 
 _LARGE = {"float32": 2.0**80, "float64": 2.0**400}  # products of weights up to this, and down to its inverse, are safe
 _LARGE_FACTOR, _LARGE_NUMBER = 2.0**100, 2.0**126  # so are a factor `b` that is summed, and a number used alone
-_LEAST, _MOST = 2.0**-126, 3.4028234663852886e38  # of float32
+LEAST, MOST = 2.0**-126, 3.4028234663852886e38  # of float32
 _STEPS = {"float32": (2.0**64,), "bfloat16": (2.0**64,), "float64": (2.0**512, 2.0**256, 2.0**128, 2.0**64)}
 
 
 def held(family: Family, x: Array, number: float) -> float:
     """Return a number > 0; where arrays beside `x` have no float64, the nearest that float32 holds precisely."""
-    return max(number, 2.0**-1022) if family.has_float64(x) else min(max(number, _LEAST), _MOST)
+    return max(number, 2.0**-1022) if family.has_float64(x) else min(max(number, LEAST), MOST)
 
 
 def extremes(family: Family, value: Any) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LossOptions, Plan, Scaling
-from logitx.backends.formulas.class_ids import refuse_labels, sort_out, weighted_targets
+from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out, weighted_targets
 from logitx.backends.formulas.numbers import (
     complement_of,
     divisor,
@@ -50,7 +50,7 @@ def _label_mask(plan: Plan, rows: ReducedRows, ids: Array) -> tuple[Array, Array
     """
     xp = rows.xp
     kind = namespace_dtype(xp, "int64")
-    ids = _along_rows(plan, xp.astype(ids, kind, copy=False))
+    ids = _along_rows(plan, signed_ids(plan, xp, ids))
     ignored, bad = sort_out(plan, xp, ids)
     device = FAMILIES[plan.family].device(ids)
     classes = xp.arange(plan.layout.n, dtype=kind, **({} if device is None else {"device": device}))

@@ -22,7 +22,7 @@ from logitx._plan import Array, Layout, Plan, layout
 from logitx.backends.dask.chunks import Work, first_of
 from logitx.backends.dask.cut_rows.merge import Pair, as_memory
 from logitx.backends.dask.whole_rows import flat_weights, solid, space, with_whole_positions
-from logitx.backends.formulas.class_ids import refuse_labels, sort_out
+from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out
 from logitx.backends.formulas.numbers import quiet
 
 
@@ -145,7 +145,7 @@ def _row_fields(plan: Plan, given: dict[str, Any], top: Array, n: int) -> dict[s
     xp, sample = space(top), given["sample_weight"]
     sample = xp.ones_like(top) if sample is None else xp.broadcast_to(sample, top.shape)
     if plan.hard:
-        ids = xp.astype(given["targets"], xp.int64, copy=False)
+        ids = signed_ids(plan, xp, given["targets"])
         sample = xp.where(sort_out(plan, xp, ids)[0], 0.0, sample)
     return numbers | {"sample": sample}
 
@@ -228,7 +228,7 @@ def check_block_labels(plan: Plan, xp: Any, given: dict[str, Any], n: int) -> No
 
 
 def _refuse_block_labels(plan: Plan, xp: Any, ids: Array) -> None:
-    _, bad = sort_out(plan, xp, xp.astype(ids, xp.int64, copy=False))
+    _, bad = sort_out(plan, xp, signed_ids(plan, xp, ids))
     if bool(xp.any(bad)):
         rows = tuple(ids.shape)
         refuse_labels(dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, rows=rows)), xp, ids, bad)
@@ -237,7 +237,7 @@ def _refuse_block_labels(plan: Plan, xp: Any, ids: Array) -> None:
 def local_ids(plan: Plan, block: LogitsBlock, given: dict[str, Any]) -> Array:
     """Return class ids counted from the first class of a block; below 0, or too large, where they are in another."""
     xp, axes = block.xp, block.lay.axes
-    ids = xp.astype(given["targets"], xp.int64, copy=False)
+    ids = signed_ids(plan, xp, given["targets"])
     if len(axes) == 1:
         return ids - first_of(given[f"class {axes[0]}"])
     inside = (ids >= 0) & (ids < plan.layout.n)
