@@ -58,8 +58,10 @@ def capped(xp: Any, plan: Plan, x: Array, softcap: Scalar) -> Array:
     """Return softcap tanh(x / softcap); x itself where the quotient would be too small to be precise."""
     if softcap is None:
         return x
-    ratio = x / softcap
-    return xp.where(xp.abs(ratio) < _LEAST[plan.compute], x, softcap * xp.tanh(ratio))
+    ratio, detach = x / softcap, FAMILIES[plan.family].detach
+    u = softcap * xp.tanh(ratio)
+    # The derivatives are those of u, which are right
+    return u + detach(xp.where(xp.abs(ratio) < _LEAST[plan.compute], x - u, xp.zeros_like(u)))
 
 
 def to_result(plan: Plan, x: Array, masked: float, valid: Array) -> Array:
