@@ -176,8 +176,20 @@ def _with_probabilities(block: LogitsBlock, given: dict[str, Any], pair: Pair, w
     t = xp.astype(t, xp.float64)
     wanted = t if weights is None else xp.where(t == 0.0, 0.0, t * _in_class_places(block, weights))
     mass = xp.sum(wanted, axis=lay.axes)
+    loss = _with_cancelled(block, loss, mass, None if weights is None else wanted)
     loss = xp.where((mass > 0.0) & (pair.rest == -1.0), xp.inf, loss)  # another block may have entries that count
     return pair._replace(loss=loss, mass=mass)
+
+
+def _with_cancelled(block: LogitsBlock, loss: Array, mass: Array, wanted: Array) -> Array:
+    """Return losses, also of rows whose weights in this block add up to 0: only if those of all blocks do, none counts."""
+    if wanted is None:
+        return loss
+    xp = block.xp
+    cancelled = (mass == 0.0) & xp.any(wanted != 0.0, axis=block.lay.axes)
+    if not xp.any(cancelled):
+        return loss
+    return xp.where(cancelled, _under(block, wanted, ignore_index=None), loss)
 
 
 def _in_class_places(block: LogitsBlock, weights: Array) -> Array:
@@ -204,6 +216,10 @@ def _with_smoothing(block: LogitsBlock, pair: Pair, weights: Array) -> Pair:
     else:
         mass = xp.sum(xp.where(block.valid, _in_class_places(block, weights), 0.0), axis=lay.axes)
     loss = xp.where(mass == 0.0, 0.0, mean * count)
+    if weights is not None:
+        every = _in_class_places(block, weights)
+        every = every if block.valid is None else xp.where(block.valid, every, 0.0)
+        loss = _with_cancelled(block, loss, mass, every)
     loss = xp.where((pair.rest == -1.0) & (mass > 0.0), xp.inf, loss)
     return pair._replace(even_loss=loss, even_mass=mass)
 
