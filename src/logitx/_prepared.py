@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from logitx._arguments.ranges import are_ordinary
 from logitx._arrays.families import FAMILIES
 from logitx._dispatch import choose, forced, run
 from logitx._operations import OPERATIONS, check
@@ -57,6 +58,8 @@ def _with_arrays(signature: tuple[Any, ...], options: tuple[Any, ...]) -> Prepar
     facts, arrays = list(options), []
     for i, one in enumerate(options):
         if type(one) is np.ndarray:
+            if one.dtype.kind == "f" and not _are_settled(one, *signature[3:5]):
+                return None
             arrays.append(one)
             facts[i] = Facts(one.shape, one.dtype)
     try:
@@ -66,6 +69,13 @@ def _with_arrays(signature: tuple[Any, ...], options: tuple[Any, ...]) -> Prepar
             raise
         return None
     return None if prepared is None else lambda first, second: prepared(first, second, *arrays)
+
+
+def _are_settled(numbers: Array, shape: tuple[int, ...], dtype: Any) -> bool:
+    """True if the check of a call would do the same with any numbers like these: it widens the plan for extreme ones."""
+    if numbers.shape == shape:  # factors of a logsumexp
+        return numbers.dtype.itemsize <= max(4, dtype.itemsize)
+    return are_ordinary(numbers)
 
 
 @functools.lru_cache(maxsize=64)

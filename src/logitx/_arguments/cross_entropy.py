@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
+
+import numpy as np
 
 from logitx._arguments import cures
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import start
+from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold_axes
 from logitx._labelled.table import Labelled, is_labelled, without_labels
-from logitx._plan import Array, Call, LossOptions, Plan
+from logitx._plan import Array, Call, LabelError, LossOptions, Plan
 
 
 def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     """Check the shape of the targets, and fold probabilities."""
-    targets = _operands.adopt("targets", targets, family, logits)
+    narrow = functools.partial(_narrow_ids, plan) if plan.hard else None
+    targets = _operands.adopt("targets", targets, family, logits, narrow)
     lay, shape, dtype = plan.layout, tuple(targets.shape), dtype_name(targets.dtype)
     if _operands.same_lengths(shape, lay.rows if plan.hard else lay.given):
         return targets if plan.hard else fold_axes(family, targets, lay)
     what, allowed = ("class ids", lay.rows) if plan.hard else ("probabilities", lay.given)
     fix = cures.of_targets(plan, shape)
     raise ValueError(f"targets: shape {shape} is not allowed; allowed for {what} ({dtype}) is exactly {allowed}{fix}")
+
+
+def _narrow_ids(plan: Plan, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return class ids that int32 holds; raise for one that would become another id."""
+    if ids.dtype not in (np.int64, np.uint32, np.uint64) or not ids.size or -(2**31) <= ids.min() <= ids.max() < 2**31:
+        return ids
+    bad = ((ids < 0) | (ids >= plan.layout.n)) & (ids != plan.ignore_index)
+    if ids.shape == plan.layout.rows and bad.any():
+        position = int(np.argmax(bad))
+        raise LabelError(plan, position, int(ids.flat[position]))
+    label = int(ids.flat[np.argmax(np.abs(ids.astype(np.float64)))])
+    raise ValueError(
+        f"targets: class id {label} does not fit int32, and JAX has no wider dtype here; allowed are 32-bit ids, or set"
+        " jax_enable_x64"
+    )
 
 
 def _ignored_id(ignore_index: Any, hard: bool) -> int | None:
@@ -66,6 +86,7 @@ def cross_entropy(
     )
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
     targets, options = targets_and_options(plan, family, array, targets, given)
+    plan, options = fit_weights(plan, family, array, options)
     return Call(plan, (fold_axes(family, array, plan.layout), targets, options))
 
 
@@ -117,4 +138,5 @@ def cross_entropy_grad_hess(
     family, array, plan = start(op, "logits", logits, axis, None, False, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing=0.0, z_loss=0.0, temperature=1.0)
     targets, options = targets_and_options(plan, family, array, targets, given)
+    plan, options = fit_weights(plan, family, array, options)
     return Call(plan, (fold_axes(family, array, plan.layout), targets, options))

@@ -9,6 +9,7 @@ from logitx._arguments import operands as _operands
 from logitx._arguments.cross_entropy import target_facts, targets_and_options
 from logitx._arguments.operands import adopt, is_integer
 from logitx._arguments.plans import planned, positive
+from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
 from logitx._plan import Array, Call, LinearLayer, LossOptions, unknown
 
@@ -87,4 +88,5 @@ def linear_cross_entropy(
     plan = planned(op, "hidden", family, shape, layer.hidden.dtype, -1, None, wide, True, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature)
     targets, options = targets_and_options(plan, family, layer.hidden, targets, given)
+    plan, options = fit_weights(plan, family, layer.hidden, options)
     return Call(plan, (layer, targets, options))

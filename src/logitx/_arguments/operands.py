@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from logitx._arguments import cures
+from logitx._arguments.ranges import LEAST, MOST, held
 from logitx._arrays.families import family_of
 from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
 from logitx._arrays.folding import fold_axes
@@ -20,8 +22,11 @@ def is_integer(name: str) -> bool:
     return name.startswith(("int", "uint"))
 
 
-def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
-    """Return an operand as an array of the family and device of `x`; NumPy operands go with any CPU array."""
+def adopt(name: str, value: Any, family: Family, x: Array, narrow: Callable[..., Any] | None = None) -> Array:
+    """Return an operand as an array of the family and device of `x`; NumPy operands go with any CPU array.
+
+    Before NumPy data goes to JAX without 64 bits, `narrow` looks at it, and may raise or return other data.
+    """
     found = family_of(value)
     if found is None and is_labelled(value):  # by position: the logits have no labels to compare
         value = without_labels(value, name)
@@ -50,7 +55,27 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
         raise TypeError(f"{name}: is a NumPy array, the logits lie on device {family.device(x)}; move one of them")
     if not array.dtype.isnative:  # only NumPy has other byte orders
         array = array.astype(array.dtype.newbyteorder("="))
+    if narrow is not None and not family.has_float64(x):
+        array = narrow(array)
     return family.adopt(array, x)
+
+
+def adopt_number(name: str, value: Any, family: Family, x: Array) -> Array:
+    """Adopt weights or numbers; raise where JAX without 64 bits would make all of them 0, or one infinite."""
+
+    def narrow(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if array.dtype in (np.int64, np.uint64):
+            return array.astype(np.float32)  # int32 would wrap around
+        if array.dtype == np.float64:
+            largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0.0))
+            if largest > MOST or 0.0 < largest < LEAST:
+                raise ValueError(
+                    f"{name}: {largest} is beyond float32, and JAX has no wider dtype here; scale the numbers, or set"
+                    " jax_enable_x64"
+                )
+        return array
+
+    return adopt(name, value, family, x, narrow)
 
 
 def _as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
@@ -135,7 +160,7 @@ def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dt
     """Check and fold an operand that broadcasts to the logits (`where`, boolean; `b`, real)."""
     if value is None:
         return None
-    value = adopt(name, value, family, x)
+    value = (adopt_number if name == "b" else adopt)(name, value, family, x)
     if dtype == "bool" and dtype_name(value.dtype) != "bool":
         raise TypeError(f"{name}: dtype {dtype_name(value.dtype)} is not allowed; allowed is bool")
     real(name, value, "real dtypes")
@@ -213,10 +238,10 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
     allowed, low, high = _RANGES[name]
     if is_python_number(value) and not isinstance(value, bool):
         value = _in_range(name, value, allowed, low, high)
-        return None if value == neutral else value
+        return None if value == neutral else held(family, x, value) if name in _POSITIVE else value
     if value is None or isinstance(value, bool):
         raise TypeError(f"{name}: {value!r} is not allowed; allowed are {allowed}, or an array of them")
-    value = adopt(name, value, family, x)
+    value = adopt_number(name, value, family, x)
     if real(name, value, "real dtypes") == "bool":
         raise TypeError(f"{name}: dtype bool is not allowed; allowed are real numbers")
     if family.readable(value):
@@ -246,7 +271,7 @@ def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     if value is None:
         return None
     cures.refuse_weight_by_name(value)
-    value = adopt("class_weight", value, family, x)
+    value = adopt_number("class_weight", value, family, x)
     real("class_weight", value, "real dtypes")
     if not same_lengths(tuple(value.shape), (lay.n,)):
         raise ValueError(
@@ -259,7 +284,7 @@ def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     """Check the weights of the rows: one each, or an array that broadcasts to the shape of the rows."""
     if value is None:
         return None
-    value = adopt("sample_weight", value, family, x)
+    value = adopt_number("sample_weight", value, family, x)
     real("sample_weight", value, "real dtypes")
     if tuple(value.shape) == lay.rows:
         return value

@@ -7,6 +7,7 @@ from typing import Any
 
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
+from logitx._arguments.ranges import fit_factors, fit_numbers
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold_axes
 from logitx._labelled.table import Labelled, is_labelled
@@ -23,6 +24,8 @@ def over_axis(
     if out is not None:
         out = _operands.out(out, family, array, lay.given, plan.result)
         _operands.apart(out, where, family)
+    if softcap is not None or temperature is not None:
+        plan = fit_numbers(plan, family, array, softcap, temperature)
     return Call(plan, (fold_axes(family, array, lay), where, temperature, softcap, out), out)
 
 
@@ -45,6 +48,7 @@ def logsumexp(
     family, array, plan = start(op, "x", x, axis, dtype, False, facts)
     lay = plan.layout
     b = _operands.like_logits("b", b, family, array, lay)
+    plan = fit_factors(plan, family, array, b)
     where = _operands.like_logits("where", where, family, array, lay, "bool")
     out = _operands.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
     return Call(plan, (fold_axes(family, array, lay), b, where), out)

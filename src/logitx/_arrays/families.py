@@ -87,7 +87,9 @@ def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
 
 
 def _torch_host(*tensors: Array) -> tuple[NdArray, ...]:
-    return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
+    bfloat16 = sys.modules["torch"].bfloat16  # NumPy has none
+    known = (tensor.detach().cpu() for tensor in tensors)
+    return tuple((tensor.float() if tensor.dtype is bfloat16 else tensor).numpy() for tensor in known)
 
 
 def _is_jax(cls: type) -> bool:
@@ -199,6 +201,7 @@ FAMILIES: dict[str, Family] = {
             refusal=lambda x: _tensors().refusal(x),
             written=lambda x: _tensors().written(x),
             device=lambda x: x.device,
+            has_float64=lambda x: x.device.type in ("cpu", "cuda"),
             detach=lambda x: x.detach(),
             differentiated=_torch_differentiated,
             to_numpy=_torch_view,
@@ -214,6 +217,8 @@ FAMILIES: dict[str, Family] = {
             adopt=lambda a, like: _jax_namespace(like).asarray(a),
             default_float=_jax_default_float,
             readable=_jax_readable,
+            has_float64=lambda x: _jax_default_float(x) == "float64",
+            has_subnormals=False,
             immutable=True,
             meshes=True,
             detach=lambda x: sys.modules["jax"].lax.stop_gradient(x),

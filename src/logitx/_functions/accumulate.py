@@ -153,6 +153,9 @@ class CrossEntropy:
             "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,
             label_smoothing, z_loss, softcap, temperature, where, "none", self._empty, None, False,
         )  # fmt: skip
+        # Weights beyond float32 need losses in float64; Dask knows of such weights when it computes a block
+        wide = FAMILIES[plan.family].as_given
+        plan = dataclasses.replace(plan, loss="float64" if wide else plan.compute)
         self._add(plan, _EvaluatedRows(plan, operands, self._top_k))
         return self
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import logitx
+from logitx._arguments.ranges import need_float64
 from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LabelError, Plan
@@ -135,8 +136,17 @@ def _loss_of_block(work: Work, given: dict[str, Any], sample_weight: Any, functi
     return with_whole_positions(
         work, given, function, given["x"], targets, axis=plan.layout.axes,
         class_weight=flat_weights(given["class_weight"]), sample_weight=sample_weight, ignore_index=plan.ignore_index,
-        reduction="none", empty=plan.empty, dtype=plan.loss, return_parts=plan.return_parts, **options,
+        reduction="none", empty=plan.empty, dtype=_loss_dtype(work, given, sample_weight),
+        return_parts=plan.return_parts, **options,
     )  # fmt: skip
+
+
+def _loss_dtype(work: Work, given: dict[str, Any], sample_weight: Any) -> str:
+    """Return the dtype of the losses of a block, float64 if weights are beyond float32; they are rounded later."""
+    x, plan = given["x"], work.plan
+    if need_float64(family_of(x), x, given["class_weight"], sample_weight):  # type: ignore[arg-type]
+        return "float64"
+    return min(plan.loss, plan.compute)
 
 
 def flat_weights(class_weight: Any) -> Any:
@@ -164,8 +174,9 @@ def _part_of_block(work: Work, given: dict[str, Any], found: Any, sample_weight:
     plan, x = work.plan, given["x"]
     xp = space(x)
     loss, parts = found if plan.return_parts else (found, None)
-    loss = solid(xp, loss, plan.loss)
-    z_loss, log_normalizer = (None, None) if parts is None else (solid(xp, one, plan.loss) for one in parts)
+    dtype = _loss_dtype(work, given, sample_weight)
+    loss = solid(xp, loss, dtype)
+    z_loss, log_normalizer = (None, None) if parts is None else (solid(xp, one, dtype) for one in parts)
     if plan.reduction == "mean":
         where = None if given["where"] is None else xp.broadcast_to(given["where"], x.shape)
         counted = row_shares(

@@ -9,7 +9,7 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
-from logitx.backends.formulas.class_ids import class_weights_and_shares, refuse_labels, sort_out
+from logitx.backends.formulas.class_ids import class_weights_and_shares, refuse_labels, signed_ids, sort_out
 from logitx.backends.formulas.linear_blocks import block_plan, block_rows, pieces
 from logitx.backends.formulas.numbers import mean_of, quiet, to_compute
 from logitx.backends.formulas.pairs import reduce_losses
@@ -60,9 +60,7 @@ def split(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) 
         (single if per_row else shared)[name] = xp.reshape(value, (count, 1)) if per_row else value
     flat = xp.reshape(targets, (count,) if plan.hard else (count, plan.layout.n))
     if plan.hard and family.readable(targets):
-        refuse_labels(
-            plan, xp, targets, sort_out(plan, xp, xp.astype(flat, namespace_dtype(xp, "int64"), copy=False))[1]
-        )
+        refuse_labels(plan, xp, targets, sort_out(plan, xp, signed_ids(plan, xp, flat))[1])
     weights = None if sample_weight is None else to_compute(plan, xp.reshape(sample_weight, (count,)))
     classes, share = class_weights_and_shares(plan, xp, flat, class_weight, weights)
     dead = share == 0.0

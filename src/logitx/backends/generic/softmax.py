@@ -100,9 +100,14 @@ def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
 @quiet
 def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
     """max + log1p(exp(-|a - b|))."""
-    xp = FAMILIES[plan.family].namespace(a)
+    xp, detach = FAMILIES[plan.family].namespace(a), FAMILIES[plan.family].detach
     a, b = to_compute(plan, a), to_compute(plan, b)
     larger = xp.maximum(a, b)
     infinite = xp.isinf(larger)
     gap = xp.where(infinite, 0.0, xp.abs(a - b))
-    return to_result(plan, xp.where(infinite, larger, larger + xp.log1p(xp.exp(-gap))), 0.0, None)
+    merged = larger + xp.log1p(xp.exp(-gap))
+    # This has a corner where a = b; there derivatives are those of the logarithm of a sum
+    equal = (a == b) & ~infinite
+    smooth = xp.log(sum(xp.exp(xp.where(equal, x - detach(x), 0.0)) for x in (a, b)))
+    merged = xp.where(equal, detach(merged) + (smooth - detach(smooth)), merged)
+    return to_result(plan, xp.where(infinite, larger, merged), 0.0, None)

@@ -11,6 +11,7 @@ import numpy as np
 
 from logitx._arrays.family import FLOATS, dtype_name
 from logitx._plan import Array, LossOptions, Plan
+from logitx.backends.formulas.numbers import divisor
 from logitx.backends.jax.registration import registered
 from logitx.backends.xla.facts import CallFacts
 
@@ -88,11 +89,15 @@ def _packed(operands: tuple[tuple[Array, str | None], ...], first: int) -> tuple
     return arrays, places
 
 
+def _divisors(plan: Plan, *values: Array) -> tuple[tuple[Array, str], ...]:
+    return tuple((divisor(plan, value), plan.compute) for value in values)
+
+
 def _normalize_call(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> HandlerCall:
     from logitx.backends.numba.passes.blocks import is_across, is_long
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
-    others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), (temperature, compute), (softcap, compute)), 1)
+    others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), *_divisors(plan, temperature, softcap)), 1)
     log = _way(plan.op == "log_softmax")
     facts = CallFacts(plan.layout.axis, int(plan.empty == "nan"), where=at_where, temperature=at_heat, softcap=at_cap)
     if is_long(plan) and not others:
@@ -145,7 +150,7 @@ def _loss_call(plan: Plan, logits: Array, targets: Array, *values: Array) -> Han
     shares = store if plan.hard else held_dtype(dtype_name(targets.dtype), compute)
     targets, options = _ids(targets) if plan.hard else targets.astype(shares), LossOptions(*values)
     named = (
-        (options.where, "bool"), (options.temperature, compute), (options.softcap, compute),
+        (options.where, "bool"), *_divisors(plan, options.temperature, options.softcap),
         (options.class_weight, compute), (options.sample_weight, compute), (options.label_smoothing, compute),
         (options.z_loss, compute),
     )  # fmt: skip
@@ -191,7 +196,7 @@ def _reduce_part_call(
     from logitx.backends.numba.passes.blocks import is_across
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
-    named = (where, "bool"), (temperature, compute), (softcap, compute), (None if ids is None else _ids(ids), None)
+    named = (where, "bool"), *_divisors(plan, temperature, softcap), (None if ids is None else _ids(ids), None)
     others, (at_where, at_heat, at_cap, at_ids) = _packed(named, 1)
     options = _way(len(others) > (ids is not None))
     facts = CallFacts(plan.layout.axis, where=at_where, temperature=at_heat, softcap=at_cap, labels=at_ids)

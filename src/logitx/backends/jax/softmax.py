@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
+from logitx.backends.formulas.numbers import capped
 from logitx.backends.jax.cut_rows import merged_along
 from logitx.backends.jax.jacobians import jacobian_product
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
@@ -24,7 +25,7 @@ def _direction(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) 
 
     def scaled(x: Array, temperature: Scalar, softcap: Scalar) -> Array:
         u = jnp.where(live, x.astype(compute), 0.0)
-        u = u if softcap is None else softcap * jnp.tanh(u / softcap)
+        u = capped(jnp, plan, u, softcap)
         # The shift changes no probability; without it a common offset would swamp the derivative by temperature.
         top = jax.lax.stop_gradient(jnp.max(jnp.where(live, u, -jnp.inf), axis=axis, keepdims=True))
         u = u - jnp.where(jnp.isfinite(top), top, 0.0)

@@ -10,6 +10,7 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, dtype_name
 from logitx._plan import Array, Plan
+from logitx.backends.formulas.class_ids import outside
 from logitx.backends.numba.memory.arguments import FAILED
 
 NumpyArray = np.ndarray[Any, Any]
@@ -53,6 +54,12 @@ def contiguous(plan: Plan, x: Array, kind: str) -> NumpyArray:
     with np.errstate(all="ignore"):
         array = decode_bfloat16(array, dtype_name(x.dtype))
         return np.ascontiguousarray(array, dtype=HELD[kind])
+
+
+def label_ids(plan: Plan, targets: Array) -> NumpyArray:
+    """Return class ids as contiguous int64; those of uint64 that do not fit become an id out of range."""
+    ids = contiguous(plan, targets, "int64")
+    return ids if dtype_name(targets.dtype) != "uint64" else np.where(ids < 0, outside(plan), ids)
 
 
 def static_flag(wanted: bool) -> bool | None:

@@ -18,6 +18,7 @@ from logitx.backends.numba.arrays import (
     contiguous,
     empty_3d,
     given_back,
+    label_ids,
     scaling_array,
     static_flag,
     stored,
@@ -66,7 +67,7 @@ def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array
     by_class = None if class_weight is None else contiguous(plan, class_weight, compute)
     by_row = None if sample_weight is None else contiguous(plan, sample_weight, compute)
     cap, heat = scaling_array(plan, softcap, compute), scaling_array(plan, temperature, "float64")
-    labels = contiguous(plan, targets, "int64") if plan.hard else None
+    labels = label_ids(plan, targets) if plan.hard else None
     written, across = _empty_results(plan, wanted), is_across(plan)
     numbers = _loss_numbers(plan, CLASS_AXIS, label_smoothing, z_loss)
     parts, crew = parts_for(x.nbytes), CREW.address
@@ -118,6 +119,8 @@ def prepare_loss_kernel(plan: Plan, logits: Array, targets: Array, options: Loss
     class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where = options
     arrays = class_weight, sample_weight, label_smoothing, where
     if not plan.hard or plan.return_parts or any(one is not None for one in arrays):
+        return None
+    if dtype_name(targets.dtype) == "uint64":  # not every one of its numbers is one of int64
         return None
     compute, backward = plan.compute, plan.op == "cross_entropy_value_and_grad"
     cap, heat = scaling_array(plan, softcap, compute), scaling_array(plan, temperature, "float64")
