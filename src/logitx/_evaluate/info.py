@@ -19,8 +19,7 @@ _DEVICES: dict[str, Callable[[Any], list[str]]] = {
 
 def facts() -> dict[str, Any]:
     """Return facts by name, each a line or several."""
-    import numba
-
+    from logitx.backends.numba.compile.folders import places
     from logitx.backends.numba.threads.policy import CREW
 
     rows = {row.name: row for row in BACKENDS}
@@ -36,7 +35,7 @@ def facts() -> dict[str, Any]:
         "backends": lines,
         "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
         "threads": CREW.limit,
-        "cache": numba.config.CACHE_DIR or "__pycache__ beside the package, or the user's cache directory",
+        "cache": [str(place) for place in places()],
     }
 
 
