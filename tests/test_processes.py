@@ -55,7 +55,7 @@ def test_processes_that_compile_into_one_empty_cache(tmp_path, calls):
 def test_a_damaged_cache_is_a_missing_one(tmp_path):
     code = CALL.format(call=CALLS[0])
     end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
-    for path in tmp_path.rglob("*.nb?"):
+    for path in tmp_path.rglob("*.nbc"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
 

@@ -20,7 +20,7 @@ from logitx._plan import Array, LossOptions, Plan
 
 _LARGE = {"float32": 2.0**80, "float64": 2.0**400}  # products of weights up to this, and down to its inverse, are safe
 _LARGE_FACTOR, _LARGE_NUMBER = 2.0**100, 2.0**126  # so are a factor `b` that is summed, and a number used alone
-_ORDINARY = 2.0**-6  # float16 has four times as many below 1
+_ORDINARY = 2.0**-30  # products of two lie within the safe range of float32
 LEAST, MOST = 2.0**-126, 3.4028234663852886e38  # of float32
 _STEPS = {"float32": (2.0**64,), "bfloat16": (2.0**64,), "float64": (2.0**512, 2.0**256, 2.0**128, 2.0**64)}
 
@@ -67,7 +67,7 @@ def are_ordinary(weights: np.ndarray[Any, Any]) -> bool:
     """True if any dtype holds the products of weights with others for which this is true."""
     if not weights.size:
         return False
-    return bool(_ORDINARY <= np.minimum.reduce(weights, None) and np.maximum.reduce(weights, None) <= 1.0 / _ORDINARY)
+    return bool(np.minimum.reduce(weights, None) >= _ORDINARY and np.maximum.reduce(weights, None) <= 1.0 / _ORDINARY)
 
 
 def fit_numbers(plan: Plan, family: Family, x: Array, *values: Any) -> Plan:

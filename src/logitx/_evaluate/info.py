@@ -6,7 +6,6 @@ import importlib
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import logitx
@@ -41,18 +40,11 @@ def facts() -> dict[str, Any]:
 
 def _cache() -> list[str]:
     """Return each folder of compiled kernels, with how many it holds and their size."""
-    from logitx.backends.numba.compile.cache import _Cache
-    from logitx.backends.numba.kernels import softmax
-    from logitx.backends.numba.threads import workers
-    from logitx.backends.xla import softmax as handlers
+    from logitx.backends.numba.compile.folders import places
 
     lines = []
-    for function in (softmax.normalize, workers.serve_jobs, handlers.normalize):  # one of each folder of sources
-        try:
-            folder = Path(_Cache(function)._cache_path)
-        except (RuntimeError, OSError) as error:
-            return [f"none, every process compiles: {error}"]
-        files = [file for file in folder.iterdir() if file.is_file()]
+    for folder in places():
+        files = [file for file in folder.glob("*") if file.is_file()]
         compiled, size = sum(file.suffix == ".nbc" for file in files), sum(file.stat().st_size for file in files)
         lines.append(f"{folder}: {compiled} compiled functions, {size / 1e6:.1f} MB")
     return lines

@@ -21,7 +21,7 @@ from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic as _numba_intrinsic
 
-from logitx.backends.numba.compile.cache import _Cache
+from logitx.backends.numba.compile.cache import KernelCache
 from logitx.backends.numba.compile.llvm_types import I64
 from logitx.backends.numba.compile.pipeline import _InlinedPipeline, _KernelPipeline, _PrimitivePipeline
 from logitx.backends.numba.compile.static import Function
@@ -66,8 +66,7 @@ def compile_kernel(function: Function, signature: tuple[Any, ...]) -> Function:
     dispatcher: Any = numba.njit(
         function, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True, pipeline_class=_KernelPipeline
     )
-    with contextlib.suppress(RuntimeError, OSError):  # without a directory to write to, every process compiles
-        dispatcher._cache = _Cache(function)
+    dispatcher._cache = KernelCache(function)
     with _uncollected():
         made: Function = dispatcher.compile(signature)
     _KEPT.append(dispatcher)
@@ -116,8 +115,7 @@ def native(function: Function, signature: tuple[Any, ...]) -> int:
     """Compile a function of integers for machine code to call, without Python and the GIL; return its address."""
     options = {"nopython": True, "error_model": "numpy"}
     callback: Any = CFunc(function, (signature, types.int64), {}, options, pipeline_class=_KernelPipeline)
-    with contextlib.suppress(RuntimeError, OSError):
-        callback._cache = _Cache(function)
+    callback._cache = KernelCache(function)
     callback.compile()
     _KEPT.append(callback)
     address: int = callback.address
