@@ -72,9 +72,9 @@ def _with_arrays(signature: tuple[Any, ...], options: tuple[Any, ...]) -> Prepar
 
 
 def _are_settled(numbers: Array, shape: tuple[int, ...], dtype: Any) -> bool:
-    """True if the check of a call would do the same with any numbers like these: it widens the plan for extreme ones."""
+    """True if the check makes the same plan for all numbers like these: it widens the plan for extreme ones."""
     if numbers.shape == shape:  # factors of a logsumexp
-        return numbers.dtype.itemsize <= max(4, dtype.itemsize)
+        return bool(numbers.dtype.itemsize <= max(4, dtype.itemsize))
     return are_ordinary(numbers)
 
 

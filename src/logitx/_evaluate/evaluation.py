@@ -97,15 +97,13 @@ class _Evaluation(logitx.CrossEntropy):
     hard: bool
     seen = 0  # rows along the first axis so far
 
-    def update(
-        self, logits: Any, targets: Any, /, *, sample_weight: Any = None, where: Any = None
-    ) -> logitx.CrossEntropy:
+    def update(self, logits: Any, targets: Any, **options: Any) -> logitx.CrossEntropy:  # type: ignore[override]
         """Take some rows."""
         if self.hard:
             targets = self._class_ids(targets[..., 0] if targets.ndim == logits.ndim else targets)
         else:
             targets = self._probabilities(targets)
-        super().update(logits, targets, sample_weight=sample_weight, where=where)
+        super().update(logits, targets, **options)
         self.seen += len(targets)
         return self
 
