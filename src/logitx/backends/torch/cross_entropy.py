@@ -100,7 +100,12 @@ def loss_gradients(
 
     results: list[Array] = [None] * len(operands)
     if any(wanted[1:]):
-        results = differentiate_formulas(lambda *values: formula(plan, *values), operands, (False, *wanted[1:]), given)
+        alone = all(cotangent is None for cotangent in given[1:])  # then the formula of the loss is enough
+        function = generic.cross_entropy if alone else generic.cross_entropy_value_and_grad
+        results = differentiate_formulas(
+            lambda *values: function(plan, *nested(LOSS_AND_GRADIENT, values)),
+            operands, (False, *wanted[1:]), given[:1] if alone else given,
+        )  # fmt: skip
     if not by_logits:
         return results
     if dloss is not None and torch.is_grad_enabled():
