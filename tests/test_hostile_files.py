@@ -193,6 +193,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"x": {}}, "an array has dtype, shape and data_offsets"),
         ([1], "it is no object of JSON"),
         ({}, "has 0 arrays"),
+        ({"x" * 10**6: 1, "y": 1}, "x..."),
         (b"[" * 100_000, "is nested too deeply"),
         (b'{"x": ' + b"9" * 10_000 + b"}", "x.safetensors: "),
         (b"\xff\xfe{}", "x.safetensors: "),

@@ -228,8 +228,13 @@ os.execv(sys.executable, [sys.executable, "-m", "logitx", *{arguments!r}])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is closed is closed as Linux has it")
-@pytest.mark.parametrize("arguments", [["info"], ["--help"], ["--version"]], ids=" ".join)
-@pytest.mark.parametrize("what", ["closed", "full", "pipe"])
+@pytest.mark.parametrize(
+    ("what", "arguments"),
+    [
+        ("closed", ["info"]), ("full", ["info"]), ("pipe", ["info"]), ("full", ["--help"]), ("pipe", ["--version"]),
+        ("closed", ["--version"]),
+    ],
+)  # fmt: skip
 def test_closed_output_is_one_line(what, arguments):
     code = CLOSED.format(what=what, arguments=arguments)
     env = {**os.environ, "PYTHONUNBUFFERED": ""}

@@ -78,5 +78,6 @@ def csv_table(path: Path, name: str, without: str = "") -> Iterator[Any]:
         raise ValueError("is empty")
     named = _has_names(cells)
     names = cells if named else [str(place) for place in range(len(cells))]
-    places = [names.index(one) for one in columns(names, name, without)]
+    place = dict(zip(names, range(len(names)), strict=True))
+    places = [place[one] for one in columns(names, name, without)]
     yield _Table(path, places, named, sum(1 for _ in lines) + (not named))

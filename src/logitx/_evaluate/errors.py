@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+_LONGEST = 2000  # characters of a reason
+
 
 class FileError(Exception):
     """A file cannot be read, or what it holds is not allowed."""
@@ -29,7 +31,8 @@ def naming(path: Path | str) -> Iterator[None]:
         raise FileError(f"{path}: {error.strerror or str(error) or type(error).__name__}") from error
     except Exception as error:
         text = str(error.args[0]) if error.args else type(error).__name__
-        raise FileError(f"{path}: {text.removeprefix(f'{path}: ')}") from error
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."  # names within a file may be of any length
+        raise FileError(f"{path}: {text}") from error
 
 
 def one_line(text: str) -> str:
