@@ -27,12 +27,12 @@ def call(op: str, first: Array, second: Array, *options: Any) -> Any:
         source = _source(cls)
         differentiated = None if source is None else source.differentiated(first)
     if differentiated is not None and (second is None or type(second) is cls):
-        shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
         try:
+            shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
             prepared = _prepared(
                 op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get(), *options
             )
-        except TypeError:  # an option that is an array cannot be looked up
+        except (TypeError, RuntimeError):  # an option that is an array, or a nested tensor, which has no shape
             prepared = None
         if prepared is not None:
             result = prepared(first, second)
