@@ -139,7 +139,8 @@ def tensorflow(session: nox.Session) -> None:
     """Everything on TensorFlow's tensors, in an environment of its own: TensorFlow is large and has pins of its own."""
     install(session, "test", "tensorflow")
     session.run(
-        "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_conformance.py", "tests/test_arguments.py",
+        "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_tensorflow_autograph.py",
+        "tests/test_conformance.py", "tests/test_arguments.py",
         "tests/test_inputs.py", "tests/test_mixed.py", "tests/test_docs.py", "-k", "tensorflow or refusal or arrays",
         *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip

@@ -192,3 +192,13 @@ def test_the_module_runs():
     assert {"python", "numpy", "devices", "threads", "cache"} <= set(found)
     ran = subprocess.run([sys.executable, "-m", "logitx", "evaluate", "x"], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
+
+
+@pytest.mark.parametrize(("top", "loss"), [(np.nan, None), (-np.inf, "Infinity"), (9.0, 0.00012)])
+def test_json_tells_infinity_from_nan(tmp_path, capsys, top, loss):
+    logits = np.array([[top, 0.0]], np.float32)
+    files = [save_npy(tmp_path, "x", logits), save_npy(tmp_path, "t", np.zeros(1, np.int64))]
+    assert main(["evaluate", *files, "--json", "--no-progress"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["loss"] == (pytest.approx(loss, rel=0.1) if isinstance(loss, float) else loss)
+    assert found["perplexity"] == (pytest.approx(1.0, rel=0.1) if isinstance(loss, float) else loss)

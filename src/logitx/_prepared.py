@@ -13,7 +13,7 @@ from logitx._dispatch import choose, forced, run
 from logitx._operations import OPERATIONS, check
 from logitx._plan import Array, Plan, flat, nested
 from logitx._results import finished
-from logitx.backends.protocol import Prepared, Prepares
+from logitx.backends.protocol import Backend, Prepared, Prepares
 
 
 class Facts(NamedTuple):
@@ -37,11 +37,13 @@ def call(op: str, first: Array, second: Array, *options: Any) -> Any:
         plain = source is not None and _PLAIN.issuperset(map(type, options))  # the cache must not keep a tensor
         differentiated = source.differentiated(first) if plain else None
     if differentiated is not None and (second is None or type(second) is cls):
-        shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
         try:
+            shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
             prepared = _prepared(
                 op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get(), *options
             )
+        except RuntimeError:  # a nested tensor has no shape
+            prepared = None
         except TypeError as error:  # an array among the options, say
             if "unhashable" not in str(error):
                 raise
@@ -125,10 +127,10 @@ def _prepared(
             return prepared
     if cls is not np.ndarray or (row.out is not None and second is not None):
         return None
-    return _repeated(op, plan, getattr(backend, op), operands, [first, second, *arrays])
+    return _repeated(plan, backend, operands, [first, second, *arrays])
 
 
-def _repeated(op: str, plan: Plan, method: Any, operands: tuple[Any, ...], examples: list[Array]) -> Prepared | None:
+def _repeated(plan: Plan, backend: Backend, operands: tuple[Any, ...], examples: list[Array]) -> Prepared | None:
     """Return a call that gives new arrays to a method of a backend in the places of `examples`; None if it cannot.
 
     `operands` are what the check of the call made of `examples`. An example that is an operand itself was not
@@ -140,12 +142,14 @@ def _repeated(op: str, plan: Plan, method: Any, operands: tuple[Any, ...], examp
         return None
     for i, _ in places:
         values[i] = None  # so that the cache keeps no array
-    kinds, assemble = OPERATIONS[op].outputs, OPERATIONS[op].assemble
+    op, row = plan.op, OPERATIONS[plan.op]
 
     def repeat(*given: Array) -> Any:
         each = values.copy()
         for i, n in places:
             each[i] = given[n]
-        return assemble(plan, finished(kinds, plan, method(plan, *nested(op, tuple(each))), None))
+        return row.assemble(
+            plan, finished(row.outputs, plan, getattr(backend, op)(plan, *nested(op, tuple(each))), None)
+        )
 
     return repeat

@@ -33,8 +33,9 @@ def adopt(name: str, value: Any, family: Family, x: Array, narrow: Callable[...,
         found = family_of(value)
     if found is None:
         raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known_types()}")
+    if found.name != "numpy":
+        refuse_array(name, value, found)
     if found is family and found.name != "numpy":
-        refuse_array(name, value, family)
         if found.device(value) != found.device(x):
             raise TypeError(
                 f"{name}: lies on device {found.device(value)}, the logits on {found.device(x)}; move one of them"
@@ -177,10 +178,11 @@ def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dt
 
 def with_factors(x: Any, b: Any) -> Any:
     """Return `x` broadcast to the common shape of `x` and the factors `b`; `x` itself if `b` broadcasts to it."""
-    family = family_of(x)
-    if family is None or family_of(b) is None:  # labelled arrays match by name; other types are refused later
+    family, other = family_of(x), family_of(b)
+    if family is None or other is None:  # labelled arrays match by name; other types are refused later
         return x
     _, array = first_array("x", x)
+    refuse_array("b", b, other)
     given, to = (tuple(np.shape(one) if is_plain(one) else one.shape) for one in (b, array))
     if broadcasts(given, to) or any(unknown(length) for length in given + to):
         return x
@@ -306,6 +308,7 @@ def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str
         raise TypeError(f"out: arrays of {family.name} are immutable; allowed is None")
     if family_of(value) is not family or (family.name == "numpy" and not isinstance(value, np.ndarray)):
         raise TypeError(f"out: {type(value).__name__} is not allowed; allowed is a {family.name} array like the input")
+    refuse_array("out", value, family)
     if tuple(value.shape) != shape or dtype_name(value.dtype) != dtype:
         raise ValueError(
             f"out: shape {tuple(value.shape)} of {dtype_name(value.dtype)} is not allowed; allowed is exactly {shape}"

@@ -119,9 +119,11 @@ def _table(values: dict[str, Any]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold, with None for NaN and infinities."""
+    """Return a value that JSON can hold: None for NaN, and for infinities what JavaScript and `float` read."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, float) and math.isnan(value):
         return None
     return value

@@ -16,7 +16,7 @@ from logitx._arguments.cures import refuse_weight_by_name
 from logitx._arguments.operands import first_array
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, is_python_number, namespace_dtype
-from logitx._functions.keywords import MISSING, exact, unexpected
+from logitx._functions.keywords import exact, unexpected
 from logitx._functions.sums import Sum
 from logitx._operations import check
 from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar, layout
@@ -120,8 +120,8 @@ class CrossEntropy:
     @exact
     def update(
         self,
-        logits: Array = MISSING,
-        targets: Array = MISSING,
+        logits: Array,
+        targets: Array,
         *,
         sample_weight: Array | None = None,
         where: Array | None = None,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from logitx._arguments.operands import refuse_array
 from logitx._arrays import memory_maps
 from logitx._arrays.families import family_of
 from logitx._arrays.family import dtype_name
@@ -53,6 +54,10 @@ def _logit_bytes(source: Any) -> int:
 
 def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
     """Check the shapes; return the number of rows along the first axis."""
+    for name, value in {"source": source, **others}.items():
+        family = family_of(value)
+        if family is not None:
+            refuse_array(name, value, family)
     shape = getattr(source, "shape", None)
     if shape is None or not hasattr(source, "__getitem__"):
         raise TypeError(f"source: {type(source).__name__} is not allowed; allowed is what has a shape and slices")

@@ -68,7 +68,8 @@ def refuse_others(function: Callable[..., Any], options: Mapping[str, Any]) -> N
     """Raise for options that are no keywords of `function`."""
     parameters = inspect.signature(function).parameters.values()
     keywords = [one.name for one in parameters if one.kind is not one.POSITIONAL_ONLY]
-    if wrong := {name: value for name, value in options.items() if name not in keywords}:
+    wrong = {name: value for name, value in options.items() if name not in keywords}
+    if wrong:
         raise unexpected(function, wrong)
 
 
