@@ -252,9 +252,8 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
             number = _in_range(name, value, allowed, low, high)
             return None if number == neutral else number
         if math.prod(value.shape):
-            xp = family.namespace(value)
-            flat = family.detach(value)
-            for extreme in (xp.min(flat), xp.max(flat)):
+            (known,) = family.host(value)  # not by the library, which may be tracing what is around
+            for extreme in (known.min(), known.max()):
                 _in_range(name, extreme, allowed, low, high)
     if value.ndim == 0:
         return value

@@ -87,9 +87,10 @@ def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
 
 
 def _torch_host(*tensors: Array) -> tuple[NdArray, ...]:
-    bfloat16 = sys.modules["torch"].bfloat16  # NumPy has none
-    known = (tensor.detach().cpu() for tensor in tensors)
-    return tuple((tensor.float() if tensor.dtype is bfloat16 else tensor).numpy() for tensor in known)
+    torch = sys.modules["torch"]
+    with torch._C._DisableFuncTorch():  # within torch.func `detach` would return a tensor without memory
+        known = [tensor.detach().cpu() for tensor in tensors]
+        return tuple((one.float() if one.dtype is torch.bfloat16 else one).numpy() for one in known)
 
 
 def _is_jax(cls: type) -> bool:

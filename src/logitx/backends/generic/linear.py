@@ -59,8 +59,10 @@ def split(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) 
         per_row = value is not None and not isinstance(value, float) and value.ndim > 0
         (single if per_row else shared)[name] = xp.reshape(value, (count, 1)) if per_row else value
     flat = xp.reshape(targets, (count,) if plan.hard else (count, plan.layout.n))
-    if plan.hard and family.readable(targets):
-        refuse_labels(plan, xp, targets, sort_out(plan, xp, signed_ids(plan, xp, flat))[1])
+    if plan.hard:
+        bad = sort_out(plan, xp, signed_ids(plan, xp, flat))[1]
+        if family.readable(bad):  # concrete class ids are not enough where something around them is traced
+            refuse_labels(plan, xp, targets, bad)
     weights = None if sample_weight is None else to_compute(plan, xp.reshape(sample_weight, (count,)))
     classes, share = class_weights_and_shares(plan, xp, flat, class_weight, weights)
     dead = share == 0.0

@@ -182,7 +182,7 @@ def _with_probabilities(block: LogitsBlock, given: dict[str, Any], pair: Pair, w
 
 
 def _with_cancelled(block: LogitsBlock, loss: Array, mass: Array, wanted: Array) -> Array:
-    """Return losses, also of a row whose weights in this block add up to 0: it counts if another block has some."""
+    """Return losses, also of rows whose weights add up to 0 in this block: those of all its blocks may not."""
     if wanted is None:
         return loss
     xp = block.xp

@@ -12,7 +12,8 @@ from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, Of
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.load_store import write_back
 from logitx.backends.numba.memory.prefetch import ahead_of
-from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve
+from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve, take_one
+from logitx.backends.numba.passes.class_ids import entry, place_in_panel
 from logitx.backends.numba.passes.copies import load_block
 from logitx.backends.numba.passes.long_rows import PIECE_NUMBERS, pieces_of, reduce_long_row
 from logitx.backends.numba.passes.loop import (
@@ -23,10 +24,10 @@ from logitx.backends.numba.passes.loop import (
     run_blocks,
 )
 from logitx.backends.numba.passes.reduce import emit, hide, log_normalizer_of, nans_beside_infinity, peak, rest_of
-from logitx.backends.numba.passes.sums import dot_of_tiles, fold_rows
+from logitx.backends.numba.passes.sums import add_to_sum, dot_of_tiles, fold_rows
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import log1p_of_sum
-from logitx.backends.numba.vectors.lanes import any_of, lane, select, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import any_of, biggest, lane, select, spread_as, width_of
 
 
 class LogsumexpArrays(NamedTuple):
@@ -169,14 +170,14 @@ def _reduce_signed(panel: Any, across: Any, task: Any) -> Any:
 @inlined
 def _emit_signed(panel: Any, found: Any, across: Any, task: Any) -> bool:
     if given(task.b):
-        _emit_signs(panel, found, task)
+        _emit_signs(panel, found, across, task)
     else:
         _emit_logarithm(panel, found, across, task)
     return True
 
 
 @primitive
-def _emit_signs(panel: Any, found: Any, task: Any) -> None:
+def _emit_signs(panel: Any, found: Any, across: Any, task: Any) -> None:
     value, sign, zero, one = task.value, task.sign, spread_as(found.top, 0.0), spread_as(found.top, 1.0)
     nan = spread_as(found.top, np.nan)
     from_positive = select(found.negative > zero, nan, one)
@@ -186,6 +187,8 @@ def _emit_signs(panel: Any, found: Any, task: Any) -> None:
     for i in range(panel.rows):
         number = float(lane(total, i))
         size = float(lane(found.top, i))
+        if abs(number) < LEAST_SUM / biggest(found.top):
+            size, number = _below_what_cancels(panel, i, size, number, across)
         direction = 1.0 if number > 0.0 else -1.0 if number < 0.0 else number
         result = -np.inf if number == 0.0 else size + math.log(abs(number))
         if number < 0.0 and not given(sign):
@@ -193,6 +196,43 @@ def _emit_signs(panel: Any, found: Any, task: Any) -> None:
         write_back(value, (panel.row + i) * value.outer_stride, result)
         if given(sign):
             write_back(sign, (panel.row + i) * sign.outer_stride, direction)
+
+
+LEAST_SUM = 2.0**28  # times the least normal number: sums below that may have lost terms that are not 0
+
+
+@primitive
+def _below_what_cancels(panel: Any, i: int, size: float, number: float, across: Any) -> Any:
+    """Return the maximum and the sum of a row without its largest logits, if the factors of these add up to 0.
+
+    Equal logits leave no trace then, and what is below them may be too far below to be seen beside them.
+    """
+    tile, factor, n = panel.memory.tile, panel.memory.more, panel.g.n
+    limit = np.inf
+    while True:
+        top = -np.inf
+        for j in range(n):
+            x = float(entry(panel.x, panel.g, panel.row + i, j, tile))
+            if top < x < limit and take_one(factor, panel.base + place_in_panel(j, i, tile, across)) != 0.0:
+                top = x
+        if top == -np.inf:
+            return 0.0, 0.0
+        high, low, top_high, top_low = 0.0, 0.0, 0.0, 0.0
+        for j in range(n):
+            x = float(entry(panel.x, panel.g, panel.row + i, j, tile))
+            b = float(take_one(factor, panel.base + place_in_panel(j, i, tile, across)))
+            if b != 0.0 and x == top:
+                top_high, top_low = add_to_sum(top_high, top_low, b)
+            elif b != 0.0 and x < top:
+                high, low = add_to_sum(high, low, b * math.exp(x - top))
+        at_top, below = top_high + top_low, high + low
+        if at_top != 0.0 and limit == np.inf:
+            return size, number
+        if at_top != 0.0:
+            return top, at_top + below
+        if abs(below) > LEAST_SUM / biggest(size):
+            return top, below
+        limit = top if below != 0.0 else top - 700.0  # all that exp can tell from 0 cancels too
 
 
 @primitive
