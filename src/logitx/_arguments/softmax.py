@@ -21,7 +21,7 @@ def over_axis(
     lay = plan.layout
     scaling = check_scaling(where, temperature, softcap, family, array, lay)
     out = _operands.out(out, family, array, lay.given, plan.result)
-    _operands.apart(out, scaling.where, family)
+    _operands.apart(out, scaling._asdict(), family)
     return Call(plan, (fold_axes(family, array, lay), *scaling, out), out)
 
 
