@@ -13,6 +13,7 @@ from logitx._arguments.ranges import LEAST, MOST, held
 from logitx._arrays.families import family_of
 from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
 from logitx._arrays.folding import fold_axes
+from logitx._arrays.overlap import overlap, overlaps_itself, same_memory
 from logitx._labelled.table import Labelled, is_labelled, without_labels
 from logitx._plan import Array, Layout, Scalar, unknown
 
@@ -321,28 +322,18 @@ def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str
         target, source = family.to_numpy(value), family.to_numpy(x)
         if not target.flags.writeable:
             raise ValueError("out: is read-only; allowed is writable memory")
-        if not _same_memory(target, source) and _overlap(target, source):
+        if overlaps_itself(target):
+            raise ValueError("out: its elements share memory; allowed is memory of its own for each")
+        if not same_memory(target, source) and overlap(target, source):
             raise ValueError("out: overlaps the input in part; allowed are the input itself or separate memory")
     return value
 
 
-def apart(out: Array, where: Array, family: Family) -> None:
-    """Check that `out` and `where` share no memory."""
+def apart(out: Array, others: dict[str, Any], family: Family) -> None:
+    """Check that `out` shares no memory with other operands: a kernel would read what it has just written."""
     view = family.to_numpy
-    if out is None or where is None or view is None or not (family.readable(out) and family.readable(where)):
+    if out is None or view is None or not family.readable(out):
         return
-    if _overlap(view(out), view(where)):
-        raise ValueError("out: shares memory with where; allowed is memory of its own")
-
-
-def _same_memory(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
-    return a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
-
-
-def _overlap(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
-    if not np.may_share_memory(a, b):
-        return False
-    try:
-        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # any bound on the work is allowed
-    except np.exceptions.TooHardError:
-        return True
+    for name, value in others.items():
+        if hasattr(value, "shape") and family.readable(value) and overlap(view(out), view(family.detach(value))):
+            raise ValueError(f"out: shares memory with {name}; allowed is memory of its own")

@@ -23,7 +23,7 @@ def over_axis(
     where, temperature, softcap = check_scaling(where, temperature, softcap, family, array, lay)
     if out is not None:
         out = _operands.out(out, family, array, lay.given, plan.result)
-        _operands.apart(out, where, family)
+        _operands.apart(out, {"where": where, "temperature": temperature, "softcap": softcap}, family)
     if softcap is not None or temperature is not None:
         plan = fit_numbers(plan, family, array, softcap, temperature)
     return Call(plan, (fold_axes(family, array, lay), where, temperature, softcap, out), out)

@@ -77,6 +77,8 @@ def _torch_view(x: Array) -> np.ndarray[Any, Any]:
     if x.dtype is sys.modules["torch"].bfloat16:  # NumPy has none: its bits
         x = x.view(sys.modules["torch"].uint16)
     array: np.ndarray[Any, Any] = x.numpy()
+    if array.flags.owndata and array.size:  # NumPy's own memory, with any numbers, in place of a storage of 0 bytes
+        raise ValueError("a tensor has elements and a storage of 0 bytes; allowed are tensors whose storage holds them")
     return array
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, dtype_name, namespace_dtype
+from logitx._arrays.overlap import overlaps_itself
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba.arrays import (
     CLASS_AXIS,
@@ -64,7 +65,9 @@ def prepare_softmax_kernel(
 
 def _is_apart(x: Array, out: Array) -> bool:
     """True if a kernel may write to `out` while it reads `x`: `out` is `x` itself, or apart from it."""
-    return out.flags.writeable and (out is x or not np.may_share_memory(out, x))
+    flags = out.flags
+    distinct = flags.forc or not overlaps_itself(out)
+    return flags.writeable and distinct and (out is x or not np.may_share_memory(out, x))
 
 
 def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array) -> Prepared | None:

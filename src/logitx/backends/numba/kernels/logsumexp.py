@@ -9,7 +9,16 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import (
+    FAILED,
+    OK,
+    UNFIT,
+    given,
+    has_one_a_row,
+    view_beside,
+    view_of_entries,
+    view_of_rows,
+)
 from logitx.backends.numba.memory.load_store import write_back
 from logitx.backends.numba.memory.prefetch import ahead_of
 from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve, take_one
@@ -83,11 +92,11 @@ class SignedLogsumexpNumbers(NamedTuple):
 def logsumexp_rows(arrays: LogsumexpArrays, axis: int, across: Way, adjusted: Way, parts: int, crew: int) -> int:
     """Write log(sum of b exp(x)) of every row and the sign of the sum; without `adjusted` there is no b and no mask."""
     x, fits_x = view_of_entries(arrays.logits, axis)
-    b, fits_b = view_of_entries(arrays.b, axis)
-    where, fits_where = view_of_entries(arrays.where, axis)
-    if not (fits_x and fits_b and fits_where):
-        return UNFIT
+    b, fits_b = view_beside(arrays.b, axis, x)
+    where, fits_where = view_beside(arrays.where, axis, x)
     value, sign = view_of_rows(arrays.value), view_of_rows(arrays.sign)
+    if not (fits_x and fits_b and fits_where and has_one_a_row(value, x) and has_one_a_row(sign, x)):
+        return UNFIT
     if x.n == 0:
         for row in range(value.outer):
             write_back(value, row * value.outer_stride, -np.inf)
@@ -264,12 +273,12 @@ class LogsumexpLongArrays(NamedTuple):
 def logsumexp_long(arrays: LogsumexpLongArrays, axis: int, parts: int, crew: int) -> int:
     """Write log(sum of exp(x)) of long rows."""
     logits, fits = view_of_entries(arrays.logits, axis)
-    if not fits:
+    found, fine = view_of_rows(arrays.value), True
+    if not (fits and has_one_a_row(found, logits)):
         return UNFIT
     facts = reserve(PIECE_NUMBERS * pieces_of(logits.n), view_of_rows(arrays.wide))
     if is_missing(facts):
         return FAILED
-    found, fine = view_of_rows(arrays.value), True
     for row in range(logits.outer):
         reduced, top, rest, nans = reduce_long_row(logits, None, row, facts, view_of_rows(arrays.like), parts, crew)
         emit(found, row, 1, log_normalizer_of(top, rest, nans, top + log1p_of_sum(rest, spread_as(rest, 0.0))))
