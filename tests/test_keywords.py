@@ -10,7 +10,7 @@ import pytest
 
 import logitx as lx
 from logitx._functions.keywords import MEANT
-from logitx._plan import flat
+from logitx._options import flat
 from logitx.testing import OPS
 
 X, IDS = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), np.array([0, 2])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import logitx as lx
-from logitx._plan import flat, nested
+from logitx._options import flat, nested
 from logitx.backends import generic
 from logitx.testing import OPS, TARGETS, Cell, Op, check
 from logitx.testing.ops import expected

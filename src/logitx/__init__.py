@@ -63,7 +63,7 @@ from logitx._functions.softmax import (
     softmax,
     softmax_vjp,
 )
-from logitx._plan import LabelError
+from logitx._label_error import LabelError
 
 __version__ = "0.1.0"
 

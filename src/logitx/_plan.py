@@ -67,39 +67,6 @@ class Plan:
     block_bytes: int = 0  # how much of the logits, in the dtype computed in, may be in memory at once; 0: all
 
 
-class Scaling(NamedTuple):
-    """Which logits take part, and how they are scaled: u = softcap * tanh(x / softcap), then u / temperature."""
-
-    where: Array = None  # boolean, of the shape of the logits
-    temperature: Scalar = None  # a number, or an array of `Layout.column`
-    softcap: Scalar = None  # as temperature
-
-
-class LossOptions(NamedTuple):
-    """The options of a loss that may be arrays or traced numbers; None where an option has no effect."""
-
-    class_weight: Array = None  # one number a class
-    sample_weight: Array = None  # one number a row
-    label_smoothing: Scalar = None
-    z_loss: Scalar = None
-    softcap: Scalar = None
-    temperature: Scalar = None
-    where: Array = None
-
-    @property
-    def scaling(self) -> Scaling:
-        """Return the options that a softmax has too."""
-        return Scaling(self.where, self.temperature, self.softcap)
-
-
-class LinearLayer(NamedTuple):
-    """A linear layer and its input: the logits are ``hidden @ weight.T + bias``."""
-
-    hidden: Array  # of the shape of the rows, and the features on the last axis
-    weight: Array  # (classes, features)
-    bias: Array = None  # one number a class
-
-
 class Call(NamedTuple):
     """A call that has been checked."""
 
@@ -109,73 +76,11 @@ class Call(NamedTuple):
     labels: Any = None  # what labelled arrays get back on their results, `_labelled.table.ArrayLabels`
 
 
-def flat(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arrays and numbers among operands, those within option tuples one by one: frameworks want them so."""
-    found: list[Any] = []
-    for one in operands:
-        found.extend(flat(one) if isinstance(one, tuple) else (one,))
-    return tuple(found)
-
-
-def nested(op: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Undo `flat`: return the operands of an operation as its backend's method takes them."""
-    if op.startswith("linear"):
-        return LinearLayer(*values[:3]), values[3], LossOptions(*values[4:])
-    return (*values[:2], LossOptions(*values[2:])) if op.startswith("cross_entropy") else values
-
-
 class LossParts(NamedTuple):
     """What ``return_parts=True`` adds to a cross-entropy."""
 
     z_loss: Array  # the part of the loss that the z-loss made, reduced like the loss
     log_normalizer: Array  # log of the sum of exponentials of every row, after softcap and temperature; never reduced
-
-
-class LabelError(ValueError):
-    """A class id outside ``[0, n)`` that is not ``ignore_index``: a ValueError.
-
-    Attributes
-    ----------
-    index : tuple of int
-        The position in the targets of the first such id.
-    label : int
-        The id.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import logitx as lx
-    >>> try:
-    ...     lx.cross_entropy(np.zeros((2, 3)), [0, 7])
-    ... except lx.LabelError as error:
-    ...     print(error.index, error.label)
-    (1,) 7
-    """
-
-    __module__ = "logitx"  # the name that a traceback shows can be imported
-
-    def __init__(self, plan: Plan, position: int, label: int) -> None:
-        """Name the label at flat C-order `position` of the targets."""
-        n, index = plan.layout.n, []
-        for length in reversed(plan.layout.rows):
-            position, last = divmod(position, length)
-            index.append(last)
-        self.plan, self.index, self.label = plan, tuple(reversed(index)), label
-        where = f" at position {self.index}" if index else ""
-        ignored = "ignore_index is None" if plan.ignore_index is None else f"ignore_index is {plan.ignore_index}"
-        super().__init__(f"targets: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
-
-    def within(self, plan: Plan, first: tuple[int, ...]) -> LabelError:
-        """Return this error of a slice that starts at `first`, with the index in the full array of `plan`."""
-        index = tuple(map(sum, zip(self.index, first, strict=True)))
-        position = 0
-        for place, length in zip(index, plan.layout.rows, strict=True):
-            position = position * length + place
-        return LabelError(plan, position, self.label)
-
-    def __reduce__(self) -> tuple[type[ValueError], tuple[str]]:
-        """Pickle as a plain ValueError: the plan that made the message need not travel."""
-        return ValueError, (str(self),)
 
 
 def unknown(length: Any) -> bool:

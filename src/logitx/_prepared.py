@@ -11,7 +11,8 @@ from logitx._arguments.ranges import are_ordinary
 from logitx._arrays.families import FAMILIES
 from logitx._dispatch import choose, forced, run
 from logitx._operations import OPERATIONS, check
-from logitx._plan import Array, Plan, flat, nested
+from logitx._options import flat, nested
+from logitx._plan import Array, Plan
 from logitx._results import finished
 from logitx.backends.protocol import Backend, Prepared, Prepares
 

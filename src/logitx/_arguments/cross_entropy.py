@@ -10,12 +10,15 @@ import numpy as np
 
 from logitx._arguments import cures
 from logitx._arguments import operands as _operands
+from logitx._arguments import scaling as _scaling
 from logitx._arguments.plans import start
 from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold_axes
+from logitx._label_error import LabelError
 from logitx._labelled.table import Labelled, is_labelled, without_labels
-from logitx._plan import Array, Call, LabelError, LossOptions, Plan
+from logitx._options import LossOptions
+from logitx._plan import Array, Call, Plan
 
 
 def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
@@ -122,10 +125,10 @@ def targets_and_options(
     targets = _targets(plan, targets, family, logits)
     class_weight = _operands.class_weight(given.class_weight, family, logits, lay)
     sample_weight = _operands.sample_weight(given.sample_weight, family, logits, lay)
-    label_smoothing = _operands.scalar("label_smoothing", given.label_smoothing, 0.0, family, logits, lay)
-    z_loss = _operands.scalar("z_loss", given.z_loss, 0.0, family, logits, lay)
-    softcap = _operands.scalar("softcap", given.softcap, None, family, logits, lay)
-    temperature = _operands.scalar("temperature", given.temperature, 1.0, family, logits, lay)
+    label_smoothing = _scaling.scalar("label_smoothing", given.label_smoothing, 0.0, family, logits, lay)
+    z_loss = _scaling.scalar("z_loss", given.z_loss, 0.0, family, logits, lay)
+    softcap = _scaling.scalar("softcap", given.softcap, None, family, logits, lay)
+    temperature = _scaling.scalar("temperature", given.temperature, 1.0, family, logits, lay)
     where = _operands.like_logits("where", given.where, family, logits, lay, "bool")
     return targets, LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
 

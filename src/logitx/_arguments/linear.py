@@ -11,7 +11,8 @@ from logitx._arguments.operands import adopt, is_integer
 from logitx._arguments.plans import planned, positive
 from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
-from logitx._plan import Array, Call, LinearLayer, LossOptions, unknown
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Call, unknown
 
 
 def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> LinearLayer:

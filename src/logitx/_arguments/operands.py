@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from logitx._arguments import cures
-from logitx._arguments.ranges import LEAST, MOST, held
+from logitx._arguments.ranges import LEAST, MOST
 from logitx._arrays.families import family_of
 from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
 from logitx._arrays.folding import fold_axes
-from logitx._arrays.overlap import overlap, overlaps_itself, same_memory
 from logitx._labelled.table import Labelled, is_labelled, without_labels
-from logitx._plan import Array, Layout, Scalar, unknown
+from logitx._plan import Array, Layout, unknown
 
 
 def is_integer(name: str) -> bool:
@@ -205,69 +203,6 @@ def same_shape(name: str, value: Any, family: Family, x: Array, lay: Layout, of:
     return fold_axes(family, value, lay)
 
 
-def _in_range(name: str, value: Any, allowed: str, low: float, high: float) -> float:
-    try:
-        number = float(value)
-    except OverflowError:  # an integer beyond the largest float
-        number = math.inf if value > 0 else -math.inf
-    # The options of _POSITIVE exclude 0. `high` is inf where any finite number is allowed.
-    if not (low <= number <= high) or math.isinf(number) or (name in _POSITIVE and number == 0):
-        raise ValueError(f"{name}: {number} is not allowed; allowed are {allowed}{cures.of_number(name, number)}")
-    return number
-
-
-_POSITIVE = ("temperature", "softcap")
-_RANGES: dict[str, tuple[str, float, float]] = {
-    "temperature": ("finite numbers > 0", 0.0, math.inf),
-    "softcap": ("finite numbers > 0, or None", 0.0, math.inf),
-    "label_smoothing": ("numbers from 0 to 1", 0.0, 1.0),
-    "z_loss": ("finite numbers", -math.inf, math.inf),
-}
-
-
-def option_number(name: str, value: Any) -> float:
-    """Check an option whose value is known only after a lazy array was computed."""
-    return _in_range(name, value, *_RANGES[name])
-
-
-def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Array, lay: Layout) -> Scalar:
-    """Check a number that a framework may trace; None where it has no effect.
-
-    The ranges are checked where the value is known. `temperature` and `softcap` may differ from row to row: an array
-    that broadcasts to the logits with length 1 along the class axes.
-    """
-    if value is neutral or (type(value) is float and value == neutral):  # most calls: the option has its default
-        return None
-    allowed, low, high = _RANGES[name]
-    if is_python_number(value) and not isinstance(value, bool):
-        value = _in_range(name, value, allowed, low, high)
-        return None if value == neutral else held(family, x, value) if name in _POSITIVE else value
-    if value is None or isinstance(value, bool):
-        raise TypeError(f"{name}: {value!r} is not allowed; allowed are {allowed}, or an array of them")
-    value = adopt_number(name, value, family, x)
-    if real(name, value, "real dtypes") == "bool":
-        raise TypeError(f"{name}: dtype bool is not allowed; allowed are real numbers")
-    if family.readable(value):
-        # Check the extremes only. A 0-d array becomes a Python number if no derivative by it is asked for.
-        if family.to_numpy is not None and value.ndim == 0 and not family.differentiated(value):
-            number = _in_range(name, value, allowed, low, high)
-            return None if number == neutral else number
-        if math.prod(value.shape):
-            (known,) = family.host(value)  # not by the library, which may be tracing what is around
-            for extreme in (known.min(), known.max()):
-                _in_range(name, extreme, allowed, low, high)
-    if value.ndim == 0:
-        return value
-    if name not in _POSITIVE or not broadcasts(tuple(value.shape), lay.kept):
-        shapes = "()" if name not in _POSITIVE else f"() and shapes that broadcast to {lay.kept}"
-        fix = cures.of_column(name, tuple(value.shape), lay) if name in _POSITIVE else ""
-        raise ValueError(f"{name}: shape {tuple(value.shape)} is not allowed; allowed are {shapes}{fix}")
-    if family.as_given:
-        return value
-    xp = family.namespace(x)
-    return xp.reshape(xp.broadcast_to(value, lay.kept), lay.column)
-
-
 def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     """Check the weights of the classes: one each."""
     if value is None:
@@ -298,42 +233,3 @@ def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     if family.as_given:
         return value
     return family.namespace(x).broadcast_to(value, lay.rows)
-
-
-def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str) -> Array:
-    """Check an output: writable memory of exactly this shape and dtype, disjoint from the input or the same."""
-    if value is None:
-        return None
-    if family.immutable:
-        raise TypeError(f"out: arrays of {family.name} are immutable; allowed is None")
-    if family_of(value) is not family or (family.name == "numpy" and not isinstance(value, np.ndarray)):
-        raise TypeError(f"out: {type(value).__name__} is not allowed; allowed is a {family.name} array like the input")
-    refuse_array("out", value, family)
-    if tuple(value.shape) != shape or dtype_name(value.dtype) != dtype:
-        raise ValueError(
-            f"out: shape {tuple(value.shape)} of {dtype_name(value.dtype)} is not allowed; allowed is exactly {shape}"
-            f" of {dtype}"
-        )
-    if family.device(value) != family.device(x):
-        raise ValueError(f"out: lies on device {family.device(value)}; allowed is {family.device(x)}, as the input")
-    if family.differentiated(value) or family.differentiated(x):
-        raise ValueError("out: cannot be written to while a tensor is differentiated; allowed is None")
-    if family.to_numpy is not None and family.readable(value):
-        target, source = family.to_numpy(value), family.to_numpy(x)
-        if not target.flags.writeable:
-            raise ValueError("out: is read-only; allowed is writable memory")
-        if overlaps_itself(target):
-            raise ValueError("out: its elements share memory; allowed is memory of its own for each")
-        if not same_memory(target, source) and overlap(target, source):
-            raise ValueError("out: overlaps the input in part; allowed are the input itself or separate memory")
-    return value
-
-
-def apart(out: Array, others: dict[str, Any], family: Family) -> None:
-    """Check that `out` shares no memory with other operands: a kernel would read what it has just written."""
-    view = family.to_numpy
-    if out is None or view is None or not family.readable(out):
-        return
-    for name, value in others.items():
-        if hasattr(value, "shape") and family.readable(value) and overlap(view(out), view(family.detach(value))):
-            raise ValueError(f"out: shares memory with {name}; allowed is memory of its own")

@@ -16,7 +16,8 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import Family, dtype_name, is_python_number
-from logitx._plan import Array, LossOptions, Plan
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan
 
 _LARGE = {"float32": 2.0**80, "float64": 2.0**400}  # products of weights up to this, and down to its inverse, are safe
 _LARGE_FACTOR, _LARGE_NUMBER = 2.0**100, 2.0**126  # so are a factor `b` that is summed, and a number used alone

@@ -6,12 +6,14 @@ from collections.abc import Hashable
 from typing import Any
 
 from logitx._arguments import operands as _operands
+from logitx._arguments import out as _out
 from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
 from logitx._arguments.ranges import fit_factors, fit_numbers
-from logitx._arrays.family import FLOATS, Family, dtype_name
+from logitx._arguments.scaling import check_scaling
+from logitx._arrays.family import FLOATS, dtype_name
 from logitx._arrays.folding import fold_axes
 from logitx._labelled.table import Labelled, is_labelled
-from logitx._plan import Array, Call, Layout, Scaling
+from logitx._plan import Call
 
 
 def over_axis(
@@ -22,20 +24,11 @@ def over_axis(
     lay = plan.layout
     where, temperature, softcap = check_scaling(where, temperature, softcap, family, array, lay)
     if out is not None:
-        out = _operands.out(out, family, array, lay.given, plan.result)
-        _operands.apart(out, {"where": where, "temperature": temperature, "softcap": softcap}, family)
+        out = _out.out(out, family, array, lay.given, plan.result)
+        _out.apart(out, {"where": where, "temperature": temperature, "softcap": softcap}, family)
     if softcap is not None or temperature is not None:
         plan = fit_numbers(plan, family, array, softcap, temperature)
     return Call(plan, (fold_axes(family, array, lay), where, temperature, softcap, out), out)
-
-
-def check_scaling(where: Any, temperature: Any, softcap: Any, family: Family, array: Array, lay: Layout) -> Scaling:
-    """Check the options that softmax and the losses share."""
-    return Scaling(
-        _operands.like_logits("where", where, family, array, lay, "bool"),
-        _operands.scalar("temperature", temperature, 1.0, family, array, lay),
-        _operands.scalar("softcap", softcap, None, family, array, lay),
-    )
 
 
 def logsumexp(
@@ -50,7 +43,7 @@ def logsumexp(
     b = _operands.like_logits("b", b, family, array, lay)
     plan = fit_factors(plan, family, array, b)
     where = _operands.like_logits("where", where, family, array, lay, "bool")
-    out = _operands.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
+    out = _out.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
     return Call(plan, (fold_axes(family, array, lay), b, where), out)
 
 

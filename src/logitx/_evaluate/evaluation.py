@@ -97,7 +97,7 @@ class _Evaluation(logitx.CrossEntropy):
     hard: bool
     seen = 0  # rows along the first axis so far
 
-    def update(self, logits: Any, targets: Any, **options: Any) -> logitx.CrossEntropy:  # type: ignore[override]
+    def update(self, logits: Any, targets: Any, **options: Any) -> logitx.CrossEntropy:
         """Take some rows."""
         if self.hard:
             targets = self._class_ids(targets[..., 0] if targets.ndim == logits.ndim else targets)

@@ -18,8 +18,9 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, is_python_number, namespace_dtype
 from logitx._functions.keywords import exact, unexpected
 from logitx._functions.sums import Sum
+from logitx._label_error import LabelError
 from logitx._operations import check
-from logitx._plan import Array, Axis, Empty, LabelError, Plan, Scalar, layout
+from logitx._plan import Array, Axis, Empty, Plan, Scalar, layout
 
 
 class Evaluation(NamedTuple):

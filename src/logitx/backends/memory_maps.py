@@ -15,7 +15,9 @@ import numpy as np
 
 from logitx._arrays import memory_maps
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LabelError, LossOptions, Plan, Scalar, layout
+from logitx._label_error import LabelError
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan, Scalar, layout
 from logitx.backends import numba
 from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.linear_blocks import pieces

@@ -13,7 +13,8 @@ from typing import Any
 import dask.array as da
 
 from logitx._arrays.families import family_of
-from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce

@@ -10,7 +10,8 @@ import logitx
 from logitx._arguments.ranges import need_float64
 from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LabelError, Plan
+from logitx._label_error import LabelError
+from logitx._plan import Array, Plan
 from logitx.backends.dask.chunks import Work, first_of
 from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.numbers import empty_value, mean_of

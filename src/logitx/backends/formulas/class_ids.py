@@ -6,7 +6,8 @@ from typing import Any
 
 from logitx._arrays.families import family_of
 from logitx._arrays.family import dtype_name, namespace_dtype
-from logitx._plan import Array, LabelError, Plan
+from logitx._label_error import LabelError
+from logitx._plan import Array, Plan
 from logitx.backends.formulas.numbers import to_compute
 
 UNSIGNED = ("uint32", "uint64")  # ids of these dtypes may be too large for int32 or int64

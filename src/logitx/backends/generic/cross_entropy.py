@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LossOptions, Plan, Scaling
+from logitx._options import LossOptions, Scaling
+from logitx._plan import Array, Plan
 from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out, weighted_targets
 from logitx.backends.formulas.numbers import (
     complement_of,

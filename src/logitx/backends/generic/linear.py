@@ -8,7 +8,8 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.formulas.class_ids import class_weights_and_shares, refuse_labels, signed_ids, sort_out
 from logitx.backends.formulas.linear_blocks import block_plan, block_rows, pieces
 from logitx.backends.formulas.numbers import mean_of, quiet, to_compute

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from logitx._arrays.families import FAMILIES
-from logitx._plan import Plan, flat
+from logitx._options import flat
+from logitx._plan import Plan
 from logitx.backends.jax.kernel_calls import KINDS
 from logitx.backends.jax.primitive import kernel_refusal
 from logitx.backends.jax.registration import why_missing

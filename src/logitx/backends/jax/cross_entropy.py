@@ -12,7 +12,8 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, LossOptions, Plan, nested
+from logitx._options import LossOptions, nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from logitx._arrays.family import FLOATS, dtype_name
-from logitx._plan import Array, LossOptions, Plan
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan
 from logitx.backends.formulas.numbers import divisor
 from logitx.backends.jax.registration import registered
 from logitx.backends.xla.facts import CallFacts
@@ -94,7 +95,7 @@ def _divisors(plan: Plan, *values: Array) -> tuple[tuple[Array, str], ...]:
 
 
 def _normalize_call(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), *_divisors(plan, temperature, softcap)), 1)
@@ -110,7 +111,7 @@ def _normalize_call(plan: Plan, x: Array, where: Array, temperature: Array, soft
 
 
 def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     others, (at_where,) = _packed(((where, "bool"),), 1)
@@ -124,7 +125,7 @@ def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
 
 
 def _pull_back_call(plan: Plan, value: Array, cotangent: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import FEW_TO_PULL_BACK, is_across
+    from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     other = held_dtype(dtype_name(cotangent.dtype), compute)
@@ -144,7 +145,7 @@ def _ids(targets: Array) -> Array:
 
 
 def _loss_call(plan: Plan, logits: Array, targets: Array, *values: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     shares = store if plan.hard else held_dtype(dtype_name(targets.dtype), compute)
@@ -193,7 +194,7 @@ def _loss_call(plan: Plan, logits: Array, targets: Array, *values: Array) -> Han
 def _reduce_part_call(
     plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array, ids: Array
 ) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across
+    from logitx.backends.numba.passes.rows_or_columns import is_across
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     named = (where, "bool"), *_divisors(plan, temperature, softcap), (None if ids is None else _ids(ids), None)

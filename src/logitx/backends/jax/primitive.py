@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-from logitx._plan import Array, Plan, nested
+from logitx._options import nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.jax import sharding
 from logitx.backends.jax.kernel_calls import CLASSES, ONE, ROWS_OR_ONE, kernel, kinds, results

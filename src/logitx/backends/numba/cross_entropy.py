@@ -9,7 +9,9 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name, namespace_dtype
-from logitx._plan import Array, LabelError, LossOptions, Plan, Scalar
+from logitx._label_error import LabelError
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba.arrays import (
     CLASS_AXIS,
     HELD,
@@ -29,9 +31,9 @@ from logitx.backends.numba.kernels.cross_entropy_long import HardLongArrays, har
 from logitx.backends.numba.kernels.cross_entropy_probabilities import SoftArrays, soft
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.memory.arguments import OK
-from logitx.backends.numba.passes.blocks import is_across, is_long
 from logitx.backends.numba.passes.loss import LossNumbers
 from logitx.backends.numba.passes.reports import MEAN, NONE, SUM
+from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
 from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, LabelError, LinearLayer, LossOptions, Plan
+from logitx._label_error import LabelError
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Plan
 from logitx.backends.formulas.linear_blocks import pieces
 from logitx.backends.numba.arrays import (
     HELD,

@@ -35,7 +35,7 @@ from logitx.backends.numba.kernels.softmax import (
 )
 from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions, pull_back
 from logitx.backends.numba.memory.arguments import OK
-from logitx.backends.numba.passes.blocks import FEW_TO_PULL_BACK, is_across, is_long
+from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across, is_long
 from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 

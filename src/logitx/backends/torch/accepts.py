@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from logitx._plan import Plan, flat
+from logitx._options import flat
+from logitx._plan import Plan
 from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, declined
 from logitx.backends.torch.state import has_plain_class, in_graph, in_transform, may_differentiate, tracing
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from logitx._arrays.torch import bare
-from logitx._plan import Array, LossOptions, Plan, flat, nested
+from logitx._options import LossOptions, flat, nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept, pushing
 from logitx.backends.torch.state import (

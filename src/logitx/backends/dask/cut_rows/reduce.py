@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import logitx
 from logitx import _dispatch
-from logitx._arguments import operands
+from logitx._arguments import scaling
 from logitx._arguments.ranges import fit_numbers
 from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import dtype_name
@@ -64,7 +64,7 @@ def block_of(work: Work, given: dict[str, Any]) -> LogitsBlock:
     lay = layout(tuple(x.shape), work.plan.layout.axes)
     plan = dataclasses.replace(work.plan, family=family.name, layout=lay, dtype=dtype_name(x.dtype))  # type: ignore[union-attr]
     temperature, softcap = (
-        None if given[name] is None else operands.scalar(name, given[name], neutral, family, x, lay)  # type: ignore[arg-type]
+        None if given[name] is None else scaling.scalar(name, given[name], neutral, family, x, lay)  # type: ignore[arg-type]
         for name, neutral in (("temperature", 1.0), ("softcap", None))
     )
     plan = fit_numbers(plan, family, x, temperature, softcap)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def reduce_block(work: Work, *blocks: Any) -> Pair:
 
 def known_number(given: dict[str, Any], name: str) -> float | None:
     """Return label smoothing or the factor of the z-loss; None where absent."""
-    return None if given[name] is None else operands.option_number(name, given[name])
+    return None if given[name] is None else scaling.option_number(name, given[name])
 
 
 def _is_first(given: dict[str, Any], n: int) -> bool:

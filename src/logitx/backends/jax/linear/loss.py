@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from logitx._plan import Array, LinearLayer, LossOptions, Plan, flat, nested
+from logitx._options import LinearLayer, LossOptions, flat, nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.formulas.pairs import reduce_losses
 from logitx.backends.generic import linear

@@ -17,13 +17,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from logitx._plan import Plan
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.memory.scratch import load_lanes, take_one
-from logitx.backends.numba.vectors.lanes import LANES, least, single_lane, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import least, single_lane, spread_as, width_of
 
-FEW_VECTORS = 8  # up to so many vectors of classes, turning rows into columns costs less than folding each row
-FEW_TO_PULL_BACK = 3  # the same for a gradient that is pulled back: two arrays are turned, for few operations
 TILE_BYTES = 1 << 19  # a fraction of the second-level cache of any processor of the last decade
 TURNED_BYTES = 1 << 14  # of rows that are turned: half of a first-level cache
 MOST_PANELS = 16
@@ -43,16 +40,6 @@ class Geometry(NamedTuple):
     stretch: int  # no block crosses a multiple of so many rows
     cuts: int  # blocks of a stretch
     blocks: int
-
-
-def is_long(plan: Plan) -> bool:
-    """Return True if a row is too long for scratch memory, or for one thread."""
-    return plan.layout.inner == 1 and plan.layout.n >= LONG
-
-
-def is_across(plan: Plan, few: int = FEW_VECTORS) -> bool | None:
-    """Choose how to fill lanes: True for one row at a time, None for columns; kernels are compiled for either."""
-    return True if plan.layout.inner == 1 and plan.layout.n > few * LANES[plan.compute] else None
 
 
 @primitive
