@@ -80,6 +80,8 @@ def test_which_tells_what_runs() -> None:
     x, ids = jnp.asarray(X), jnp.asarray(LABELS)
     assert lx.which("softmax", x).reason == "jitted JAX, on CPUs around the Numba kernels"
     assert "formulas" in lx.which("logsumexp", x, b=x).reason
+    assert "formulas" in lx.which("cross_entropy", x, x).reason
+    assert "formulas" not in lx.which("cross_entropy", x, ids).reason
     assert "uint32" in lx.which("cross_entropy", x, ids.astype("uint32")).reason
     assert "empty" in lx.which("softmax", x[:0]).reason
     assert "no kernels" in lx.which("merge_logsumexp", x, x).reason

@@ -8,7 +8,7 @@ the graph (`operators`).
 
 from __future__ import annotations
 
-from logitx.backends.torch.accepts import DECLINES, accepts
+from logitx.backends.torch.accepts import DECLINES, accepts, explain
 from logitx.backends.torch.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.torch.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.torch.operators import OPERATORS
@@ -24,6 +24,7 @@ __all__ = [
     "cross_entropy_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "explain",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

@@ -43,3 +43,10 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     if by_others:
         return "derivatives by other operands than the logits are taken by way of the formulas"
     return _PARTS if by_logits and (plan.op not in _BY_LOGITS or plan.return_parts) else None
+
+
+def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
+    """Say what runs: the kernels, and for which derivatives the formulas."""
+    others = any(map(may_differentiate, flat(operands)[1:]))
+    formulas = "; derivatives by other operands than the first are taken by way of the formulas" if others else ""
+    return f"derivatives and operators of PyTorch around the kernels{formulas}"
