@@ -116,15 +116,8 @@ class CrossEntropy:
             " result(); the loss of one batch is logitx.cross_entropy(logits, targets)"
         )
 
-    @exact
     def update(
-        self,
-        logits: Array,
-        targets: Array,
-        *,
-        sample_weight: Array | None = None,
-        where: Array | None = None,
-        **wrong: Never,
+        self, logits: Array, targets: Array, /, *, sample_weight: Array | None = None, where: Array | None = None
     ) -> CrossEntropy:
         """Take some rows.
 
@@ -145,8 +138,6 @@ class CrossEntropy:
         TypeError, ValueError
             As in `cross_entropy`.
         """
-        if wrong:
-            raise unexpected(self.update, wrong)
         ignore_index, label_smoothing, z_loss, softcap, temperature = self._options
         plan, operands, *_ = check(
             "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,
