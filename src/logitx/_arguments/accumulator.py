@@ -20,11 +20,16 @@ def check_options(axis: Any, class_weight: Any, options: tuple[Any, ...], empty:
     `options` are ignore_index, label_smoothing, z_loss, softcap and temperature.
     """
     refuse_weight_by_name(class_weight)
-    plain = (one if _is_plain(one) else default for one, default in zip(options, _DEFAULTS, strict=True))
+    ignored, smoothing, z_loss, softcap, temperature = (
+        one if _is_plain(one) else default for one, default in zip(options, _DEFAULTS, strict=True)
+    )
     axes = axis if isinstance(axis, tuple) else (axis,)
     if not any(isinstance(one, str) for one in axes):
         layout((1,) * 64, axis)  # NumPy has up to 64 axes
-    cross_entropy("cross_entropy", _EXAMPLE, [0], -1, None, None, *plain, None, "none", empty, None, False)
+    cross_entropy(
+        "cross_entropy", _EXAMPLE, [0], -1, None, None, ignored, smoothing, z_loss, softcap, temperature, None, "none",
+        empty, None, False,
+    )  # fmt: skip
 
 
 def _is_plain(value: Any) -> bool:
