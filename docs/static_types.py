@@ -230,8 +230,7 @@ def functions() -> Iterator[str]:
         elif inspect.isfunction(made) and "Array" in str(inspect.signature(made)):
             raise SystemExit(f"{name}: say what it returns in RESULTS of docs/static_types.py")
         elif name != "use_backend":
-            home = "logitx._label_error" if name == "LabelError" else made.__module__  # it says where users find it
-            yield f"from {home} import {name} as {name}"
+            yield f"from {made.__module__} import {name} as {name}"
 
 
 def stub() -> str:

@@ -326,7 +326,7 @@ def test_matrix() -> None:
 
 def test_arguments_are_positional_or_keywords_as_documented() -> None:
     x = np.zeros((2, 3))
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match="by position"):
         lx.softmax(x=x)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="positional"):
         lx.softmax(x, 0, None)  # type: ignore[misc]

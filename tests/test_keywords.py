@@ -48,11 +48,6 @@ def test_a_wrong_keyword_is_answered_with_the_right_one(function: str, args: Any
         getattr(lx, function)(*args, **options)
 
 
-def test_a_wrong_keyword_of_an_update_is_answered_too() -> None:
-    with pytest.raises(TypeError, match="mask: is not an argument of update; write where="):
-        lx.CrossEntropy().update(X, IDS, mask=X > 2)
-
-
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_every_function_answers_every_wrong_name(op: Any) -> None:
     function = getattr(lx, op.name)
@@ -81,10 +76,6 @@ def test_logits_and_targets_may_be_keywords(function: str) -> None:
     assert lx.which(function, targets=IDS, logits=X).backend == "numba"
     with pytest.raises(TypeError, match="multiple values for argument 'targets'"):
         getattr(lx, function)(X, IDS, targets=IDS)
-
-
-def test_an_update_takes_logits_and_targets_as_keywords() -> None:
-    assert lx.CrossEntropy().update(targets=IDS, logits=X).result() == lx.CrossEntropy().update(X, IDS).result()
 
 
 def test_signatures_show_what_may_be_written() -> None:

@@ -26,8 +26,6 @@ class LabelError(ValueError):
     (1,) 7
     """
 
-    __module__ = "logitx"  # the name that a traceback shows can be imported
-
     def __init__(self, plan: Plan, position: int, label: int) -> None:
         """Name the label at flat C-order `position` of the targets."""
         n, index = plan.layout.n, []

@@ -12,15 +12,15 @@ import numpy as np
 
 from logitx import _dispatch
 from logitx._arguments import plans
-from logitx._arguments.cures import refuse_weight_by_name
+from logitx._arguments.accumulator import check_options
 from logitx._arguments.operands import first_array
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import FLOATS, is_python_number, namespace_dtype
+from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._functions.keywords import exact, unexpected
 from logitx._functions.sums import Sum
 from logitx._label_error import LabelError
 from logitx._operations import check
-from logitx._plan import Array, Axis, Empty, Plan, Scalar, layout
+from logitx._plan import Array, Axis, Empty, Plan, Scalar
 
 
 class Evaluation(NamedTuple):
@@ -94,7 +94,7 @@ class CrossEntropy:
         if wrong:
             raise unexpected(CrossEntropy, wrong)
         options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
-        _check_options(axis, class_weight, options, empty)
+        check_options(axis, class_weight, options, empty)
         self._top_k = None if top_k is None else plans.positive("top_k", top_k)
         self._axis, self._class_weight, self._empty, self._options = axis, class_weight, empty, options
         self.reset()
@@ -118,15 +118,8 @@ class CrossEntropy:
             " result(); the loss of one batch is logitx.cross_entropy(logits, targets)"
         )
 
-    @exact
     def update(
-        self,
-        logits: Array,
-        targets: Array,
-        *,
-        sample_weight: Array | None = None,
-        where: Array | None = None,
-        **wrong: Never,
+        self, logits: Array, targets: Array, /, *, sample_weight: Array | None = None, where: Array | None = None
     ) -> CrossEntropy:
         """Take some rows.
 
@@ -147,8 +140,6 @@ class CrossEntropy:
         TypeError, ValueError
             As in `cross_entropy`.
         """
-        if wrong:
-            raise unexpected(self.update, wrong)
         ignore_index, label_smoothing, z_loss, softcap, temperature = self._options
         plan, operands, *_ = check(
             "cross_entropy", logits, targets, self._axis, self._class_weight, sample_weight, ignore_index,
@@ -291,23 +282,6 @@ class CrossEntropy:
     def __repr__(self) -> str:
         result = self.result()
         return f"CrossEntropy({self._count} rows, loss {result.loss:.6g}, accuracy {result.accuracy:.4g})"
-
-
-def _check_options(axis: Any, class_weight: Any, options: tuple[Any, ...], empty: Any) -> None:
-    """Refuse what no update could use: all but names of axes, and arrays, whose shape only an update can check."""
-    refuse_weight_by_name(class_weight)
-    plain = (one if _is_plain(one) else default for one, default in zip(options, _DEFAULTS, strict=True))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    if not any(isinstance(one, str) for one in axes):
-        layout((1,) * 64, axis)  # NumPy has up to 64 axes
-    check("cross_entropy", _EXAMPLE, [0], -1, None, None, *plain, None, "none", empty, None, False)
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str) or is_python_number(value)
-
-
-_DEFAULTS, _EXAMPLE = (-100, 0.0, 0.0, None, 1.0), np.zeros((1, 1))
 
 
 def _ratio(part: Sum, whole: Sum, undefined: float) -> float:
