@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -312,6 +313,8 @@ def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str
         target, source = family.to_numpy(value), family.to_numpy(x)
         if not target.flags.writeable:
             raise ValueError("out: is read-only; allowed is writable memory")
+        if not target.flags.forc and _overlaps_itself(target):
+            raise ValueError("out: has elements that share memory; allowed is memory of its own for each")
         if not _same_memory(target, source) and _overlap(target, source):
             raise ValueError("out: overlaps the input in part; allowed are the input itself or separate memory")
     return value
@@ -328,6 +331,18 @@ def apart(out: Array, where: Array, family: Family) -> None:
 
 def _same_memory(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
     return a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
+
+
+def _overlaps_itself(a: np.ndarray[Any, Any]) -> bool:
+    """True if two elements lie in the same memory."""
+    reach = a.itemsize
+    steps = sorted((abs(step), length) for step, length in zip(a.strides, a.shape, strict=True) if length > 1)
+    for step, length in steps:
+        if step < reach:  # rows of such strides may lie between one another: look at every place
+            places = functools.reduce(np.add.outer, [np.arange(length) * step for step, length in steps]).ravel()
+            return bool(np.any(np.diff(np.sort(places)) < a.itemsize))
+        reach += step * (length - 1)
+    return False
 
 
 def _overlap(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:

@@ -66,8 +66,8 @@ def prepare_softmax_kernel(
 
 
 def _is_apart(x: Array, out: Array) -> bool:
-    """True if a kernel may write to `out` while it reads `x`: `out` is `x` itself, or apart from it."""
-    return out.flags.writeable and (out is x or not np.may_share_memory(out, x))
+    """True if a kernel may write to `out` while it reads `x`: `out` is `x` itself, or apart, and no element twice."""
+    return out.flags.writeable and out.flags.forc and (out is x or not np.may_share_memory(out, x))
 
 
 def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array) -> Prepared | None:
