@@ -113,12 +113,13 @@ def test_ratios_of_weights_behind_autograd() -> None:
 
 def test_ratios_of_weights_that_jax_traces() -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
+    session = next(target.session for target in TARGETS if target.name == "jax-eager")
     loss, gradient = truth(X, LABELS, SAMPLE, CLASSES)
     function = jax.jit(
         lambda x, s, c: lx.cross_entropy_value_and_grad(x, jax.numpy.asarray(LABELS), sample_weight=s, class_weight=c)
     )
     for wide, by_row, by_class in ((False, 1e-25, 1e-25), (False, 1e30, 1e30), (True, 1e-50, 1e-200), (True, 1e200, 1)):
-        with jax.enable_x64(wide):
+        with session(wide):
             dtype = np.float64 if wide else np.float32
             weights = (SAMPLE * by_row).astype(dtype), (CLASSES * by_class).astype(dtype)
             found = function(X.astype(np.float32), *weights)

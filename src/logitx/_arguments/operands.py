@@ -12,6 +12,7 @@ from logitx._arguments.ranges import LEAST, MOST
 from logitx._arrays.families import family_of
 from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
 from logitx._arrays.folding import fold_axes
+from logitx._arrays.stacking import as_array
 from logitx._labelled.table import Labelled, is_labelled, without_labels
 from logitx._plan import Array, Layout, unknown
 
@@ -27,11 +28,14 @@ def adopt(name: str, value: Any, family: Family, x: Array, narrow: Callable[...,
     Before NumPy data goes to JAX without 64 bits, `narrow` looks at it, and may raise or return other data.
     """
     found = family_of(value)
+    if found is None or type(value) in (list, tuple):
+        value = _as_array(name, value)
+        found = family_of(value)
     if found is None and is_labelled(value):  # by position: the logits have no labels to compare
         value = without_labels(value, name)
         found = family_of(value)
     if found is None:
-        raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known_types()}")
+        raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known_types(value)}")
     if found.name != "numpy":
         refuse_array(name, value, found)
     if found is family and found.name != "numpy":
@@ -48,7 +52,7 @@ def adopt(name: str, value: Any, family: Family, x: Array, narrow: Callable[...,
         raise TypeError(
             f"{name}: a {found.name} array cannot go with logits of {family.name}; convert one to the other's library"
         )
-    array = _as_array(name, value)
+    array = _as_numpy(name, value)
     if family.name == "numpy":
         return array
     if not is_python_number(value) and "cpu" not in str(family.device(x) or "cpu").lower():
@@ -78,7 +82,15 @@ def adopt_number(name: str, value: Any, family: Family, x: Array) -> Array:
     return adopt(name, value, family, x, narrow)
 
 
-def _as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+def _as_array(name: str, value: Any) -> Any:
+    """Return what is no array but holds one, or stands for one, as an array of its library."""
+    try:
+        return as_array(value)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{name}: {error}; allowed are lists whose parts have one length") from None
+
+
+def _as_numpy(name: str, value: Any) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -89,7 +101,9 @@ def _ids_on_host(value: Array) -> np.ndarray[Any, Any]:
     return np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
 
 
-def _known_types() -> str:
+def _known_types(value: Any = None) -> str:
+    if type(value).__name__ == "Dataset" and hasattr(value, "data_vars"):
+        return "a Dataset holds several arrays; take one, dataset['name'], or stack them with dataset.to_dataarray()"
     return (
         "allowed are NumPy, JAX, PyTorch, TensorFlow and Array API arrays, pandas, polars and xarray objects, lists and"
         " numbers; convert with numpy.asarray"
@@ -99,12 +113,15 @@ def _known_types() -> str:
 def first_array(name: str, x: Any) -> tuple[Family, Array]:
     """Return the family of the first array of a call, and the array; lists and numbers become NumPy arrays."""
     family = family_of(x)
+    if family is None or type(x) in (list, tuple):
+        x = _as_array(name, x)
+        family = family_of(x)
     if family is None and is_labelled(x):
         raise Labelled
     if family is None:
-        raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known_types()}")
+        raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known_types(x)}")
     if family.name == "numpy" and not isinstance(x, np.ndarray):
-        x = _as_array(name, x)
+        x = _as_numpy(name, x)
     refuse_array(name, x, family)
     return family, x
 
@@ -177,6 +194,7 @@ def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dt
 
 def with_factors(x: Any, b: Any) -> Any:
     """Return `x` broadcast to the common shape of `x` and the factors `b`; `x` itself if `b` broadcasts to it."""
+    x, b = _as_array("x", x), _as_array("b", b)
     family, other = family_of(x), family_of(b)
     if family is None or other is None:  # labelled arrays match by name; other types are refused later
         return x

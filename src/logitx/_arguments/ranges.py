@@ -110,7 +110,8 @@ def fit_weights(plan: Plan, family: Family, x: Array, options: LossOptions) -> t
 
 
 def _near_one(family: Family, weight: Array, readable: bool) -> Array:
-    if readable and not family.has_subnormals:  # XLA would take them for 0 as soon as it touched them
+    # XLA and TensorFlow take them for 0 as soon as they touch them
+    if readable and not family.has_subnormals and not family.differentiated(weight):
         return family.adopt(_toward_one(FAMILIES["numpy"], family.host(weight)[0]), weight)
     return _toward_one(family, weight)
 

@@ -12,6 +12,7 @@ from logitx._arguments.ranges import fit_factors, fit_numbers
 from logitx._arguments.scaling import check_scaling
 from logitx._arrays.family import FLOATS, dtype_name
 from logitx._arrays.folding import fold_axes
+from logitx._arrays.stacking import as_array
 from logitx._labelled.table import Labelled, is_labelled
 from logitx._plan import Call
 
@@ -84,6 +85,7 @@ def merge_logsumexp(op: str, a: Any, b: Any, axis_name: Any) -> Call:
     if b is None:
         raise TypeError("b: None is not allowed without axis_name; allowed is an array or a number")
     names = ("a", "b")
+    a, b = as_array(a), as_array(b)
     if _operands.is_plain(a) and not _operands.is_plain(b):  # a number or list follows the other argument
         names, a, b = ("b", "a"), b, a
     family, one = _operands.first_array(names[0], a)

@@ -233,6 +233,7 @@ FAMILIES: dict[str, Family] = {
             adopt=lambda a, _: _tensorflow().asarray(a),
             default_float=lambda _: "float32",
             readable=lambda x: _tensorflow().readable(x),
+            has_subnormals=False,
             immutable=True,
             detach=lambda x: _tensorflow().stop_gradient(x),
             differentiated=lambda x: _tensorflow().recorded(x),

@@ -270,8 +270,7 @@ class CrossEntropy:
         undefined = math.nan if self._empty == "nan" else 0.0
         loss = _ratio(self._loss, self._share, undefined)
         near = None if self._top_k is None else _ratio(self._near, self._weight, undefined)
-        perplexity = math.inf if loss > 709.0 else math.exp(loss)
-        return Evaluation(loss, perplexity, _ratio(self._hits, self._weight, undefined), self._count, near)
+        return Evaluation(loss, _exp(loss), _ratio(self._hits, self._weight, undefined), self._count, near)
 
     def __copy__(self) -> CrossEntropy:
         """Return an accumulator with sums of its own."""
@@ -282,6 +281,13 @@ class CrossEntropy:
     def __repr__(self) -> str:
         result = self.result()
         return f"CrossEntropy({self._count} rows, loss {result.loss:.6g}, accuracy {result.accuracy:.4g})"
+
+
+def _exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
 
 
 def _ratio(part: Sum, whole: Sum, undefined: float) -> float:
@@ -301,6 +307,9 @@ def _option_on_host(value: Any) -> Any:
 
 class _EvaluatedRows:
     """The loss, label, weight and hit of every row of an update, as NumPy arrays."""
+
+    hits: Any
+    near: Any
 
     def __init__(self, plan: Plan, operands: tuple[Any, ...], top_k: int | None) -> None:
         self.plan, self.family = plan, FAMILIES[plan.family]
@@ -325,6 +334,10 @@ class _EvaluatedRows:
         there = {name: value for name, value in lazy.items() if value is not None}
         found = dict(zip(there, self.family.host(*there.values()), strict=True))
         self._settle(found, None if class_weight is None or not plan.hard else self.family.host(class_weight)[0])
+        # In a row of NaN or of -inf alone no logit is the highest; the loss of any other hit is a number and not 0
+        if np.any((self.hits | self.near) & ~(np.isfinite(self.losses) & (self.losses != 0.0))):
+            (sound,) = self.family.host(self._has_maximum(x))
+            self.hits, self.near = self.hits & sound, self.near & sound
 
     def _classes_last(self, x: Array) -> Array:
         """Return an array of the shape of the logits with one class axis, the last."""
@@ -350,12 +363,17 @@ class _EvaluatedRows:
 
     def _near(self, x: Array, labels: Array, top_k: int) -> Array:
         """True for rows whose label is among the `top_k` highest logits; of equal logits the first ranks higher."""
-        xp = self.xp
-        places, ids = xp.arange(self.plan.layout.n), xp.expand_dims(labels, axis=-1)
+        xp, kind = self.xp, namespace_dtype(self.xp, "int64")
+        places = xp.arange(self.plan.layout.n, dtype=kind)
+        ids = xp.reshape(xp.astype(labels, kind, copy=False), (*labels.shape, 1))
         own = xp.max(xp.where(places == ids, x, -xp.inf), axis=-1, keepdims=True)
         before = (x > own) | ((x == own) & (places < ids))
-        rank = xp.sum(xp.astype(before, xp.int32), axis=-1)
+        rank = xp.sum(xp.astype(before, kind), axis=-1)
         return (rank < top_k) & xp.squeeze(own > -xp.inf, axis=-1)
+
+    def _has_maximum(self, x: Array) -> Array:
+        xp = self.xp
+        return xp.any(x > -xp.inf, axis=-1) & ~xp.any(xp.isnan(x), axis=-1)
 
     def _settle(self, found: dict[str, Any], class_weight: Any) -> None:
         plan, labels = self.plan, found["labels"].astype(np.int64)

@@ -119,12 +119,12 @@ def _loss_numbers(plan: Plan, axis: int, label_smoothing: Scalar, z_loss: Scalar
 def prepare_loss_kernel(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> Prepared | None:
     """Return the loss of class ids, alone or with its gradient, with all but the arrays settled."""
     class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where = options
-    arrays = class_weight, sample_weight, label_smoothing, where
-    if not plan.hard or plan.return_parts or any(one is not None for one in arrays):
+    arrays, backward = (class_weight, sample_weight, label_smoothing, where), plan.op == "cross_entropy_value_and_grad"
+    if not plan.hard or plan.return_parts or (backward and plan.scalar) or any(one is not None for one in arrays):
         return None
     if dtype_name(targets.dtype) == "uint64":  # not every one of its numbers is one of int64
         return None
-    compute, backward = plan.compute, plan.op == "cross_entropy_value_and_grad"
+    compute = plan.compute
     cap, heat = scaling_array(plan, softcap, compute), scaling_array(plan, temperature, "float64")
     ways = is_across(plan), static_flag(backward), static_flag(cap is not None or heat is not None)
     kernel = compiled_kernel(hard, ways, Dtypes(plan.dtype, compute, plan.result, plan.loss))

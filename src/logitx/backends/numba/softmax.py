@@ -44,7 +44,7 @@ def prepare_softmax_kernel(
     plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, given: Array
 ) -> Prepared | None:
     """Return softmax or log_softmax with all arguments of its kernel but the arrays."""
-    if where is not None or (given is not None and not given.dtype.isnative):
+    if plan.scalar or where is not None or (given is not None and not given.dtype.isnative):
         return None
     kernel, options, (across, log, adjusted), heat, cap = _settled(plan, False, temperature, softcap)
     shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
@@ -92,7 +92,7 @@ def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array) -> Pr
 def prepare_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Prepared | None:
     """Return softmax_vjp or log_softmax_vjp with all arguments of its kernel but the arrays."""
     given = dtype_name(cotangent.dtype)
-    if given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
+    if plan.scalar or given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None
     across, options = is_across(plan, FEW_TO_PULL_BACK), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
     kernel = compiled_kernel(pull_back, (across,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
