@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +59,9 @@ class Sum:
         return self.high + self.low + self.infinite
 
 
+_SUMS = ("_loss", "_share", "_weight", "_hits", "_near")
+
+
 class CrossEntropy:
     r"""Cross-entropy, perplexity and accuracy of data that comes in pieces.
 
@@ -65,7 +69,7 @@ class CrossEntropy:
 
     with the losses :math:`\ell_i` and weights of `cross_entropy`. Any split of the rows, in any order, and any merging
     of accumulators gives the same result, up to the rounding of sums in float64 that keep what rounding takes; counts
-    are exact. An accumulator can be pickled, to be merged where the data of others is.
+    are exact. An accumulator can be pickled, to be merged where the data of others is. Several threads may update one.
 
     Parameters
     ----------
@@ -118,6 +122,7 @@ class CrossEntropy:
         self._options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
         self._loss, self._share, self._weight, self._hits, self._near = (Sum() for _ in range(5))
         self._count = 0
+        self._lock = threading.RLock()  # of the sums and the count, which several threads may add to
 
     def update(
         self, logits: Array, targets: Array, /, *, sample_weight: Array | None = None, where: Array | None = None
@@ -152,12 +157,14 @@ class CrossEntropy:
     def _add(self, plan: Plan, rows: _EvaluatedRows) -> None:
         counted = rows.share != 0.0
         weight = np.where(counted, rows.sample, 0.0)
-        self._loss.add(float(np.sum(rows.losses, dtype=np.float64)))
-        self._share.add(float(np.sum(rows.share)))
-        self._weight.add(float(np.sum(weight)))
-        self._hits.add(float(np.sum(weight * rows.hits)))
-        self._near.add(float(np.sum(weight * rows.near)))
-        self._count += int(np.count_nonzero(counted))
+        added = (
+            float(np.sum(rows.losses, dtype=np.float64)), float(np.sum(rows.share)), float(np.sum(weight)),
+            float(np.sum(weight * rows.hits)), float(np.sum(weight * rows.near)),
+        )  # fmt: skip
+        with self._lock:
+            for name, value in zip(_SUMS, added, strict=True):
+                getattr(self, name).add(value)
+            self._count += int(np.count_nonzero(counted))
 
     def feed(
         self,
@@ -245,9 +252,11 @@ class CrossEntropy:
         different = [name for name in mine if not _same_option(mine[name], theirs[name])]
         if different:
             raise ValueError(f"other: has another {', '.join(different)}; allowed are the same options")
-        for name in ("_loss", "_share", "_weight", "_hits", "_near"):
-            getattr(self, name).merge(getattr(other, name))
-        self._count += other._count
+        found = copy.copy(other)  # which other threads may still add to
+        with self._lock:
+            for name in _SUMS:
+                getattr(self, name).merge(getattr(found, name))
+            self._count += found._count
         return self
 
     def _settings(self) -> dict[str, Any]:
@@ -264,16 +273,27 @@ class CrossEntropy:
             Named tuple ``(loss, perplexity, accuracy, count, top_k_accuracy)``, the loss in nats; the last is None
             without `top_k`.
         """
-        undefined = math.nan if self._empty == "nan" else 0.0
-        loss = _ratio(self._loss, self._share, undefined)
-        near = None if self._top_k is None else _ratio(self._near, self._weight, undefined)
+        undefined, found = math.nan if self._empty == "nan" else 0.0, copy.copy(self)
+        loss = _ratio(found._loss, found._share, undefined)
+        near = None if self._top_k is None else _ratio(found._near, found._weight, undefined)
         perplexity = math.inf if loss > 709.0 else math.exp(loss)
-        return Evaluation(loss, perplexity, _ratio(self._hits, self._weight, undefined), self._count, near)
+        return Evaluation(loss, perplexity, _ratio(found._hits, found._weight, undefined), found._count, near)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the lock, the sums as they are together."""
+        with self._lock:
+            state = {name: copy.copy(one) if isinstance(one, Sum) else one for name, one in vars(self).items()}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what `__getstate__` returned, with a lock of its own."""
+        self.__dict__ |= state | {"_lock": threading.RLock()}
 
     def __copy__(self) -> CrossEntropy:
         """Return an accumulator with sums of its own."""
         made = type(self).__new__(type(self))
-        made.__dict__ |= {name: copy.copy(one) if isinstance(one, Sum) else one for name, one in vars(self).items()}
+        made.__setstate__(self.__getstate__())
         return made
 
     def __repr__(self) -> str:
