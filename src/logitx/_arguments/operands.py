@@ -156,7 +156,7 @@ def with_factors(x: Any, b: Any) -> Any:
     if family is None or family_of(b) is None:  # labelled arrays match by name; other types are refused later
         return x
     _, array = first_array("x", x)
-    given, to = (tuple(np.shape(one) if is_plain(one) else one.shape) for one in (b, array))
+    given, to = (tuple(one.shape) if hasattr(one, "shape") else np.shape(one) for one in (b, array))
     if broadcasts(given, to) or any(unknown(length) for length in given + to):
         return x
     try:

@@ -30,13 +30,19 @@ def facts() -> dict[str, Any]:
         lines.append(f"{backend.name}: {'yes' if backend.available else 'no'}, {backend.reason}{version}")
     return {
         "logitx": logitx.__version__,
-        "python": f"{platform.python_version()} on {platform.platform()}",
+        "python": f"{platform.python_version()} on {_system()}",
         "numpy": _installed_version("numpy"),
         "backends": lines,
         "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
         "threads": CREW.limit,
         "cache": [str(place) for place in places()],
     }
+
+
+def _system() -> str:
+    """Return the operating system and the processor; `platform.platform` starts a process to ask for more."""
+    found = platform.uname()
+    return f"{found.system}-{found.release}-{found.machine}"
 
 
 def _installed_version(name: str) -> str:
