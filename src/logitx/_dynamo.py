@@ -25,7 +25,7 @@ _prepared.call._torchdynamo_inline = _call_in_graph  # type: ignore[attr-defined
 
 
 def _offer_operators(torch: Any) -> None:
-    """Have the operators registered when one is looked up, as `torch.export.load` does before any call."""
+    """Register the operators when one is looked up, as `torch.export.load` does before any call."""
 
     class Operators(torch._ops._OpNamespace):  # type: ignore[misc]
         __module__ = "torch._ops"  # which the names of operators in saved programs begin with

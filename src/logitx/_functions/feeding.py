@@ -63,11 +63,11 @@ def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
     for name, value in others.items():
         if value is None:
             continue
-        if not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
+        lengths = value.shape if hasattr(value, "shape") else (len(value),) if hasattr(value, "__len__") else ()
+        if not lengths:
             raise TypeError(f"{name}: {value!r} is not allowed; allowed is what has one row for each of the source")
-        rows = value.shape[0] if hasattr(value, "shape") else len(value)
-        if rows != shape[0]:
-            raise ValueError(f"{name}: {rows} rows are not allowed; allowed are as many as of logits, {shape[0]}")
+        if lengths[0] != shape[0]:
+            raise ValueError(f"{name}: {lengths[0]} rows are not allowed; allowed are as many as of logits, {shape[0]}")
     return int(shape[0])
 
 
