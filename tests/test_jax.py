@@ -385,3 +385,15 @@ def test_without_jit() -> None:
     with jax.disable_jit():
         for call, one in zip(calls, right, strict=True):
             np.testing.assert_allclose(call(x), one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("use", uses("graph"), ids=lambda use: use.id)
+def test_ranks_are_never_promoted(use: Use) -> None:
+    """`jax_numpy_rank_promotion="raise"`, which some users set."""
+    function, given = use.bound(Inputs.draw(7, 11), array)
+    with jax.numpy_rank_promotion("raise"):
+        found = function(*given)
+        with lx.use_backend("generic"):
+            formulas = function(*given)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(formulas), strict=True):
+        close(one, other, rtol=1e-4, atol=1e-5)

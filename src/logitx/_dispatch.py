@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
@@ -17,6 +18,7 @@ from logitx._arrays.folding import fold_as_view, unfold_axes
 from logitx._operations import OPERATIONS, check
 from logitx._plan import Array, Plan
 from logitx._results import finished
+from logitx._undisturbed import undisturbed
 from logitx.backends import BACKENDS, BackendRow
 from logitx.backends.protocol import Backend, Explains, Merges
 
@@ -71,7 +73,8 @@ def _missing(row: BackendRow) -> str | None:
 
 @functools.cache
 def _load(row: BackendRow) -> Backend:
-    return cast(Backend, importlib.import_module(row.module))
+    with undisturbed():
+        return cast(Backend, importlib.import_module(row.module))
 
 
 def _rows(family: str) -> Iterator[tuple[BackendRow, str | None]]:
@@ -195,6 +198,13 @@ def force(name: str | None) -> str | None:
     before = forced.get()
     forced.set(name)
     return before
+
+
+def load_present() -> None:
+    """Import the backends of the frameworks that are imported; that of PyTorch registers its operators."""
+    for row in BACKENDS:
+        if row.requires in sys.modules:
+            _load(row)
 
 
 def set_num_threads(n: int) -> None:

@@ -38,7 +38,9 @@ def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> LinearLaye
             f" many features in both{cures.of_weight(weight.shape, hidden.shape[-1])}"
         )
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-        sizes = f": dimension 0 of bias is {bias.shape[0]}, dimension 0 of weight {weight.shape[0]}" * (bias.ndim == 1)
+        sizes = ""
+        if bias.ndim == 1:
+            sizes = f": dimension 0 of bias is {bias.shape[0]}, dimension 0 of weight {weight.shape[0]}"
         raise ValueError(
             f"bias: shape {tuple(bias.shape)} does not fit that of weight, {tuple(weight.shape)}{sizes}; allowed is"
             f" {(weight.shape[0],)}, one number a class"

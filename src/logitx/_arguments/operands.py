@@ -200,7 +200,7 @@ def with_factors(x: Any, b: Any) -> Any:
         return x
     _, array = first_array("x", x)
     refuse_array("b", b, other)
-    given, to = (tuple(np.shape(one) if is_plain(one) else one.shape) for one in (b, array))
+    given, to = (tuple(one.shape) if hasattr(one, "shape") else np.shape(one) for one in (b, array))
     if broadcasts(given, to) or any(unknown(length) for length in given + to):
         return x
     try:

@@ -267,6 +267,7 @@ FAMILIES: dict[str, Family] = {
 
 
 _BY_TYPE: dict[type, Family] = {}
+_MOST_TYPES = 256  # a program may make classes without end; the table keeps them alive
 
 
 def family_of(x: Any) -> Family | None:
@@ -276,5 +277,7 @@ def family_of(x: Any) -> Family | None:
     if family is None:
         family = next((row for row in FAMILIES.values() if row.recognizes(cls)), None)
         if family is not None:
+            if len(_BY_TYPE) >= _MOST_TYPES:
+                _BY_TYPE.clear()
             _BY_TYPE[cls] = family
     return family

@@ -47,6 +47,8 @@ def refusal(x: Any) -> str | None:
     """Return why tensor `x` is refused, for the message to the user, or None if it is dense."""
     if type(x).__name__ == "MaskedTensor":
         return "is a masked tensor; allowed are dense tensors, with `where` for the mask"
+    if type(x).__name__ == "FakeTensor" and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None:
+        return "is a fake tensor, outside of its mode; allowed are tensors with values, or a call within FakeTensorMode"
     if x.is_nested:
         return "is a nested tensor; allowed are dense tensors, as of torch.nested.to_padded_tensor with a mask"
     if x.layout is not torch.strided:

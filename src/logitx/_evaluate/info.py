@@ -29,7 +29,7 @@ def facts() -> dict[str, Any]:
         lines.append(f"{backend.name}: {'yes' if backend.available else 'no'}, {backend.reason}{version}")
     return {
         "logitx": logitx.__version__,
-        "python": f"{platform.python_version()} on {platform.platform()}",
+        "python": f"{platform.python_version()} on {_system()}",
         "numpy": _installed_version("numpy"),
         "backends": lines,
         "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
@@ -48,6 +48,12 @@ def _cache() -> list[str]:
         compiled, size = sum(file.suffix == ".nbc" for file in files), sum(file.stat().st_size for file in files)
         lines.append(f"{folder}: {compiled} compiled functions, {size / 1e6:.1f} MB")
     return lines
+
+
+def _system() -> str:
+    """Return the operating system and the processor; `platform.platform` starts a process to ask for more."""
+    found = platform.uname()
+    return f"{found.system}-{found.release}-{found.machine}"
 
 
 def _installed_version(name: str) -> str:

@@ -163,6 +163,8 @@ def set_num_threads(n: int) -> None:
 def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] = ("float32",)) -> None:
     """Compile ahead what NumPy arrays and PyTorch tensors on the CPU will run, so that no first call has to wait.
 
+    Where PyTorch is imported, this also registers the operators that a program saved by ``torch.export`` calls.
+
     Parameters
     ----------
     ops : str or iterable of str, optional
@@ -182,6 +184,7 @@ def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] =
     """
     names = list(_FUNCTIONS) if ops is None else [ops] if isinstance(ops, str) else list(ops)
     functions = [_operation(name) for name in names]
+    _dispatch.load_present()
     for dtype in dtypes:
         if dtype not in FLOATS:
             raise ValueError(f"dtypes: {dtype!r} is not allowed; allowed are {', '.join(FLOATS)}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from logitx._arguments.operands import refuse_array
 from logitx._arrays import memory_maps
+from logitx._arrays.ahead import Ahead
 from logitx._arrays.families import family_of
 from logitx._arrays.family import dtype_name
 from logitx._labelled.table import is_labelled
@@ -66,9 +66,13 @@ def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
     if not shape or 0 in layout(shape, axis).axes:
         raise ValueError(f"axis: {axis!r} of shape {shape} is the first; allowed are rows along the first axis")
     for name, value in others.items():
-        rows = None if value is None else value.shape[0] if hasattr(value, "shape") else len(value)
-        if rows is not None and rows != shape[0]:
-            raise ValueError(f"{name}: {rows} rows are not allowed; allowed are as many as of logits, {shape[0]}")
+        if value is None:
+            continue
+        lengths = value.shape if hasattr(value, "shape") else (len(value),) if hasattr(value, "__len__") else ()
+        if not lengths:
+            raise TypeError(f"{name}: {value!r} is not allowed; allowed is what has one row for each of the source")
+        if lengths[0] != shape[0]:
+            raise ValueError(f"{name}: {lengths[0]} rows are not allowed; allowed are as many as of logits, {shape[0]}")
     return int(shape[0])
 
 
@@ -89,14 +93,17 @@ def _read_blocks(pieces: Iterator[slice], *sources: Any) -> Iterator[tuple[Any, 
             memory_maps.fetch_pages(one[piece])
         return tuple(_array(one, piece) for one in sources)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
-        ahead = None
+    ahead: Ahead | None = None
+    try:
         for piece, following in memory_maps.with_next(pieces):
             block = read(piece) if ahead is None else ahead.result()
-            ahead = None if following is None else reader.submit(read, following)
+            ahead = None if following is None else Ahead(read, following)
             yield piece.start, *block
             for one in maps:
                 memory_maps.give_back(one[piece])
+    finally:
+        if ahead is not None:
+            ahead.wait()
 
 
 def _array(source: Any, piece: slice) -> Any:

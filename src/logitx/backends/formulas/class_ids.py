@@ -100,7 +100,7 @@ def class_weights_and_shares(
             classes = xp.take(to_compute(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
     elif class_weight is not None:
         t = to_compute(plan, targets)
-        classes = xp.sum(weighted_targets(xp, t, to_compute(plan, class_weight)), axis=-1)
+        classes = xp.sum(weighted_targets(xp, t, to_compute(plan, class_weight)[None, :]), axis=-1)
     if classes is None:
         classes = to_compute(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
     share = classes if sample_weight is None else sample_weight * classes

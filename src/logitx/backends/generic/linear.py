@@ -83,7 +83,7 @@ def _block_arguments(plan: Plan, layer: LayerOperands, samples: Samples) -> tupl
     else:  # graphs of TensorFlow end the process where a bias is added to a product of nothing
         logits = xp.sum(hidden, axis=-1, keepdims=True) + xp.sum(weight, axis=-1)
     if layer.bias is not None:
-        logits = logits + to_compute(plan, layer.bias)
+        logits = logits + to_compute(plan, layer.bias)[None, :]
     softcap, temperature = scaling(layer, samples)
     return (
         block_plan(plan, samples.hidden.shape[0]), logits, samples.targets, LossOptions(
