@@ -155,7 +155,7 @@ class CrossEntropy:
         self._add(plan, EvaluatedRows(plan, operands, self._top_k))
         return self
 
-    def _add(self, plan: Plan, rows: _EvaluatedRows) -> None:
+    def _add(self, plan: Plan, rows: EvaluatedRows) -> None:
         counted = rows.share != 0.0
         weight = np.where(counted, rows.sample, 0.0)
         added = (
