@@ -134,7 +134,7 @@ def test_every_promise_names_tests_that_there_are():
     assert rows
     for _, promise, named, _ in rows:
         file = None
-        for one in re.findall(r"`(\S*)::(\w+)`", named):
-            file = one[0] or file
-            assert f"def {one[1]}(" in (here / str(file)).read_text(encoding="utf-8"), (promise, one)
+        for name, test in re.findall(r"`(\w+\.py)?(?:::(\w+))?`", named):
+            file = name or file
+            assert (f"def {test}(" if test else "def test_") in (here / str(file)).read_text(encoding="utf-8"), promise
         assert file is not None, promise

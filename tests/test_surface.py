@@ -293,18 +293,6 @@ def test_prose_is_plain(path):
     assert found == []
 
 
-def test_every_test_that_security_names_is_there():
-    named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
-    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path, _ in named}
-    assert named
-    assert [(path, name) for path, name in named if name and f"def {name}(" not in texts[path]] == []
-
-
-# -- docstrings and documents -----------------------------------------------------------------------------------------
-
-SECTIONS = ["Parameters", "Returns", "Raises", "Notes", "References", "Examples"]
-
-
 def section(function, title: str) -> str:
     found = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", inspect.getdoc(function), re.DOTALL | re.MULTILINE)
     return found[1] if found else ""
