@@ -293,6 +293,11 @@ def test_prose_is_plain(path):
     assert found == []
 
 
+# -- docstrings and documents -----------------------------------------------------------------------------------------
+
+SECTIONS = ["Parameters", "Returns", "Raises", "Notes", "References", "Examples"]
+
+
 def section(function, title: str) -> str:
     found = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", inspect.getdoc(function), re.DOTALL | re.MULTILINE)
     return found[1] if found else ""
