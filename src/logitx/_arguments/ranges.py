@@ -68,7 +68,8 @@ def are_ordinary(weights: np.ndarray[Any, Any]) -> bool:
     """True if any dtype holds the products of weights with others for which this is true."""
     if not weights.size:
         return False
-    return bool(np.minimum.reduce(weights, None) >= _ORDINARY and np.maximum.reduce(weights, None) <= 1.0 / _ORDINARY)
+    low, high = float(np.minimum.reduce(weights, None)), float(np.maximum.reduce(weights, None))
+    return low >= _ORDINARY and high * _ORDINARY <= 1.0
 
 
 def fit_numbers(plan: Plan, family: Family, x: Array, *values: Any) -> Plan:
