@@ -43,7 +43,7 @@ def _cache() -> list[str]:
     from logitx.backends.numba.compile.folders import places
 
     lines = []
-    for folder in filter(Path.is_dir, places()):
+    for folder in (place for place in places() if place.is_dir()):
         files = [file for file in folder.glob("*") if file.is_file()]
         compiled, size = sum(file.suffix == ".nbc" for file in files), sum(file.stat().st_size for file in files)
         lines.append(f"{folder}: {compiled} compiled functions, {size / 1e6:.1f} MB")
