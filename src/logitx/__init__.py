@@ -12,6 +12,7 @@ from logitx._functions.control import backends, set_num_threads, use_backend, wa
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx._functions.row_numbers import entropy
 from logitx._functions.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -29,6 +30,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",

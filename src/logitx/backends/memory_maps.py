@@ -95,6 +95,15 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     return _join_blocks(values, shape), _join_blocks(signs, shape) if plan.return_sign else None
 
 
+def entropy(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """log(sum) + sum of p (max - x)."""
+    found = []
+    for piece, part in _blocks_in_turn(plan, x):
+        rows = (_rows_of_operand(one, piece, len(x)) for one in (where, temperature, softcap))
+        found.append(numba.entropy(part, x[piece], *rows))
+    return _join_blocks(found, plan.layout.rows)
+
+
 def _join_blocks(parts: Any, shape: tuple[int, ...]) -> Array:
     return np.concatenate([part.reshape(-1) for part in parts]).reshape(shape)
 

@@ -133,5 +133,8 @@ class Backend(Protocol):
     def log_softmax_vjp(self, plan: Plan, log_p: Array, dlog_p: Array) -> Array:
         """Return the gradient by the logits, from the log-probabilities and the gradient by them."""
 
+    def entropy(self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+        """Return the entropy of the softmax of every row, of shape rows and dtype ``plan.loss``."""
+
     def merge_logsumexp(self, plan: Plan, a: Array, b: Array) -> Array:
         """Return log(exp(a) + exp(b)), elementwise."""

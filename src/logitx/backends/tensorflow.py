@@ -23,6 +23,7 @@ DECLINES = {
     "cross_entropy_grad_hess": "differentiated by way of the formulas",
     "linear_cross_entropy": "differentiated by way of the formulas",
     "linear_cross_entropy_value_and_grad": "differentiated by way of the formulas",
+    "entropy": "differentiated by way of the formulas",
     "softmax_vjp": "differentiated by way of the formulas",
     "log_softmax_vjp": "differentiated by way of the formulas",
     "merge_logsumexp": "differentiated by way of the formulas",

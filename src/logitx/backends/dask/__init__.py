@@ -17,12 +17,14 @@ from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
+from logitx.backends.dask.row_numbers import entropy
 
 __all__ = [
     "accepts",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",

@@ -18,6 +18,7 @@ from logitx.backends.generic.cross_entropy import (
 )
 from logitx.backends.generic.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.generic.row_numbers import entropy
 from logitx.backends.generic.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -33,6 +34,7 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "entropy",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",

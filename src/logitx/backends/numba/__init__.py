@@ -11,6 +11,7 @@ from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_gra
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.numba.prepared import prepare
+from logitx.backends.numba.row_numbers import entropy, entropy_gradient
 from logitx.backends.numba.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -27,6 +28,8 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "entropy",
+    "entropy_gradient",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",

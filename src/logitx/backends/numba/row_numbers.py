@@ -1,0 +1,57 @@
+"""Numbers of a row: from arrays to kernels and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from logitx._plan import Array, Plan, Scalar
+from logitx.backends.numba.arrays import (
+    CLASS_AXIS,
+    HELD,
+    NumpyArray,
+    checked_code,
+    contiguous,
+    empty_3d,
+    given_back,
+    scaling_array,
+    static_flag,
+    stored,
+    view_3d,
+)
+from logitx.backends.numba.kernels.entropy import EntropyArrays, EntropyOptions, entropy_rows
+from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
+from logitx.backends.numba.passes.blocks import is_across
+from logitx.backends.numba.threads.policy import CREW, parts_for
+
+
+def entropy(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """log(sum) + sum of p (max - x)."""
+    value = np.empty(plan.layout.outer * plan.layout.inner, HELD[plan.loss])
+    _run_entropy_kernel(plan, x, where, temperature, softcap, None, value, None)
+    return given_back(plan, value, plan.loss, plan.layout.rows)
+
+
+def entropy_gradient(plan: Plan, share: Array, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """Return the gradient of the sum of share times entropy, -share p (log p + H) du/dx, in the dtype `plan.result`."""
+    gradient = empty_3d(plan, plan.result)
+    weight = contiguous(plan, share, plan.compute).reshape(-1)
+    _run_entropy_kernel(plan, x, where, temperature, softcap, weight, None, gradient)
+    return given_back(plan, gradient, plan.result, plan.layout.shape)
+
+
+def _run_entropy_kernel(
+    plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, share: NumpyArray | None,
+    value: NumpyArray | None, gradient: NumpyArray | None,
+) -> None:  # fmt: skip
+    compute, held = plan.compute, stored(plan.dtype, plan.compute)
+    view = view_3d(plan, x, plan.dtype, held)
+    mask = None if where is None else view_3d(plan, where, "bool", "bool")
+    heat, cap = scaling_array(plan, temperature, "float64"), scaling_array(plan, softcap, compute)
+    adjusted = static_flag(mask is not None or heat is not None or cap is not None)
+    ways = is_across(plan), static_flag(gradient is not None), adjusted
+    kernel = compiled_kernel(entropy_rows, ways, Dtypes(held, compute, plan.result, plan.loss))
+    arrays = EntropyArrays(
+        logits=view, where=mask, temperature=heat, softcap=cap, share=share, value=value, gradient=gradient
+    )
+    options = EntropyOptions(CLASS_AXIS, np.nan if plan.empty == "nan" else 0.0)
+    checked_code(kernel(arrays, options, *ways, parts_for(view.nbytes), CREW.address))
