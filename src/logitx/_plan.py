@@ -61,6 +61,7 @@ class Plan:
     return_parts: bool = False
     return_sign: bool = False
     keepdims: bool = False
+    weight: float = 0.5  # of the first of two distributions
     scalar: bool = False  # a Python or NumPy scalar went in: a 0-d result goes back as a scalar
     gradients: tuple[str, ...] = ()  # dtypes of the gradients by hidden, weight and bias, where there are these
     axis_name: tuple[str, ...] = ()  # axes of a mesh of devices along which normalizers are merged
@@ -143,7 +144,8 @@ class LabelError(ValueError):
         self.plan, self.index, self.label = plan, tuple(reversed(index)), label
         where = f" at position {self.index}" if index else ""
         ignored = "ignore_index is None" if plan.ignore_index is None else f"ignore_index is {plan.ignore_index}"
-        super().__init__(f"targets: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
+        argument = "ids" if plan.op.startswith("selected") else "targets"
+        super().__init__(f"{argument}: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
 
     def within(self, plan: Plan, first: tuple[int, ...]) -> LabelError:
         """Return this error of a slice that starts at `first`, with the index in the full array of `plan`."""

@@ -267,6 +267,22 @@ def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     return family.namespace(x).broadcast_to(value, lay.rows)
 
 
+def along_classes(value: Array, family: Family, lay: Layout) -> Array:
+    """Return numbers of the classes, one each, as an array that broadcasts to the logits as given."""
+    xp, axes = family.namespace(value), lay.axes
+    value = xp.reshape(value, tuple(lay.given[axis] for axis in axes))
+    order = tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
+    value = xp.permute_dims(value, order) if len(axes) > 1 else value
+    return xp.reshape(value, tuple(length if d in axes else 1 for d, length in enumerate(lay.given)))
+
+
+def share(name: str, value: Any) -> float:
+    """Check a number from 0 to 1 that is a fact of the call, not an operand."""
+    if not is_python_number(value) or isinstance(value, bool):
+        raise TypeError(f"{name}: {value!r} is not allowed; allowed are numbers from 0 to 1")
+    return _in_range(name, value, "numbers from 0 to 1", 0.0, 1.0)
+
+
 def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str) -> Array:
     """Check an output: writable memory of exactly this shape and dtype, disjoint from the input or the same."""
     if value is None:

@@ -73,7 +73,8 @@ def one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[i
     return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
 
 
-def _scalar(name: str, entry: Near) -> Expected:
+def scalar(name: str, entry: Near) -> Expected:
+    """Return an expected number of the whole call."""
     return Expected(name, *_split([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
 
 
@@ -221,7 +222,7 @@ def _loss_parts(case: Case, gradient: bool) -> list[Expected]:
     shape = row_shape(x.shape, axis)
 
     def per_call(name: str, entries: Sequence[Near]) -> Expected:
-        return one_a_row(name, entries, shape, "loss") if reduction == "none" else _scalar(name, entries[0])
+        return one_a_row(name, entries, shape, "loss") if reduction == "none" else scalar(name, entries[0])
 
     expected = [per_call("loss", losses)]
     if gradient:
@@ -270,7 +271,7 @@ def _of_layer(case: Case, gradient: bool) -> list[Expected]:
     reduction, empty = options.get("reduction", "mean"), options.get("empty", "nan")
     losses, _, gradients = oracle_loss.reduced(rows, reduction, empty)
     by_row = reduction == "none"
-    expected = [one_a_row("loss", losses, x.shape[:-1], "loss") if by_row else _scalar("loss", losses[0])]
+    expected = [one_a_row("loss", losses, x.shape[:-1], "loss") if by_row else scalar("loss", losses[0])]
     if not gradient:
         return expected
     hidden, weight = case.args[0].values, case.args[1].values

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
+from logitx.backends.formulas.selected import check_ids, selected_by_losses
+from logitx.backends.jax.cross_entropy import cross_entropy
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
 from logitx.backends.jax.softmax import differentiable_log_softmax, direction_of
 
@@ -45,3 +47,20 @@ def entropy(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Sc
     if not plan.layout.n:
         return generic.entropy(plan, x, where, temperature, softcap)
     return _entropy(plan, x, where, temperature, softcap)
+
+
+@jitted
+def _jitted_selected(plan: Plan, *operands: Any) -> Array:
+    return selected_by_losses(cross_entropy, plan, *operands)
+
+
+def selected_log_softmax(plan: Plan, x: Array, ids: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """-loss of the most probable id, and the distance of the other logits to its logit."""
+    check_ids(plan, ids)
+    value: Array = _jitted_selected(plan, x, ids, where, temperature, softcap)
+    return value
+
+
+kl_divergence = jitted(generic.kl_divergence)
+js_divergence = jitted(generic.js_divergence)
+softmax_mean = jitted(generic.softmax_mean)

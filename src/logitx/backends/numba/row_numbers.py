@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from logitx._plan import Array, Plan, Scalar
+from logitx.backends.formulas.selected import selected_by_losses
 from logitx.backends.numba.arrays import (
     CLASS_AXIS,
     HELD,
@@ -18,6 +19,7 @@ from logitx.backends.numba.arrays import (
     stored,
     view_3d,
 )
+from logitx.backends.numba.cross_entropy import cross_entropy
 from logitx.backends.numba.kernels.entropy import EntropyArrays, EntropyOptions, entropy_rows
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.passes.blocks import is_across
@@ -55,3 +57,8 @@ def _run_entropy_kernel(
     )
     options = EntropyOptions(CLASS_AXIS, np.nan if plan.empty == "nan" else 0.0)
     checked_code(kernel(arrays, options, *ways, parts_for(view.nbytes), CREW.address))
+
+
+def selected_log_softmax(plan: Plan, x: Array, ids: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """-loss of the most probable id, and the distance of the other logits to its logit."""
+    return selected_by_losses(cross_entropy, plan, x, ids, where, temperature, softcap)

@@ -11,10 +11,15 @@ from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, d
 from logitx.backends.torch.state import has_plain_class, in_graph, in_transform, may_differentiate, tracing
 
 _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # only as operators in a graph
-_BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
+_BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy", "selected_log_softmax")
 _EAGER = ("entropy",)  # not as operators in a graph, nor under a transform
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
-DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}
+DECLINES = {
+    "merge_logsumexp": "differentiated by way of the formulas",
+    "js_divergence": "differentiated by way of the formulas",
+    "kl_divergence": "differentiated by way of the formulas",
+    "softmax_mean": "differentiated by way of the formulas",
+}
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:

@@ -9,7 +9,9 @@ import torch
 
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
+from logitx.backends.formulas.selected import selected_by_losses
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept
+from logitx.backends.torch.cross_entropy import cross_entropy
 from logitx.backends.torch.state import compute
 
 
@@ -40,3 +42,8 @@ class Entropy(torch.autograd.Function):
             return None, numba.entropy_gradient(exact, dy, *operands), None, None, None
         formula = lambda *values: (generic.entropy(plan, *values),)  # noqa: E731
         return None, *differentiate_formulas(formula, operands, wanted, (dy,))
+
+
+def selected_log_softmax(plan: Plan, x: Array, ids: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """-loss of the most probable id, and the distance of the other logits to its logit."""
+    return selected_by_losses(cross_entropy, plan, x, ids, where, temperature, softcap)
