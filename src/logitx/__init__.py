@@ -19,6 +19,7 @@ from logitx._functions.row_numbers import (
     selected_log_softmax,
     softmax_mean,
 )
+from logitx._functions.sampling import gumbel_softmax, sample, softmax_top_k
 from logitx._functions.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -37,6 +38,7 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "entropy",
+    "gumbel_softmax",
     "js_divergence",
     "kl_divergence",
     "linear_cross_entropy",
@@ -47,10 +49,12 @@ __all__ = [
     "logmeanexp",
     "logsumexp",
     "merge_logsumexp",
+    "sample",
     "selected_log_softmax",
     "set_num_threads",
     "softmax",
     "softmax_mean",
+    "softmax_top_k",
     "softmax_vjp",
     "use_backend",
     "warmup",

@@ -14,7 +14,7 @@ from logitx.testing.cases import FLOATS, Case, Data, NDArray, data, from_rows, g
 from logitx.testing.examples import Example, given
 from logitx.testing.expect import Expected
 from logitx.testing.operation import Op
-from logitx.testing.oracle import CONTEXT, INF, NAN, ZERO, Near, Row, mpf
+from logitx.testing.oracle import CONTEXT, INF, NAN, SQUARED, ZERO, Near, Row, mpf
 from logitx.testing.row_numbers import GRID, logits_case, void
 
 _PAIRS: dict[str, tuple[Hashable, ...]] = GRID | {
@@ -69,14 +69,17 @@ class _Classes:
                           for row in (one, two))  # fmt: skip
         self.both = [a and b for a, b in zip(one.live, two.live, strict=True)]
         ends = one.log_sum + one.wobble + two.log_sum + two.wobble
+        same = one.v == two.v and one.live == two.live  # then every d is exactly 0
         self.d = [
-            Near((one.v[j] - one.log_sum) - (two.v[j] - two.log_sum),
+            Near(ZERO) if same else Near((one.v[j] - one.log_sum) - (two.v[j] - two.log_sum),
                  one.noise[j] + two.noise[j] + abs(one.v[j]) + abs(two.v[j]) + ends)
             for j in range(self.count)
         ]  # fmt: skip
 
     def gap(self, p: Near, m: Near, t: mpf) -> Near:
         """Return m - p + p t, and the error of its own evaluation."""
+        if t == 0:
+            return Near(ZERO)
         value = m.value - p.value + p.value * t
         if abs(t) < 0.51:
             return Near(value, 8 * value + value / p.value * p.slack)
@@ -96,7 +99,7 @@ def kl_row(one: Row, two: Row, empty: str) -> Near:
         p, q, d = c.p[j], c.q[j], c.d[j]
         if c.both[j]:
             gap = c.gap(p, q, d.value)
-            found.append(Near(gap.value, gap.slack + abs(p.value - q.value) * d.slack))
+            found.append(Near(gap.value, gap.slack + abs(p.value - q.value) * d.slack + p.value * d.slack**2 * SQUARED))
         else:
             found.append(Near(q.value, q.slack))
     return _sum_of_terms(found)
@@ -107,7 +110,7 @@ def _sum_of_terms(found: list[Near]) -> Near:
     if abs(value) < mpf(2) ** -200:
         value = ZERO
     slack = oracle.total([one.slack for one in found])
-    return Near(value, slack + value * oracle.summing(len(found)) if value else ZERO)
+    return Near(value, slack + value * oracle.summing(len(found)))
 
 
 def js_row(one: Row, two: Row, empty: str, weight: float) -> Near:
@@ -123,7 +126,7 @@ def js_row(one: Row, two: Row, empty: str, weight: float) -> Near:
             for own, share in ((p, w), (q, 1 - w)):
                 t = CONTEXT.log(own.value / m.value)
                 gap = c.gap(own, m, t)
-                moved = abs(own.value - m.value) * (4 * abs(t) + d.slack)
+                moved = abs(own.value - m.value) * (4 * abs(t) + d.slack) + own.value * d.slack**2 * SQUARED
                 terms.append(Near(share * gap.value, share * (gap.slack + moved)))
             found.append(Near(terms[0].value + terms[1].value, terms[0].slack + terms[1].slack))
         else:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, LossOptions, Plan, Scalar
 from logitx.backends.formulas.class_ids import refuse_labels, sort_out
 from logitx.backends.formulas.numbers import operand, quiet, to_compute
+from logitx.backends.formulas.ranking import take_along
 
 Losses = Callable[[Plan, Array, Array, LossOptions], tuple[Array, ...]]
 
@@ -33,11 +33,6 @@ def check_ids(plan: Plan, ids: Array) -> tuple[Array, Array, Array]:
     return ids, ignored, bad
 
 
-def _along(xp: Any, x: Array, ids: Array, axis: int) -> Array:
-    """Return the entries of `ids` along an axis; older namespaces of PyTorch have its own name only."""
-    return xp.take_along_axis(x, ids, axis=axis) if hasattr(xp, "take_along_axis") else xp.take_along_dim(x, ids, axis)
-
-
 @quiet
 def selected_by_losses(
     losses: Losses, plan: Plan, x: Array, ids: Array, where: Array, temperature: Scalar, softcap: Scalar
@@ -52,21 +47,21 @@ def selected_by_losses(
     if single:
         ids, ignored, bad = (xp.expand_dims(one, axis=axis) for one in (ids, ignored, bad))
     safe = xp.where(ignored | bad, xp.zeros_like(ids), ids)
-    u = to_compute(plan, _along(xp, x, safe, axis))
-    kept = None if where is None else _along(xp, where, safe, axis)
+    u = to_compute(plan, take_along(xp, x, safe, axis))
+    kept = None if where is None else take_along(xp, where, safe, axis)
     dead = u == -xp.inf if kept is None else (u == -xp.inf) | ~kept
     u = xp.where(dead | xp.isinf(u), 0.0, u)
     if softcap is not None:
         softcap = operand(plan, softcap)
         u = softcap * xp.tanh(u / softcap)
     lead = xp.expand_dims(xp.argmax(xp.where(dead, -xp.inf, FAMILIES[plan.family].detach(u)), axis=axis), axis=axis)
-    best = _along(xp, safe, lead, axis)
+    best = take_along(xp, safe, lead, axis)
     options = LossOptions(softcap=softcap, temperature=temperature, where=where)
     loss, *_ = losses(_plan_of_loss(plan), x, xp.squeeze(best, axis=axis), options)
     value = to_compute(plan, xp.expand_dims(0.0 - loss, axis=axis))
     if not single:
         # XLA may compute a softcap twice with different rounding: without a distance of 0 by rule there is none
-        fall = xp.where(safe == best, 0.0, _along(xp, u, lead, axis) - u)
+        fall = xp.where(safe == best, 0.0, take_along(xp, u, lead, axis) - u)
         value = value - (fall if temperature is None else fall / operand(plan, temperature))
         value = xp.where(value > 0.0, 0.0, value)
     nothing = dead if kept is None else (dead & kept)
