@@ -26,8 +26,8 @@ LARGE_CALL = 1 << 28  # bytes of a call from which pages are given back
 
 DECLINES = {
     "js_divergence": "there is no kernel: the formulas run",
-    "kl_divergence": "there is no kernel: the formulas run",
-    "softmax_mean": "there is no kernel: the formulas run",
+    "kl_divergence": "of two arrays, only one would be in blocks",
+    "softmax_mean": "of two arrays, only one would be in blocks",
     "cross_entropy_value_and_grad": "its results are as large as the logits, and in memory",
     "cross_entropy_grad_hess": "its results are as large as the logits, and in memory",
     "linear_cross_entropy": "the kernels make its logits block by block already",

@@ -241,10 +241,8 @@ def _examples(**more: Any) -> tuple[Example, ...]:
     )  # fmt: skip
 
 
-_FORMULAS = {
-    "memory": "computed by the formulas, with arrays of the size of the logits",
-    "fuzz": "two arrays of logits are not drawn",
-}
+_NOT_DRAWN = {"fuzz": "two arrays of the shape of logits are not drawn"}
+_FORMULAS = _NOT_DRAWN | {"memory": "computed by the formulas, with arrays of the size of the logits"}
 
 ROW_PAIRS = (
     Op(
@@ -256,7 +254,7 @@ ROW_PAIRS = (
         why="as log_softmax of both, their difference, products and sums",
         invariants=(divergences_not_negative,),
         examples=_examples(),
-        lacks=_FORMULAS,
+        lacks=_NOT_DRAWN,
     ),
     Op(
         "js_divergence",
@@ -283,6 +281,6 @@ ROW_PAIRS = (
             Example("by numbers", lambda i: given(i.x, i.y, temperature=i.half, softcap=i.three),
                     (0, 1, "temperature", "softcap")),
         ),
-        lacks=_FORMULAS,
+        lacks=_NOT_DRAWN,
     ),
 )  # fmt: skip

@@ -11,7 +11,13 @@ from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_gra
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.numba.prepared import prepare
-from logitx.backends.numba.row_numbers import entropy, entropy_gradient, selected_log_softmax
+from logitx.backends.numba.row_numbers import (
+    entropy,
+    entropy_gradient,
+    kl_divergence,
+    selected_log_softmax,
+    softmax_mean,
+)
 from logitx.backends.numba.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -31,6 +37,7 @@ __all__ = [
     "differentiate_rows",
     "entropy",
     "entropy_gradient",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
@@ -44,5 +51,6 @@ __all__ = [
     "selected_log_softmax",
     "set_num_threads",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]

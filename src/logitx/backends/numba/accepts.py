@@ -8,11 +8,7 @@ from typing import Any
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Plan, flat
 
-DECLINES = {
-    "js_divergence": "there is no kernel: the formulas run",
-    "kl_divergence": "there is no kernel: the formulas run",
-    "softmax_mean": "there is no kernel: the formulas run",
-}
+DECLINES = {"js_divergence": "there is no kernel: the formulas run"}
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:

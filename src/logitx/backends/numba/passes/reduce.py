@@ -183,14 +183,20 @@ def rest_and_fall_of(tile: Any, base: int, steps: int, top: Any, scale: Any, ahe
             down = down - e * maximum_of_two(v, floor)  # 0 times -inf would be NaN
         high, low = add_to_sum(high, low, part)
         fall, shed = add_to_sum(fall, shed, down)
-    fall = fold_rows(fall, shed, across)
+    rest, lost = settle_rest(high, low, tops, across)
+    return rest, lost, fold_rows(fall, shed, across)
+
+
+@primitive
+def settle_rest(high: Any, low: Any, tops: Any, across: Any) -> Any:
+    """Return the rest of each row and what was lost in rounding it, from sums beside the maxima and their number."""
     if across is None:
-        rest, lost = add_to_sum(high, low, tops - one)
+        rest, lost = add_to_sum(high, low, tops - spread_as(tops, 1.0))
         total = rest + lost
-        return total, (rest - total) + lost, fall
-    sum_of_row = (fold_sum(tops, zero) - 1.0) + fold_sum(high, low)
-    rest = single_lane(tile, sum_of_row)
-    return rest, single_lane(tile, sum_of_row - float(lane(rest, 0))), fall
+        return total, (rest - total) + lost
+    sum_of_row = (fold_sum(tops, spread_as(tops, 0.0)) - 1.0) + fold_sum(high, low)
+    rest = single_lane(high, sum_of_row)
+    return rest, single_lane(high, sum_of_row - float(lane(rest, 0)))
 
 
 @primitive
