@@ -55,6 +55,14 @@ from logitx._functions.control import backends, set_num_threads, use_backend, wa
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx._functions.row_numbers import (
+    entropy,
+    js_divergence,
+    kl_divergence,
+    selected_log_softmax,
+    softmax_mean,
+)
+from logitx._functions.sampling import gumbel_softmax, sample, softmax_top_k
 from logitx._functions.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -74,6 +82,10 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
+    "gumbel_softmax",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
@@ -82,8 +94,12 @@ __all__ = [
     "logmeanexp",
     "logsumexp",
     "merge_logsumexp",
+    "sample",
+    "selected_log_softmax",
     "set_num_threads",
     "softmax",
+    "softmax_mean",
+    "softmax_top_k",
     "softmax_vjp",
     "use_backend",
     "warmup",

@@ -68,11 +68,13 @@ def _like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: An
     return Expected(name, high, low, slack, "result", True, from_rows(numbers, x.shape, axis))
 
 
-def _one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[int, ...], kind: str) -> Expected:
+def one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[int, ...], kind: str) -> Expected:
+    """Return an expected array with one number a row."""
     return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
 
 
-def _scalar(name: str, entry: Near) -> Expected:
+def scalar(name: str, entry: Near) -> Expected:
+    """Return an expected number of the whole call."""
     return Expected(name, *_split([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
 
 
@@ -97,7 +99,8 @@ def _each_row(option: Any, x: NDArray, axis: Any, default: Any) -> list[Any]:
     return list(kept.reshape(-1).tolist())
 
 
-def _reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
+def reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
+    """Return the logits of a case, their axis, and each row reduced."""
     x, options = case.args[0].values, case.options
     axis = options.get("axis", -1)
     rows = [
@@ -115,14 +118,14 @@ def _reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
 
 def softmax(case: Case) -> list[Expected]:
     """Return what softmax must give."""
-    x, axis, rows = _reduced_rows(case)
+    x, axis, rows = reduced_rows(case)
     empty = case.options.get("empty", "nan")
     return [_like_logits("probabilities", [oracle.softmax_row(row, empty) for row in rows], x, axis)]
 
 
 def log_softmax(case: Case) -> list[Expected]:
     """Return what log_softmax must give."""
-    x, axis, rows = _reduced_rows(case)
+    x, axis, rows = reduced_rows(case)
     empty = case.options.get("empty", "nan")
     return [_like_logits("log-probabilities", [oracle.log_softmax_row(row, empty) for row in rows], x, axis)]
 
@@ -142,7 +145,7 @@ def logsumexp(case: Case) -> list[Expected]:
             )
         ]
     else:
-        x, axis, rows = _reduced_rows(case)
+        x, axis, rows = reduced_rows(case)
         values = [oracle.log_normalizer(row) for row in rows]
         pairs = [(Sum(*v), Sum(v.value if v.value != v.value else mpf(v.value != -oracle.INF))) for v in values]
     signed = bool(options.get("return_sign"))
@@ -155,18 +158,18 @@ def logsumexp(case: Case) -> list[Expected]:
 
 def logmeanexp(case: Case) -> list[Expected]:
     """Return what logmeanexp must give; NaN where nothing counts."""
-    x, axis, rows = _reduced_rows(case)
+    x, axis, rows = reduced_rows(case)
     entries = []
     for row in rows:
         total, count = oracle.log_normalizer(row), sum(row.valid)
         size = oracle.CONTEXT.log(count) if count else oracle.NAN
         entries.append(Near(total.value - size, total.slack + size))
     shape = row_shape(x.shape, axis, bool(case.options.get("keepdims")))
-    return [_one_a_row("logmeanexp", entries, shape, "result")]
+    return [one_a_row("logmeanexp", entries, shape, "result")]
 
 
 def _may_cancel(name: str, entries: Sequence[Sum], shape: tuple[int, ...], undefined: bool) -> Expected:
-    plain = _one_a_row(name, entries, shape, "result")
+    plain = one_a_row(name, entries, shape, "result")
     moved, ceiling = (np.array([float(number) for number in column]).reshape(shape) for column in (
         [near.moved for near in entries], [near.ceiling for near in entries]
     ))  # fmt: skip
@@ -219,14 +222,14 @@ def _loss_parts(case: Case, gradient: bool) -> list[Expected]:
     shape = row_shape(x.shape, axis)
 
     def per_call(name: str, entries: Sequence[Near]) -> Expected:
-        return _one_a_row(name, entries, shape, "loss") if reduction == "none" else _scalar(name, entries[0])
+        return one_a_row(name, entries, shape, "loss") if reduction == "none" else scalar(name, entries[0])
 
     expected = [per_call("loss", losses)]
     if gradient:
         expected.append(_like_logits("gradient", gradients, x, axis))
     if case.options.get("return_parts"):
         expected.append(per_call("z_loss", parts))
-        expected.append(_one_a_row("log_normalizer", [row.log_normalizer for row in rows], shape, "loss"))
+        expected.append(one_a_row("log_normalizer", [row.log_normalizer for row in rows], shape, "loss"))
     return expected
 
 
@@ -268,7 +271,7 @@ def _of_layer(case: Case, gradient: bool) -> list[Expected]:
     reduction, empty = options.get("reduction", "mean"), options.get("empty", "nan")
     losses, _, gradients = oracle_loss.reduced(rows, reduction, empty)
     by_row = reduction == "none"
-    expected = [_one_a_row("loss", losses, x.shape[:-1], "loss") if by_row else _scalar("loss", losses[0])]
+    expected = [one_a_row("loss", losses, x.shape[:-1], "loss") if by_row else scalar("loss", losses[0])]
     if not gradient:
         return expected
     hidden, weight = case.args[0].values, case.args[1].values

@@ -18,19 +18,25 @@ from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
+from logitx.backends.dask.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
 
 __all__ = [
     "accepts",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "selected_log_softmax",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]
 

@@ -18,6 +18,13 @@ from logitx.backends.generic.cross_entropy import (
 )
 from logitx.backends.generic.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.generic.row_numbers import (
+    entropy,
+    js_divergence,
+    kl_divergence,
+    selected_log_softmax,
+    softmax_mean,
+)
 from logitx.backends.generic.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -33,6 +40,9 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "entropy",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
@@ -42,7 +52,9 @@ __all__ = [
     "merge_rows",
     "normalize_rows",
     "reduce_rows",
+    "selected_log_softmax",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from logitx.backends.jax.accepts import accepts, explain
 from logitx.backends.jax.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.jax.linear.loss import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.jax.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
 from logitx.backends.jax.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -25,13 +26,18 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
     "explain",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "selected_log_softmax",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]

@@ -6,11 +6,18 @@ made of), `passes.blocks` (how memory is cut into blocks).
 
 from __future__ import annotations
 
-from logitx.backends.numba.accepts import accepts
+from logitx.backends.numba.accepts import DECLINES, accepts
 from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.numba.prepared import prepare
+from logitx.backends.numba.row_numbers import (
+    entropy,
+    entropy_gradient,
+    kl_divergence,
+    selected_log_softmax,
+    softmax_mean,
+)
 from logitx.backends.numba.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -22,11 +29,15 @@ from logitx.backends.numba.softmax import (
 from logitx.backends.numba.threads.policy import set_num_threads
 
 __all__ = [
+    "DECLINES",
     "accepts",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "entropy",
+    "entropy_gradient",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
@@ -37,7 +48,9 @@ __all__ = [
     "normalize_rows",
     "prepare",
     "reduce_rows",
+    "selected_log_softmax",
     "set_num_threads",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]
