@@ -343,10 +343,28 @@ REST = (
         "no inner sum", "log_softmax_vjp", _result(lambda r, plan, log_p, d: np.array(d)), "special rows", _row("plain")
     ),
     Mutation("only the larger", "merge_logsumexp", _result(lambda r, plan, a, b: np.maximum(a, b)), "every pair", ""),
+)
+
+_ELEMENTS = ("binary_cross_entropy", "binary_cross_entropy_value_and_grad", "binary_cross_entropy_grad_hess")
+
+
+def _without_branches(r: Any, plan: Any, x: Any, *_: Any) -> Any:
+    return np.array(np.exp(x) / (1 + np.exp(x)))
+
+
+BINARY = (
+    Mutation("one formula for both signs", "sigmoid", _result(_without_branches), "elements", _row("+inf, agrees")),
+    Mutation("the logarithm of sigmoid", "log_sigmoid",
+             _result(lambda r, plan, x, out: np.array(-np.log(1 + np.exp(-x)))), "elements", "far above"),
+    *(Mutation("no pos_weight", op, _operand(2, np.ones_like), "elements, weighted", "") for op in _ELEMENTS),
+    *(Mutation("no sample weight", op, _operand(3, np.ones_like), "elements, weighted", "") for op in _ELEMENTS),
+    *(Mutation("no mask", op, _operand(7, np.ones_like), "elements, masked", "") for op in _ELEMENTS),
+    *(Mutation("no ignored label", op, _operand(1, np.abs), "elements", "") for op in _ELEMENTS),
+    *(Mutation("a sum for a mean", op, _plan(reduction="sum"), "mean, not by pos_weight", "") for op in _ELEMENTS[:2]),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("mutation", [*SOFTMAX, *LOSSES, *LAYERS, *REST], ids=lambda mutation: mutation.id)
+@pytest.mark.parametrize("mutation", [*SOFTMAX, *LOSSES, *LAYERS, *REST, *BINARY], ids=lambda mutation: mutation.id)
 def test_mutation_is_caught(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     op = next(row for row in OPS if row.name == mutation.op)
     cell = Cell(op, TARGET, mutation.dtype)
@@ -389,5 +407,5 @@ def test_a_result_that_is_a_little_off_is_noticed(op: Op, monkeypatch: pytest.Mo
 
 def test_every_operation_of_a_backend_has_a_mutation() -> None:
     """Functions that call others have none of their own to break."""
-    broken = {mutation.op for mutation in (*SOFTMAX, *LOSSES, *LAYERS, *REST)}
+    broken = {mutation.op for mutation in (*SOFTMAX, *LOSSES, *LAYERS, *REST, *BINARY)}
     assert {op.name for op in OPS if hasattr(generic, op.name)} <= broken

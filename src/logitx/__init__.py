@@ -8,6 +8,13 @@
 
 from logitx import _dynamo as _dynamo  # torch.compile looks for what this module sets
 from logitx._functions.accumulate import CrossEntropy
+from logitx._functions.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
@@ -26,11 +33,15 @@ __version__ = "0.1.0"
 __all__ = [
     "CrossEntropy",
     "backends",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logaddexp",
@@ -38,6 +49,7 @@ __all__ = [
     "logsumexp",
     "merge_logsumexp",
     "set_num_threads",
+    "sigmoid",
     "softmax",
     "softmax_vjp",
     "use_backend",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from logitx import _results as results
+from logitx._arguments.binary import binary_cross_entropy, elementwise
 from logitx._arguments.cross_entropy import cross_entropy, cross_entropy_grad_hess
 from logitx._arguments.linear import linear_cross_entropy
 from logitx._arguments.softmax import log_softmax_vjp, logsumexp, merge_logsumexp, over_axis, softmax_vjp
@@ -55,6 +56,13 @@ OPERATIONS: dict[str, Operation] = {
     "softmax_vjp": Operation(softmax_vjp, (results.logits_like,), prepares=True),
     "log_softmax_vjp": Operation(log_softmax_vjp, (results.logits_like,), prepares=True),
     "merge_logsumexp": Operation(merge_logsumexp, (results.elementwise,)),
+    "sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
+    "log_sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
+    "binary_cross_entropy": Operation(binary_cross_entropy, (results.reduced_loss,)),
+    "binary_cross_entropy_value_and_grad": Operation(
+        binary_cross_entropy, (results.reduced_loss, results.logits_like), results.pair
+    ),
+    "binary_cross_entropy_grad_hess": Operation(binary_cross_entropy, (results.logits_like,) * 2, results.pair),
 }
 
 

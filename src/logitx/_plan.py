@@ -66,6 +66,11 @@ class Plan:
     axis_name: tuple[str, ...] = ()  # axes of a mesh of devices along which normalizers are merged
     block_bytes: int = 0  # how much of the logits, in the dtype computed in, may be in memory at once; 0: all
 
+    @property
+    def ids(self) -> int:
+        """The number of class ids: two where every element is a logit of its own."""
+        return 2 if self.op.startswith("binary") else self.layout.n
+
 
 class Scaling(NamedTuple):
     """Which logits take part, and how they are scaled: u = softcap * tanh(x / softcap), then u / temperature."""
@@ -90,6 +95,17 @@ class LossOptions(NamedTuple):
     def scaling(self) -> Scaling:
         """Return the options that a softmax has too."""
         return Scaling(self.where, self.temperature, self.softcap)
+
+
+class BinaryOptions(NamedTuple):
+    """The options of a binary loss, as `LossOptions`; arrays have the shape of the logits."""
+
+    pos_weight: Array = None  # factor of the positive targets
+    sample_weight: Array = None
+    label_smoothing: Scalar = None
+    gamma: Scalar = None  # power of the focal factor
+    alpha: Scalar = None  # factor of the positive targets; 1 - alpha is that of the negative ones
+    where: Array = None
 
 
 class LinearLayer(NamedTuple):
@@ -121,6 +137,8 @@ def nested(op: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Undo `flat`: return the operands of an operation as its backend's method takes them."""
     if op.startswith("linear"):
         return LinearLayer(*values[:3]), values[3], LossOptions(*values[4:])
+    if op.startswith("binary"):
+        return *values[:2], BinaryOptions(*values[2:])
     return (*values[:2], LossOptions(*values[2:])) if op.startswith("cross_entropy") else values
 
 
@@ -136,7 +154,7 @@ class LabelError(ValueError):
 
     def __init__(self, plan: Plan, position: int, label: int) -> None:
         """Name the label at flat C-order `position` of the targets."""
-        n, index = plan.layout.n, []
+        n, index = plan.ids, []
         for length in reversed(plan.layout.rows):
             position, last = divmod(position, length)
             index.append(last)

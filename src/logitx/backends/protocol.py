@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
+from logitx._plan import Array, BinaryOptions, LinearLayer, LossOptions, Plan, Scalar
 
 Prepared = Callable[[Array, Array], Any]
 
@@ -135,3 +135,24 @@ class Backend(Protocol):
 
     def merge_logsumexp(self, plan: Plan, a: Array, b: Array) -> Array:
         """Return log(exp(a) + exp(b)), elementwise."""
+
+    # Binary functions have no class axis. All their arrays have the shape ``plan.layout.given``, and are not folded.
+
+    def sigmoid(self, plan: Plan, x: Array, out: Array) -> Array:
+        """Return probabilities; `out` as in softmax."""
+
+    def log_sigmoid(self, plan: Plan, x: Array, out: Array) -> Array:
+        """Return log-probabilities; `out` as in softmax."""
+
+    def binary_cross_entropy(self, plan: Plan, logits: Array, targets: Array, options: BinaryOptions) -> Array:
+        """Return the loss."""
+
+    def binary_cross_entropy_value_and_grad(
+        self, plan: Plan, logits: Array, targets: Array, options: BinaryOptions
+    ) -> tuple[Array, Array]:
+        """Return (loss, dlogits)."""
+
+    def binary_cross_entropy_grad_hess(
+        self, plan: Plan, logits: Array, targets: Array, options: BinaryOptions
+    ) -> tuple[Array, Array]:
+        """Return the gradient and the diagonal of the Hessian of the summed loss."""

@@ -26,6 +26,11 @@ DECLINES = {
     "softmax_vjp": "differentiated by way of the formulas",
     "log_softmax_vjp": "differentiated by way of the formulas",
     "merge_logsumexp": "differentiated by way of the formulas",
+    "sigmoid": "differentiated by way of the formulas",
+    "log_sigmoid": "differentiated by way of the formulas",
+    "binary_cross_entropy": "differentiated by way of the formulas",
+    "binary_cross_entropy_value_and_grad": "differentiated by way of the formulas",
+    "binary_cross_entropy_grad_hess": "differentiated by way of the formulas",
 }
 
 

@@ -68,21 +68,29 @@ def _like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: An
     return Expected(name, high, low, slack, "result", True, from_rows(numbers, x.shape, axis))
 
 
-def _one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[int, ...], kind: str) -> Expected:
+def one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[int, ...], kind: str) -> Expected:
+    """Return an array of one number a row."""
     return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
 
 
-def _scalar(name: str, entry: Near) -> Expected:
+def like_elements(name: str, entries: Sequence[Near], shape: tuple[int, ...]) -> Expected:
+    """Return an array of the shape of the logits, each of which is a row of its own."""
+    return Expected(name, *_split(entries, shape), "result", True, np.arange(len(entries)).reshape(shape))
+
+
+def scalar(name: str, entry: Near) -> Expected:
+    """Return a loss reduced over all rows."""
     return Expected(name, *_split([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
 
 
-def _values(option: Any) -> Any:
+def values_of(option: Any) -> Any:
+    """Return the values of an option that may be an array."""
     return option.values if isinstance(option, Data) else option
 
 
 def _spread(option: Any, x: NDArray, axis: Any, default: Any) -> NDArray:
     """Return an option that broadcasts against the logits as rows."""
-    value = default if option is None else _values(option)
+    value = default if option is None else values_of(option)
     return to_rows(np.broadcast_to(np.asarray(value), x.shape), axis)
 
 
@@ -93,7 +101,7 @@ def _each_row(option: Any, x: NDArray, axis: Any, default: Any) -> list[Any]:
     count = int(np.prod(row_shape(x.shape, axis), dtype=np.int64))
     if option is None:
         return [None] * count
-    kept = np.broadcast_to(np.asarray(_values(option)), row_shape(x.shape, axis, keepdims=True))
+    kept = np.broadcast_to(np.asarray(values_of(option)), row_shape(x.shape, axis, keepdims=True))
     return list(kept.reshape(-1).tolist())
 
 
@@ -162,11 +170,11 @@ def logmeanexp(case: Case) -> list[Expected]:
         size = oracle.CONTEXT.log(count) if count else oracle.NAN
         entries.append(Near(total.value - size, total.slack + size))
     shape = row_shape(x.shape, axis, bool(case.options.get("keepdims")))
-    return [_one_a_row("logmeanexp", entries, shape, "result")]
+    return [one_a_row("logmeanexp", entries, shape, "result")]
 
 
 def _may_cancel(name: str, entries: Sequence[Sum], shape: tuple[int, ...], undefined: bool) -> Expected:
-    plain = _one_a_row(name, entries, shape, "result")
+    plain = one_a_row(name, entries, shape, "result")
     moved, ceiling = (np.array([float(number) for number in column]).reshape(shape) for column in (
         [near.moved for near in entries], [near.ceiling for near in entries]
     ))  # fmt: skip
@@ -180,8 +188,8 @@ def _row_losses(case: Case, gradient: bool) -> tuple[NDArray, Any, list[oracle_l
     settings = oracle_loss.Settings(
         class_weight=None if weight is None else weight.values,
         ignore_index=options.get("ignore_index", -100),
-        label_smoothing=np.asarray(_values(options.get("label_smoothing", 0.0))).item(),
-        z_loss=np.asarray(_values(options.get("z_loss", 0.0))).item(),
+        label_smoothing=np.asarray(values_of(options.get("label_smoothing", 0.0))).item(),
+        z_loss=np.asarray(values_of(options.get("z_loss", 0.0))).item(),
         empty=options.get("empty", "nan"),
     )
     rows = [
@@ -219,14 +227,14 @@ def _loss_parts(case: Case, gradient: bool) -> list[Expected]:
     shape = row_shape(x.shape, axis)
 
     def per_call(name: str, entries: Sequence[Near]) -> Expected:
-        return _one_a_row(name, entries, shape, "loss") if reduction == "none" else _scalar(name, entries[0])
+        return one_a_row(name, entries, shape, "loss") if reduction == "none" else scalar(name, entries[0])
 
     expected = [per_call("loss", losses)]
     if gradient:
         expected.append(_like_logits("gradient", gradients, x, axis))
     if case.options.get("return_parts"):
         expected.append(per_call("z_loss", parts))
-        expected.append(_one_a_row("log_normalizer", [row.log_normalizer for row in rows], shape, "loss"))
+        expected.append(one_a_row("log_normalizer", [row.log_normalizer for row in rows], shape, "loss"))
     return expected
 
 
@@ -243,7 +251,7 @@ def cross_entropy_value_and_grad(case: Case) -> list[Expected]:
 def cross_entropy_grad_hess(case: Case) -> list[Expected]:
     """Return what cross_entropy_grad_hess must give: the gradient and the diagonal of the Hessian."""
     x, axis = case.args[0].values, case.options.get("axis", -1)
-    weight = _values(case.options.get("class_weight"))
+    weight = values_of(case.options.get("class_weight"))
     pairs = [
         oracle_loss.grad_hess_row(row, target, weight, s)
         for row, target, s in zip(to_rows(x, axis), _targets(case), _sample_weights(case, x, axis), strict=True)
@@ -268,7 +276,7 @@ def _of_layer(case: Case, gradient: bool) -> list[Expected]:
     reduction, empty = options.get("reduction", "mean"), options.get("empty", "nan")
     losses, _, gradients = oracle_loss.reduced(rows, reduction, empty)
     by_row = reduction == "none"
-    expected = [_one_a_row("loss", losses, x.shape[:-1], "loss") if by_row else _scalar("loss", losses[0])]
+    expected = [one_a_row("loss", losses, x.shape[:-1], "loss") if by_row else scalar("loss", losses[0])]
     if not gradient:
         return expected
     hidden, weight = case.args[0].values, case.args[1].values

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from logitx.testing import expect, grids, linear, special, special_loss
+from logitx.testing.binary_ops import BINARY
 from logitx.testing.cases import FLOATS, Case, NDArray, to_rows
 from logitx.testing.examples import Example, Inputs, given
 from logitx.testing.operation import Op, Use, expected
@@ -341,6 +342,7 @@ OPS: tuple[Op, ...] = (
         fuzz="pairs",
         lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
     ),
+    *BINARY,
 )
 
 

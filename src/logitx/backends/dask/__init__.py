@@ -15,20 +15,32 @@ import dask.array as da
 from logitx._arrays.families import family_of
 from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
+from logitx.backends.dask.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
 
 __all__ = [
     "accepts",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "sigmoid",
     "softmax",
     "softmax_vjp",
 ]

@@ -11,6 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 from logitx._plan import Plan
+from logitx.backends.generic.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
 from logitx.backends.generic.cross_entropy import (
     cross_entropy,
     cross_entropy_grad_hess,
@@ -29,12 +36,16 @@ from logitx.backends.generic.softmax import (
 
 __all__ = [
     "accepts",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
@@ -42,6 +53,7 @@ __all__ = [
     "merge_rows",
     "normalize_rows",
     "reduce_rows",
+    "sigmoid",
     "softmax",
     "softmax_vjp",
 ]

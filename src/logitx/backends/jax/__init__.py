@@ -9,6 +9,13 @@ functions that have derivatives themselves, so that they hold to every order, fo
 from __future__ import annotations
 
 from logitx.backends.jax.accepts import accepts, explain
+from logitx.backends.jax.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
 from logitx.backends.jax.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.jax.linear.loss import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.jax.softmax import (
@@ -22,16 +29,21 @@ from logitx.backends.jax.softmax import (
 
 __all__ = [
     "accepts",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "explain",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "sigmoid",
     "softmax",
     "softmax_vjp",
 ]

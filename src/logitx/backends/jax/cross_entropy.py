@@ -79,11 +79,16 @@ def _jitted_value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Ar
 _jitted_grad_hess = jitted(generic.cross_entropy_grad_hess)
 
 
-def check_class_ids(plan: Plan, targets: Array) -> None:
-    """Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere."""
-    if plan.hard and FAMILIES[plan.family].readable(targets):
+def check_class_ids(plan: Plan, targets: Array, where: Array = None) -> None:
+    """Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere.
+
+    `where` are the ids that count.
+    """
+    readable = FAMILIES[plan.family].readable
+    if plan.hard and readable(targets) and (where is None or readable(where)):
         ids = np.asarray(targets)  # no copy on the CPU
-        refuse_labels(plan, np, ids, sort_out(plan, np, ids.astype(np.int64))[1])
+        bad = sort_out(plan, np, ids.astype(np.int64))[1]
+        refuse_labels(plan, np, ids, bad if where is None else bad & np.asarray(where))
 
 
 def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:

@@ -13,7 +13,14 @@ from logitx.backends.torch.state import has_plain_class, in_graph, in_transform,
 _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # only as operators in a graph
 _BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
-DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}
+DECLINES = {
+    "merge_logsumexp": "differentiated by way of the formulas",
+    "sigmoid": "differentiated by way of the formulas",
+    "log_sigmoid": "differentiated by way of the formulas",
+    "binary_cross_entropy": "differentiated by way of the formulas",
+    "binary_cross_entropy_value_and_grad": "differentiated by way of the formulas",
+    "binary_cross_entropy_grad_hess": "differentiated by way of the formulas",
+}
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:

@@ -1,0 +1,83 @@
+"""The rows of OPS for the binary family."""
+
+from __future__ import annotations
+
+from logitx.testing import binary
+from logitx.testing.examples import Example, given
+from logitx.testing.operation import Op
+
+BINARY: tuple[Op, ...] = (
+    Op(
+        "sigmoid",
+        binary.sigmoid_grid,
+        binary.sigmoid_special,
+        binary.sigmoid,
+        ulps=2.0,
+        why="exp, a sum and a division",
+        reduces=False,
+        examples=(Example("plain", lambda i: given(i.x)),),
+        fuzz="elements",
+        lacks={"memory": "every element is read once; tests/test_binary.py counts what is allocated"},
+    ),
+    Op(
+        "log_sigmoid",
+        binary.sigmoid_grid,
+        binary.sigmoid_special,
+        binary.log_sigmoid,
+        ulps=2.0,
+        why="exp, log1p and a sum",
+        reduces=False,
+        examples=(Example("plain", lambda i: given(i.x)),),
+        fuzz="elements",
+        lacks={"memory": "every element is read once; tests/test_binary.py counts what is allocated"},
+    ),
+    Op(
+        "binary_cross_entropy",
+        binary.loss_grid,
+        binary.loss_special,
+        binary.loss,
+        ulps=2.0,
+        why="the logarithms of both probabilities, their products with the targets and weights, and sums",
+        examples=(
+            Example("plain", lambda i: given(i.x, i.where)),
+            Example("of ids, of each element", lambda i: given(i.x, i.where + 0, reduction="none")),
+            Example(
+                "of probabilities, weighted",
+                lambda i: given(i.x, i.probabilities, pos_weight=i.class_weight, label_smoothing=i.tenth),
+                (0, 1, "pos_weight", "label_smoothing"),
+            ),
+            Example(
+                "masked",
+                lambda i: given(i.x, i.where, where=i.where, sample_weight=i.probabilities),
+                (0, "sample_weight"),
+            ),
+        ),
+        fuzz="binary losses",
+        lacks={"memory": "every element is read once; tests/test_binary.py counts what is allocated"},
+    ),
+    Op(
+        "binary_cross_entropy_value_and_grad",
+        binary.loss_grid,
+        binary.loss_special,
+        binary.loss_and_gradient,
+        ulps=2.0,
+        why="as binary_cross_entropy; for the gradient both probabilities and their products",
+        examples=(
+            Example("plain", lambda i: given(i.x, i.where)),
+            Example("of probabilities", lambda i: given(i.x, i.probabilities, pos_weight=i.class_weight), (0, 1)),
+        ),
+        fuzz="binary losses",
+        lacks={"memory": "every element is read once; tests/test_binary.py counts what is allocated"},
+    ),
+    Op(
+        "binary_cross_entropy_grad_hess",
+        binary.grad_hess_grid,
+        binary.grad_hess_special,
+        binary.grad_hess,
+        ulps=2.0,
+        why="both probabilities, their products and weights",
+        examples=(Example("plain", lambda i: given(i.x, i.where)),),
+        fuzz="binary losses",
+        lacks={"memory": "every element is read once; tests/test_binary.py counts what is allocated"},
+    ),
+)
