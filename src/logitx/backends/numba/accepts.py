@@ -8,19 +8,9 @@ from typing import Any
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Plan, flat
 
-DECLINES = {
-    "sigmoid": "there is no kernel for this function yet",
-    "log_sigmoid": "there is no kernel for this function yet",
-    "binary_cross_entropy": "there is no kernel for this function yet",
-    "binary_cross_entropy_value_and_grad": "there is no kernel for this function yet",
-    "binary_cross_entropy_grad_hess": "there is no kernel for this function yet",
-}
-
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where the kernels can serve the call, else the reason why not."""
-    if plan.op in DECLINES:
-        return DECLINES[plan.op]
     if plan.family == "numpy":
         return None
     if FAMILIES[plan.family].to_numpy is None:
