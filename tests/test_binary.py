@@ -128,6 +128,24 @@ def test_masked_arrays_keep_their_mask() -> None:
     np.testing.assert_allclose(loss, lx.binary_cross_entropy(X[0], IDS[0], where=~x.mask), rtol=1e-7)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_backward_of_pytorch_twice(reduction: Any) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    x, t, ones = torch.tensor(X, requires_grad=True), torch.tensor(IDS), torch.ones(X.shape)
+    _, right = lx.binary_cross_entropy_value_and_grad(X, IDS, reduction=reduction)
+    loss = lx.binary_cross_entropy(x, t, reduction=reduction)
+    cotangent = 3.0 * (ones if reduction == "none" else torch.tensor(1.0))
+    first = torch.autograd.grad(loss, x, cotangent, retain_graph=True)[0]
+    np.testing.assert_allclose(first.mul_(1.0).numpy(), 3 * right, rtol=1e-6)
+    first.zero_()  # the memory is ours
+    second = torch.autograd.grad(loss, x, cotangent, create_graph=True)[0]
+    np.testing.assert_allclose(second.detach().numpy(), 3 * right, rtol=2e-6, atol=1e-9)
+    (curve,) = torch.autograd.grad(second.sum(), x)
+    _, hessian = lx.binary_cross_entropy_grad_hess(X, IDS)
+    scale = 3.0 / X.size if reduction == "mean" else 3.0
+    np.testing.assert_allclose(curve.numpy(), scale * hessian, rtol=1e-5, atol=1e-9)
+
+
 def test_derivatives_at_the_ends_under_transformations() -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
     ids = jax.numpy.asarray([0, 1, 1, 0, 1])

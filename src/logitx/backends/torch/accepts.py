@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from logitx._plan import Plan, flat
+from logitx.backends.torch import binary
 from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, declined
 from logitx.backends.torch.state import has_plain_class, in_graph, in_transform, may_differentiate, tracing
 
@@ -17,7 +18,6 @@ DECLINES = {
     "merge_logsumexp": "differentiated by way of the formulas",
     "sigmoid": "differentiated by way of the formulas",
     "log_sigmoid": "differentiated by way of the formulas",
-    "binary_cross_entropy": "differentiated by way of the formulas",
     "binary_cross_entropy_value_and_grad": "differentiated by way of the formulas",
     "binary_cross_entropy_grad_hess": "differentiated by way of the formulas",
 }
@@ -34,6 +34,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "torch.jit records PyTorch's own operations"
     if plan.op in (LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS):
         return declined(plan, operands)
+    if plan.op == "binary_cross_entropy":
+        return binary.declined(plan, operands)
     if plan.layout.n == 0:
         return "there are no classes"
     if plan.op == "logsumexp" and operands[1] is not None:
