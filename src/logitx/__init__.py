@@ -8,6 +8,7 @@
 
 from logitx import _dynamo as _dynamo  # torch.compile looks for what this module sets
 from logitx._functions.accumulate import CrossEntropy
+from logitx._functions.balanced import balanced_class_weight
 from logitx._functions.binary import (
     binary_cross_entropy,
     binary_cross_entropy_grad_hess,
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CrossEntropy",
     "backends",
+    "balanced_class_weight",
     "binary_cross_entropy",
     "binary_cross_entropy_grad_hess",
     "binary_cross_entropy_value_and_grad",

@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 from logitx._arguments import operands as _operands
+from logitx._arguments.balanced import balanced_weights
 from logitx._arguments.plans import start
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold_axes
@@ -30,7 +31,8 @@ def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     raise ValueError(f"targets: shape {shape} is not allowed; allowed for {what} ({dtype}) is exactly {allowed}{fix}")
 
 
-def _ignored_id(ignore_index: Any, hard: bool) -> int | None:
+def ignored_id(ignore_index: Any, hard: bool) -> int | None:
+    """Check the class id to ignore."""
     if ignore_index is None:
         return None
     try:
@@ -81,7 +83,7 @@ def target_facts(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]
         hard = _operands.is_integer(dtype)
     if not hard and dtype not in FLOATS:
         raise TypeError(f"targets: dtype {dtype} is not allowed; allowed are integer ids and floating probabilities")
-    return ("hard", hard), ("ignore_index", _ignored_id(ignore_index, hard))
+    return ("hard", hard), ("ignore_index", ignored_id(ignore_index, hard))
 
 
 def targets_and_options(
@@ -97,7 +99,11 @@ def targets_and_options(
             " classes, set it with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
         )
     targets = _targets(plan, targets, family, logits)
-    class_weight = _operands.class_weight(given.class_weight, family, logits, lay)
+    class_weight = given.class_weight
+    if class_weight is not None:
+        if isinstance(class_weight, str):
+            class_weight = balanced_weights(plan, targets, class_weight)
+        class_weight = _operands.class_weight(class_weight, family, logits, lay)
     sample_weight = _operands.sample_weight(given.sample_weight, family, logits, lay)
     label_smoothing = _operands.scalar("label_smoothing", given.label_smoothing, 0.0, family, logits, lay)
     z_loss = _operands.scalar("z_loss", given.z_loss, 0.0, family, logits, lay)

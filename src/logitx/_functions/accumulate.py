@@ -113,6 +113,11 @@ class CrossEntropy:
         top_k: int | None = None,
     ) -> None:
         plans.choice("empty", empty)
+        if type(class_weight) is str:
+            raise ValueError(
+                f"class_weight: {class_weight!r} is not allowed for data in pieces; allowed is one weight a class, as"
+                " balanced_class_weight(labels, n) counts them"
+            )
         self._top_k = None if top_k is None else plans.positive("top_k", top_k)
         self._axis, self._class_weight, self._empty = axis, class_weight, empty
         self._options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
 from logitx._prepared import call
@@ -14,7 +14,7 @@ def cross_entropy(
     /,
     axis: Axis = -1,
     *,
-    class_weight: Array | None = None,
+    class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
     label_smoothing: Scalar = 0.0,
@@ -47,8 +47,9 @@ def cross_entropy(
         over them in the order given.
     axis : int, tuple of int or None, default -1
         The class axis or axes; None for all.
-    class_weight : array, optional
-        One weight a class.
+    class_weight : array or "balanced", optional
+        One weight a class. "balanced" gives every class of the targets the same total weight: those of
+        `balanced_class_weight`.
     sample_weight : array, optional
         One weight a row: of the shape of `logits` without `axis`, or what broadcasts to it.
     ignore_index : int or None, default -100
@@ -133,7 +134,7 @@ def cross_entropy_value_and_grad(
     /,
     axis: Axis = -1,
     *,
-    class_weight: Array | None = None,
+    class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
     label_smoothing: Scalar = 0.0,
@@ -226,7 +227,7 @@ def cross_entropy_grad_hess(
     /,
     axis: Axis = -1,
     *,
-    class_weight: Array | None = None,
+    class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
 ) -> tuple[Array, Array]:
     r"""Gradient and diagonal of the Hessian of the summed cross-entropy, as boosting objectives want them.
@@ -245,8 +246,9 @@ def cross_entropy_grad_hess(
         Class ids or probabilities, as in `cross_entropy`.
     axis : int, tuple of int or None, default -1
         The class axis or axes; None for all.
-    class_weight : array, optional
-        One weight a class.
+    class_weight : array or "balanced", optional
+        One weight a class. "balanced" gives every class of the targets the same total weight: those of
+        `balanced_class_weight`.
     sample_weight : array, optional
         One weight a row.
 
