@@ -13,6 +13,7 @@ from typing import Any
 import logitx
 from logitx._evaluate.info import facts
 from logitx._evaluate.readers import SUFFIXES, open_array
+from logitx.calibration import Calibration, reliability_diagram
 
 # Errors caused by a file, an option or an absent library; any other error is a defect and keeps its traceback.
 _MISTAKES = (
@@ -53,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--temperature", type=float, default=1.0, metavar="T")
     evaluate.add_argument("--softcap", type=float, metavar="C")
     evaluate.add_argument("--block-bytes", type=int, default=1 << 25, metavar="N", help="default: %(default)s")
+    evaluate.add_argument("--calibration", action="store_true", help="also calibration error and Brier score")
+    evaluate.add_argument("--diagram", metavar="FILE", help="draw the calibration: a picture for matplotlib to write")
     evaluate.add_argument("--json", action="store_true", help="print one object of JSON")
     evaluate.add_argument("--no-progress", action="store_true", help="show no bar")
     evaluate.set_defaults(run=_evaluate)
@@ -67,7 +70,8 @@ def _evaluate(given: argparse.Namespace) -> None:
         if len(labels.shape) == 2 and labels.shape[1] == 1:  # a column of a table
             labels = _Column(labels)
         hard = labels.dtype.kind in "iu"
-        evaluation = logitx.CrossEntropy(
+        kind = _WithCalibration if given.calibration or given.diagram else logitx.CrossEntropy
+        evaluation = kind(
             axis=given.axis, ignore_index=given.ignore_index if hard else None, label_smoothing=given.label_smoothing,
             temperature=given.temperature, softcap=given.softcap, top_k=given.top_k,
         )  # fmt: skip
@@ -78,7 +82,28 @@ def _evaluate(given: argparse.Namespace) -> None:
         "loss": result.loss, "perplexity": result.perplexity, "accuracy": result.accuracy,
         f"top_{given.top_k}_accuracy": result.top_k_accuracy, "count": result.count, "rows": rows,
     }  # fmt: skip
+    if isinstance(evaluation, _WithCalibration):
+        calibration = evaluation.calibration
+        reliability = calibration.result()
+        values |= {"calibration_error": reliability.error, "brier": reliability.brier}
+        if given.diagram:
+            reliability_diagram(calibration).figure.savefig(given.diagram)
     _print(values, given.json)
+
+
+class _WithCalibration(logitx.CrossEntropy):
+    """An evaluation that measures the calibration in the same read."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        names = ("axis", "ignore_index", "temperature")
+        self.calibration = Calibration(**{name: options[name] for name in names})
+
+    def update(self, logits: Any, targets: Any, /, **weights: Any) -> logitx.CrossEntropy:
+        """Take some rows."""
+        super().update(logits, targets, **weights)
+        self.calibration.update(logits, targets, sample_weight=weights.get("sample_weight"))
+        return self
 
 
 class _Column:
