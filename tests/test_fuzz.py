@@ -184,6 +184,9 @@ def loss_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
         of_a_loss(draw, options)
         maybe(draw, options, "dtype", st.sampled_from(["float32", "float64"]))
         maybe(draw, options, "return_parts", st.just(True))
+    if "gamma" in names:
+        options["gamma"] = draw(st.sampled_from([0.0, 0.5, 1.0, 3.0]))
+        options = {name: value for name, value in options.items() if name in names}
     aims = draw(targets(x, axis, {"ignore_index": None} if simple else options))
     if aims.values.dtype.kind == "f":
         options.pop("ignore_index", None)  # probabilities are not ignored
@@ -259,7 +262,7 @@ def binary_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
         maybe(draw, options, "empty", st.just("zero"))
         maybe(draw, options, "dtype", st.sampled_from(["float32", "float64"]))
     if "gamma" in names:
-        maybe(draw, options, "gamma", st.sampled_from([0.0, 0.5, 1.0, 3.0]))
+        options["gamma"] = draw(st.sampled_from([0.0, 0.5, 1.0, 3.0]))
         maybe(draw, options, "alpha", st.sampled_from([0.0, 0.25, 1.0]))
     return Case("fuzz", column_of(x), (x, aims), options)
 

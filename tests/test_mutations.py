@@ -356,6 +356,8 @@ BINARY = (
     Mutation("one formula for both signs", "sigmoid", _result(_without_branches), "elements", _row("+inf, agrees")),
     Mutation("the logarithm of sigmoid", "log_sigmoid",
              _result(lambda r, plan, x, out: np.array(-np.log(1 + np.exp(-x)))), "elements", "far above"),
+    *(Mutation("no focal factor", op, lambda operation: lambda plan, *operands: operation(plan, *operands[:-1], None),
+               "rows, gamma=2.0", "") for op in ("focal_loss", "focal_loss_value_and_grad")),
     *(Mutation("no pos_weight", op, _operand(2, np.ones_like), "elements, weighted", "") for op in _ELEMENTS),
     *(Mutation("no sample weight", op, _operand(3, np.ones_like), "elements, weighted", "") for op in _ELEMENTS),
     *(Mutation("no mask", op, _operand(7, np.ones_like), "elements, masked", "") for op in _ELEMENTS),

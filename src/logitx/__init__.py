@@ -7,6 +7,7 @@
 """
 
 from logitx import _dynamo as _dynamo  # torch.compile looks for what this module sets
+from logitx import calibration as calibration
 from logitx._functions.accumulate import CrossEntropy
 from logitx._functions.balanced import balanced_class_weight
 from logitx._functions.binary import (
@@ -19,6 +20,12 @@ from logitx._functions.binary import (
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
+from logitx._functions.focal import (
+    binary_focal_loss,
+    binary_focal_loss_value_and_grad,
+    focal_loss,
+    focal_loss_value_and_grad,
+)
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx._functions.softmax import (
     log_softmax,
@@ -38,9 +45,13 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_grad_hess",
     "binary_cross_entropy_value_and_grad",
+    "binary_focal_loss",
+    "binary_focal_loss_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",

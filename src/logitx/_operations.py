@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from logitx import _results as results
 from logitx._arguments.binary import binary_cross_entropy, elementwise
 from logitx._arguments.cross_entropy import cross_entropy, cross_entropy_grad_hess
+from logitx._arguments.focal import focal_loss
 from logitx._arguments.linear import linear_cross_entropy
 from logitx._arguments.softmax import log_softmax_vjp, logsumexp, merge_logsumexp, over_axis, softmax_vjp
 from logitx._labelled.linear import take_layer_apart
@@ -56,6 +57,8 @@ OPERATIONS: dict[str, Operation] = {
     "softmax_vjp": Operation(softmax_vjp, (results.logits_like,), prepares=True),
     "log_softmax_vjp": Operation(log_softmax_vjp, (results.logits_like,), prepares=True),
     "merge_logsumexp": Operation(merge_logsumexp, (results.elementwise,)),
+    "focal_loss": Operation(focal_loss, (results.reduced_loss,)),
+    "focal_loss_value_and_grad": Operation(focal_loss, (results.reduced_loss, results.logits_like), results.pair),
     "sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
     "log_sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
     "binary_cross_entropy": Operation(binary_cross_entropy, (results.reduced_loss,)),

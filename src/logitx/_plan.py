@@ -137,6 +137,8 @@ def nested(op: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Undo `flat`: return the operands of an operation as its backend's method takes them."""
     if op.startswith("linear"):
         return LinearLayer(*values[:3]), values[3], LossOptions(*values[4:])
+    if op.startswith("focal"):
+        return *values[:2], LossOptions(*values[2:-1]), values[-1]
     if op.startswith("binary"):
         return *values[:2], BinaryOptions(*values[2:])
     return (*values[:2], LossOptions(*values[2:])) if op.startswith("cross_entropy") else values

@@ -136,6 +136,14 @@ class Backend(Protocol):
     def merge_logsumexp(self, plan: Plan, a: Array, b: Array) -> Array:
         """Return log(exp(a) + exp(b)), elementwise."""
 
+    def focal_loss(self, plan: Plan, logits: Array, targets: Array, options: LossOptions, gamma: Scalar) -> Array:
+        """Return the loss; that of cross_entropy if `gamma` is None."""
+
+    def focal_loss_value_and_grad(
+        self, plan: Plan, logits: Array, targets: Array, options: LossOptions, gamma: Scalar
+    ) -> tuple[Array, Array]:
+        """Return (loss, dlogits), as in focal_loss."""
+
     # Binary functions have no class axis. All their arrays have the shape ``plan.layout.given``, and are not folded.
 
     def sigmoid(self, plan: Plan, x: Array, out: Array) -> Array:

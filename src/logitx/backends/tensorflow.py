@@ -19,6 +19,8 @@ from logitx.backends.formulas.numbers import softcap_slope
 
 _FORMULAS = "differentiated by way of the formulas"
 DECLINES = {
+    "focal_loss": "differentiated by way of the formulas",
+    "focal_loss_value_and_grad": "differentiated by way of the formulas",
     "cross_entropy_value_and_grad": "differentiated by way of the formulas",
     "cross_entropy_grad_hess": "differentiated by way of the formulas",
     "linear_cross_entropy": "differentiated by way of the formulas",

@@ -119,7 +119,8 @@ def _weights(d: grids.Drawing, levels: grids.Levels, options: dict[str, Any]) ->
         options["where"] = Data(np.asarray(kept), "bool")
 
 
-def _loss_case(number: int, levels: grids.Levels) -> Case:
+def loss_case(number: int, levels: grids.Levels) -> Case:
+    """Make a case of a binary loss."""
     d, options = _drawing(number, levels), dict[str, Any]()
     targets = _targets(d, levels, options)
     _weights(d, levels, options)
@@ -137,12 +138,12 @@ def sigmoid_grid() -> list[Case]:
 
 def loss_grid() -> list[Case]:
     """Return the cases of the losses that cover all pairs of levels of the options."""
-    return [_loss_case(number, levels) for number, levels in enumerate(pairwise(LOSS, FORBIDDEN))]
+    return [loss_case(number, levels) for number, levels in enumerate(pairwise(LOSS, FORBIDDEN))]
 
 
 def grad_hess_grid() -> list[Case]:
     """Return the cases of the gradient and the Hessian that cover all pairs of levels of the options."""
-    return [_loss_case(number, levels) for number, levels in enumerate(pairwise(GRAD_HESS, FORBIDDEN))]
+    return [loss_case(number, levels) for number, levels in enumerate(pairwise(GRAD_HESS, FORBIDDEN))]
 
 
 # -- special values ---------------------------------------------------------------------------------------------------
@@ -298,7 +299,10 @@ def _element(case: Case, x: float, target: Any, s: Any, w: Any, counted: bool) -
     ignored = hard and case.args[1].dtype != "bool" and target == options.get("ignore_index", -100)
     if ignored or not counted:
         return RowLoss(nothing, nothing, nothing, [nothing], ZERO), nothing
-    smoothing, gamma = exact(expect.values_of(options.get("label_smoothing", 0.0))), exact(options.get("gamma", 0.0))
+    smoothing, gamma = (
+        exact(expect.values_of(options.get("label_smoothing", 0.0))),
+        exact(expect.values_of(options.get("gamma", 0.0))),
+    )
     yes, no = _weights_of(target, hard, mpf(w), smoothing, exact(options.get("alpha")))
     sample = mpf(s)
     if sample == 0 or yes + no == 0:

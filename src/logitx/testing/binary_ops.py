@@ -1,8 +1,8 @@
-"""The rows of OPS for the binary family."""
+"""The rows of OPS for the binary family and the focal losses."""
 
 from __future__ import annotations
 
-from logitx.testing import binary
+from logitx.testing import binary, focal
 from logitx.testing.examples import Example, given
 from logitx.testing.operation import Op
 
@@ -79,5 +79,75 @@ BINARY: tuple[Op, ...] = (
         examples=(Example("plain", lambda i: given(i.x, i.where)),),
         fuzz="binary losses",
         lacks={"memory": "every element is read once; tests/test_binary.py counts what is allocated"},
+    ),
+    Op(
+        "focal_loss",
+        focal.row_grid,
+        focal.row_special,
+        focal.loss,
+        ulps=2.0,
+        why="as cross_entropy, and a power of 1 - p",
+        examples=(
+            Example("plain", lambda i: given(i.x, i.some)),
+            Example(
+                "weighted",
+                lambda i: given(i.x, i.some, gamma=i.half, class_weight=i.class_weight),
+                (0, "gamma", "alpha"),
+            ),
+            Example("of probabilities", lambda i: given(i.x, i.probabilities, where=i.where), (0, 1)),
+        ),
+        fuzz="losses",
+        lacks={"memory": "arrays of one number a row beside the kernels of cross-entropy; formulas for probabilities"},
+    ),
+    Op(
+        "focal_loss_value_and_grad",
+        focal.row_grid,
+        focal.row_special,
+        focal.loss_and_gradient,
+        ulps=2.0,
+        why="as cross_entropy, and a power of 1 - p",
+        examples=(
+            Example("plain", lambda i: given(i.x, i.some)),
+            Example(
+                "weighted",
+                lambda i: given(i.x, i.some, gamma=i.half, class_weight=i.class_weight),
+                (0, "gamma", "alpha"),
+            ),
+            Example("of probabilities", lambda i: given(i.x, i.probabilities, where=i.where), (0, 1)),
+        ),
+        fuzz="losses",
+        lacks={"memory": "arrays of one number a row beside the kernels of cross-entropy; formulas for probabilities"},
+    ),
+    Op(
+        "binary_focal_loss",
+        focal.element_grid,
+        focal.element_special,
+        binary.loss,
+        ulps=2.0,
+        why="as binary_cross_entropy, and powers of both probabilities",
+        examples=(
+            Example("plain", lambda i: given(i.x, i.where)),
+            Example(
+                "of probabilities", lambda i: given(i.x, i.probabilities, gamma=i.half, alpha=i.tenth), (0, "gamma")
+            ),
+        ),
+        fuzz="binary losses",
+        lacks={"memory": "as binary_cross_entropy"},
+    ),
+    Op(
+        "binary_focal_loss_value_and_grad",
+        focal.element_grid,
+        focal.element_special,
+        binary.loss_and_gradient,
+        ulps=2.0,
+        why="as binary_cross_entropy, and powers of both probabilities",
+        examples=(
+            Example("plain", lambda i: given(i.x, i.where)),
+            Example(
+                "of probabilities", lambda i: given(i.x, i.probabilities, gamma=i.half, alpha=i.tenth), (0, "gamma")
+            ),
+        ),
+        fuzz="binary losses",
+        lacks={"memory": "as binary_cross_entropy"},
     ),
 )

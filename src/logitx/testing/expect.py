@@ -61,7 +61,8 @@ def _split(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArr
     return arrays[0], arrays[1], arrays[2]
 
 
-def _like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: Any) -> Expected:
+def like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: Any) -> Expected:
+    """Return an array of the shape of the logits, given row by row."""
     matrix = to_rows(x, axis).shape
     high, low, slack = (from_rows(part, x.shape, axis) for part in _split((one for row in rows for one in row), matrix))
     numbers = np.broadcast_to(np.arange(matrix[0])[:, None], matrix)
@@ -88,13 +89,13 @@ def values_of(option: Any) -> Any:
     return option.values if isinstance(option, Data) else option
 
 
-def _spread(option: Any, x: NDArray, axis: Any, default: Any) -> NDArray:
+def spread(option: Any, x: NDArray, axis: Any, default: Any) -> NDArray:
     """Return an option that broadcasts against the logits as rows."""
     value = default if option is None else values_of(option)
     return to_rows(np.broadcast_to(np.asarray(value), x.shape), axis)
 
 
-def _each_row(option: Any, x: NDArray, axis: Any, default: Any) -> list[Any]:
+def each_row(option: Any, x: NDArray, axis: Any, default: Any) -> list[Any]:
     """Return an option that is constant along the classes: one number a row."""
     if option is None:
         option = default
@@ -112,9 +113,9 @@ def _reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
         oracle.reduce_row(*row)
         for row in zip(
             to_rows(x, axis),
-            _spread(options.get("where"), x, axis, True),
-            _each_row(options.get("temperature"), x, axis, 1.0),
-            _each_row(options.get("softcap"), x, axis, None),
+            spread(options.get("where"), x, axis, True),
+            each_row(options.get("temperature"), x, axis, 1.0),
+            each_row(options.get("softcap"), x, axis, None),
             strict=True,
         )
     ]
@@ -125,14 +126,14 @@ def softmax(case: Case) -> list[Expected]:
     """Return what softmax must give."""
     x, axis, rows = _reduced_rows(case)
     empty = case.options.get("empty", "nan")
-    return [_like_logits("probabilities", [oracle.softmax_row(row, empty) for row in rows], x, axis)]
+    return [like_logits("probabilities", [oracle.softmax_row(row, empty) for row in rows], x, axis)]
 
 
 def log_softmax(case: Case) -> list[Expected]:
     """Return what log_softmax must give."""
     x, axis, rows = _reduced_rows(case)
     empty = case.options.get("empty", "nan")
-    return [_like_logits("log-probabilities", [oracle.log_softmax_row(row, empty) for row in rows], x, axis)]
+    return [like_logits("log-probabilities", [oracle.log_softmax_row(row, empty) for row in rows], x, axis)]
 
 
 def logsumexp(case: Case) -> list[Expected]:
@@ -144,8 +145,8 @@ def logsumexp(case: Case) -> list[Expected]:
             oracle.signed_logsumexp_row(*row)
             for row in zip(
                 to_rows(x, axis),
-                _spread(options["b"], x, axis, 1.0),
-                _spread(options.get("where"), x, axis, True),
+                spread(options["b"], x, axis, 1.0),
+                spread(options.get("where"), x, axis, True),
                 strict=True,
             )
         ]
@@ -196,25 +197,27 @@ def _row_losses(case: Case, gradient: bool) -> tuple[NDArray, Any, list[oracle_l
         oracle_loss.cross_entropy_row(row, valid, target, s, t, cap, settings, gradient)
         for row, valid, target, s, t, cap in zip(
             to_rows(x, axis),
-            _spread(options.get("where"), x, axis, True),
-            _targets(case),
-            _sample_weights(case, x, axis),
-            _each_row(options.get("temperature"), x, axis, 1.0),
-            _each_row(options.get("softcap"), x, axis, None),
+            spread(options.get("where"), x, axis, True),
+            targets_of(case),
+            sample_weights(case, x, axis),
+            each_row(options.get("temperature"), x, axis, 1.0),
+            each_row(options.get("softcap"), x, axis, None),
             strict=True,
         )
     ]
     return x, axis, rows
 
 
-def _targets(case: Case) -> list[Any]:
+def targets_of(case: Case) -> list[Any]:
+    """Return the targets of every row."""
     targets = case.args[1]
     if targets.values.dtype == np.int64:
         return list(targets.values.reshape(-1))
     return list(to_rows(targets.values, case.options.get("axis", -1)))
 
 
-def _sample_weights(case: Case, x: NDArray, axis: Any) -> list[Any]:
+def sample_weights(case: Case, x: NDArray, axis: Any) -> list[Any]:
+    """Return the sample weight of every row."""
     weight = case.options.get("sample_weight")
     values = np.broadcast_to(1.0 if weight is None else weight.values, row_shape(x.shape, axis))
     return list(values.reshape(-1).astype(np.float64).tolist())
@@ -231,7 +234,7 @@ def _loss_parts(case: Case, gradient: bool) -> list[Expected]:
 
     expected = [per_call("loss", losses)]
     if gradient:
-        expected.append(_like_logits("gradient", gradients, x, axis))
+        expected.append(like_logits("gradient", gradients, x, axis))
     if case.options.get("return_parts"):
         expected.append(per_call("z_loss", parts))
         expected.append(one_a_row("log_normalizer", [row.log_normalizer for row in rows], shape, "loss"))
@@ -254,11 +257,11 @@ def cross_entropy_grad_hess(case: Case) -> list[Expected]:
     weight = values_of(case.options.get("class_weight"))
     pairs = [
         oracle_loss.grad_hess_row(row, target, weight, s)
-        for row, target, s in zip(to_rows(x, axis), _targets(case), _sample_weights(case, x, axis), strict=True)
+        for row, target, s in zip(to_rows(x, axis), targets_of(case), sample_weights(case, x, axis), strict=True)
     ]
     return [
-        _like_logits("gradient", [g for g, _ in pairs], x, axis),
-        _like_logits("hessian", [h for _, h in pairs], x, axis),
+        like_logits("gradient", [g for g, _ in pairs], x, axis),
+        like_logits("hessian", [h for _, h in pairs], x, axis),
     ]
 
 
@@ -314,7 +317,7 @@ def log_softmax_vjp(case: Case) -> list[Expected]:
 def _vjp(case: Case, of_row: Any) -> list[Expected]:
     (p, dp), axis = (one.values for one in case.args), case.options.get("axis", -1)
     rows = [of_row(*row) for row in zip(to_rows(p, axis), to_rows(dp, axis), strict=True)]
-    return [_like_logits("gradient", rows, p, axis)]
+    return [like_logits("gradient", rows, p, axis)]
 
 
 def merge_logsumexp(case: Case) -> list[Expected]:

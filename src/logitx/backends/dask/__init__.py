@@ -24,6 +24,7 @@ from logitx.backends.dask.binary import (
 )
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
+from logitx.backends.dask.focal import focal_loss, focal_loss_value_and_grad
 
 __all__ = [
     "accepts",
@@ -33,6 +34,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",

@@ -89,9 +89,13 @@ def _shares(plan: Plan, given: dict[str, Any]) -> Any:
 
 def _loss_of_block(work: Work, given: dict[str, Any], function: Any) -> Any:
     plan = work.plan
+    focal = {name: given[name] for name in ("gamma", "alpha") if given.get(name) is not None}
+    if focal:
+        function = getattr(logitx, function.__name__.replace("cross_entropy", "focal_loss"))
+        focal = {"gamma": 0.0} | focal
     return whole_rows.with_whole_positions(
         work, given, function, given["x"], given["targets"], ignore_index=plan.ignore_index, reduction="none",
-        dtype=plan.loss, **_options_of_block(work, given, "label_smoothing"),
+        dtype=plan.loss, **_options_of_block(work, given, "label_smoothing"), **focal,
     )  # fmt: skip
 
 

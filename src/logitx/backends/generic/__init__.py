@@ -24,6 +24,7 @@ from logitx.backends.generic.cross_entropy import (
     cross_entropy_value_and_grad,
 )
 from logitx.backends.generic.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
+from logitx.backends.generic.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.generic.softmax import (
     log_softmax,
@@ -43,6 +44,8 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",

@@ -17,6 +17,7 @@ from logitx.backends.jax.binary import (
     sigmoid,
 )
 from logitx.backends.jax.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
+from logitx.backends.jax.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.jax.linear.loss import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.jax.softmax import (
     log_softmax,
@@ -36,6 +37,8 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "explain",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",

@@ -23,7 +23,7 @@ def _differentiable_loss(plan: Plan, logits: Array, *operands: Any) -> Array:
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan_for(plan: Plan, op: str, exact: bool) -> Plan:
+def plan_for(plan: Plan, op: str, exact: bool) -> Plan:
     """Return the plan of another operation on the same logits; an exact one does not round to the dtype of these."""
     return dataclasses.replace(plan, op=op, result=plan.compute if exact else plan.result)
 
@@ -34,7 +34,7 @@ def _differentiable_loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tup
     by_logits, *others = (jax.tree.leaves(tangent) for tangent in tangents)
     if not isinstance(by_logits[0], zero) and all(isinstance(leaf, zero) for leaves in others for leaf in leaves):
         # By the logits alone: the loss is linear in their tangent, with the fused gradient for factors.
-        loss, dlogits = _loss_and_gradient(_plan_for(plan, "cross_entropy_value_and_grad", False), *primals)
+        loss, dlogits = _loss_and_gradient(plan_for(plan, "cross_entropy_value_and_grad", False), *primals)
         terms = dlogits.astype(plan.compute) * tangents[0].astype(plan.compute)
         axes = plan.layout.axis if plan.reduction == "none" else None
         return loss, jnp.sum(terms, axis=axes).astype(loss.dtype)

@@ -15,6 +15,8 @@ _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # on
 _BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
 DECLINES = {
+    "focal_loss": "differentiated by way of the formulas",
+    "focal_loss_value_and_grad": "differentiated by way of the formulas",
     "merge_logsumexp": "differentiated by way of the formulas",
     "sigmoid": "differentiated by way of the formulas",
     "log_sigmoid": "differentiated by way of the formulas",
