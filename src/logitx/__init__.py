@@ -17,6 +17,7 @@ from logitx._functions.binary import (
     log_sigmoid,
     sigmoid,
 )
+from logitx._functions.contrastive import info_nce, info_nce_value_and_grad
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
@@ -52,6 +53,8 @@ __all__ = [
     "cross_entropy_value_and_grad",
     "focal_loss",
     "focal_loss_value_and_grad",
+    "info_nce",
+    "info_nce_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",

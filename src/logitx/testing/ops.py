@@ -16,6 +16,7 @@ import numpy as np
 from logitx.testing import expect, grids, linear, special, special_loss
 from logitx.testing.binary_ops import BINARY
 from logitx.testing.cases import FLOATS, Case, NDArray, to_rows
+from logitx.testing.contrastive import CONTRASTIVE
 from logitx.testing.examples import Example, Inputs, given
 from logitx.testing.operation import Op, Use, expected
 
@@ -343,6 +344,7 @@ OPS: tuple[Op, ...] = (
         lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
     ),
     *BINARY,
+    *CONTRASTIVE,
 )
 
 
