@@ -168,7 +168,11 @@ RESULTS: dict[str, tuple[Overloads, ...]] = {
 # Functions whose results are Any to a type checker, as their signatures say, until they have a line above
 PLAIN = {
     "entropy", "selected_log_softmax", "kl_divergence", "js_divergence", "softmax_mean", "softmax_top_k", "sample",
-    "gumbel_softmax",
+    "gumbel_softmax", "sigmoid", "log_sigmoid", "binary_cross_entropy", "binary_cross_entropy_value_and_grad",
+    "binary_cross_entropy_grad_hess", "focal_loss", "focal_loss_value_and_grad", "binary_focal_loss",
+    "binary_focal_loss_value_and_grad", "info_nce", "info_nce_value_and_grad", "balanced_class_weight",
+    "segment_logsumexp", "segment_softmax", "segment_log_softmax", "segment_cross_entropy", "log_matmul",
+    "logcumsumexp",
 }  # fmt: skip
 # Parameters of other functions whose types are narrower than their signatures say
 NARROWED = {

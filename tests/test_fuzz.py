@@ -185,6 +185,9 @@ def loss_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
         of_a_loss(draw, options)
         maybe(draw, options, "dtype", st.sampled_from(["float32", "float64"]))
         maybe(draw, options, "return_parts", st.just(True))
+    if "gamma" in names:
+        options["gamma"] = draw(st.sampled_from([0.0, 0.5, 1.0, 3.0]))
+        options = {name: value for name, value in options.items() if name in names}
     aims = draw(targets(x, axis, {"ignore_index": None} if simple else options))
     if aims.values.dtype.kind == "f":
         options.pop("ignore_index", None)  # probabilities are not ignored
@@ -229,6 +232,42 @@ def cotangent_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
     return Case("fuzz", x.dtype, (x, draw(arrays(x.values.shape, USUAL, x.dtype))), base(axis))
 
 
+@st.composite
+def element_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
+    """Calls of functions of each element: sigmoid."""
+    x, _ = draw(logits(shapes, op.dtypes))
+    writable = x.dtype in FLOATS and x.memory != "readonly"
+    options: dict[str, Any] = {}
+    out = draw(st.sampled_from(["none", "new", "self"] if writable else ["none"]))
+    if out == "none":
+        maybe(draw, options, "dtype", st.sampled_from(["float16", "float32", "float64"]))
+    return Case("fuzz", column_of(x), (x,), options, out=out)
+
+
+@st.composite
+def binary_cases(draw: st.DrawFn, op: Op, shapes: Shapes) -> Case:
+    """Calls of the binary losses."""
+    x, _ = draw(logits(shapes, op.dtypes, st.one_of(NUMBERS, USUAL)))
+    shape, options, names = x.values.shape, dict[str, Any](), options_of(op)
+    if draw(st.booleans()):
+        aims = draw(arrays(shape, st.integers(0, 8).map(lambda number: number / 8), float_of(x)))
+    else:
+        maybe(draw, options, "ignore_index", st.sampled_from([-1, 0, None]))
+        aims = draw(arrays(shape, st.integers(0, 1).map(float), draw(st.sampled_from(["int64", "int32", "bool"]))))
+    maybe(draw, options, "pos_weight", st.one_of(st.just(2.5), weights(shape[-1:], float_of(x))))
+    maybe(draw, options, "sample_weight", st.one_of(st.just(0.5), weights(shape, float_of(x))))
+    maybe(draw, options, "where", arrays(shape, st.booleans().map(float), "bool"))
+    if "reduction" in names:
+        maybe(draw, options, "label_smoothing", st.sampled_from([0.0, 0.125, 1.0]))
+        options["reduction"] = draw(st.sampled_from(["none", "sum", "mean"]))
+        maybe(draw, options, "empty", st.just("zero"))
+        maybe(draw, options, "dtype", st.sampled_from(["float32", "float64"]))
+    if "gamma" in names:
+        options["gamma"] = draw(st.sampled_from([0.0, 0.5, 1.0, 3.0]))
+        maybe(draw, options, "alpha", st.sampled_from([0.0, 0.25, 1.0]))
+    return Case("fuzz", column_of(x), (x, aims), options)
+
+
 DRAWN = {  # by `Op.fuzz`
     "rows": row_cases,
     "numbers": row_cases,
@@ -236,6 +275,8 @@ DRAWN = {  # by `Op.fuzz`
     "layers": layer_cases,
     "cotangents": cotangent_cases,
     "pairs": pair_cases,
+    "elements": element_cases,
+    "binary losses": binary_cases,
 }
 
 

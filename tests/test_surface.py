@@ -30,6 +30,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 SAMPLING = {"softmax_top_k", "sample", "gumbel_softmax"}  # rows of chosen classes: tests/test_sampling.py
 HELPERS = {"backends", "which", "use_backend", "set_num_threads", "warmup", "CrossEntropy"} | SAMPLING
+HELPERS |= {"balanced_class_weight"}
 ERRORS = {"LabelError"}
 OPERATIONS = [name for name in vars(Backend) if not name.startswith("_") and name != "accepts"]
 FUNCTIONS = [op.name for op in OPS]

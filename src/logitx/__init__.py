@@ -50,10 +50,26 @@ LabelError
 """
 
 from logitx import _dynamo as _dynamo  # torch.compile looks for what this module sets
+from logitx import calibration as calibration
 from logitx._functions.accumulate import CrossEntropy
+from logitx._functions.balanced import balanced_class_weight
+from logitx._functions.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
+from logitx._functions.contrastive import info_nce, info_nce_value_and_grad
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
+from logitx._functions.focal import (
+    binary_focal_loss,
+    binary_focal_loss_value_and_grad,
+    focal_loss,
+    focal_loss_value_and_grad,
+)
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx._functions.row_numbers import (
     entropy,
@@ -79,15 +95,26 @@ __all__ = [
     "CrossEntropy",
     "LabelError",
     "backends",
+    "balanced_class_weight",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
+    "binary_focal_loss",
+    "binary_focal_loss_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "entropy",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "gumbel_softmax",
+    "info_nce",
+    "info_nce_value_and_grad",
     "js_divergence",
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logaddexp",
@@ -97,6 +124,7 @@ __all__ = [
     "sample",
     "selected_log_softmax",
     "set_num_threads",
+    "sigmoid",
     "softmax",
     "softmax_mean",
     "softmax_top_k",

@@ -28,7 +28,7 @@ class LabelError(ValueError):
 
     def __init__(self, plan: Plan, position: int, label: int) -> None:
         """Name the label at flat C-order `position` of the targets."""
-        n, index = plan.layout.n, []
+        n, index = plan.ids, []
         for length in reversed(plan.layout.rows):
             position, last = divmod(position, length)
             index.append(last)

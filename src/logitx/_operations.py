@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from logitx import _results as results
+from logitx._arguments.binary import binary_cross_entropy, elementwise
 from logitx._arguments.cross_entropy import cross_entropy, cross_entropy_grad_hess
+from logitx._arguments.focal import focal_loss
 from logitx._arguments.linear import linear_cross_entropy
 from logitx._arguments.row_numbers import (
     entropy,
@@ -67,6 +69,15 @@ OPERATIONS: dict[str, Operation] = {
     "js_divergence": Operation(js_divergence, (results.reduced_loss,)),
     "softmax_mean": Operation(softmax_mean, (results.row_number,)),
     "merge_logsumexp": Operation(merge_logsumexp, (results.elementwise,)),
+    "focal_loss": Operation(focal_loss, (results.reduced_loss,)),
+    "focal_loss_value_and_grad": Operation(focal_loss, (results.reduced_loss, results.logits_like), results.pair),
+    "sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
+    "log_sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
+    "binary_cross_entropy": Operation(binary_cross_entropy, (results.reduced_loss,)),
+    "binary_cross_entropy_value_and_grad": Operation(
+        binary_cross_entropy, (results.reduced_loss, results.logits_like), results.pair
+    ),
+    "binary_cross_entropy_grad_hess": Operation(binary_cross_entropy, (results.logits_like,) * 2, results.pair),
 }
 
 

@@ -32,6 +32,17 @@ class LossOptions(NamedTuple):
         return Scaling(self.where, self.temperature, self.softcap)
 
 
+class BinaryOptions(NamedTuple):
+    """The options of a binary loss, as `LossOptions`; arrays have the shape of the logits."""
+
+    pos_weight: Array = None  # factor of the positive targets
+    sample_weight: Array = None
+    label_smoothing: Scalar = None
+    gamma: Scalar = None  # power of the focal factor
+    alpha: Scalar = None  # factor of the positive targets; 1 - alpha is that of the negative ones
+    where: Array = None
+
+
 class LinearLayer(NamedTuple):
     """A linear layer and its input: the logits are ``hidden @ weight.T + bias``."""
 
@@ -52,4 +63,8 @@ def nested(op: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Undo `flat`: return the operands of an operation as its backend's method takes them."""
     if op.startswith("linear"):
         return LinearLayer(*values[:3]), values[3], LossOptions(*values[4:])
+    if op.startswith("focal"):
+        return *values[:2], LossOptions(*values[2:-1]), values[-1]
+    if op.startswith("binary"):
+        return *values[:2], BinaryOptions(*values[2:])
     return (*values[:2], LossOptions(*values[2:])) if op.startswith("cross_entropy") else values

@@ -67,6 +67,11 @@ class Plan:
     axis_name: tuple[str, ...] = ()  # axes of a mesh of devices along which normalizers are merged
     block_bytes: int = 0  # how much of the logits, in the dtype computed in, may be in memory at once; 0: all
 
+    @property
+    def ids(self) -> int:
+        """The number of class ids: two where every element is a logit of its own."""
+        return 2 if self.op.startswith("binary") else self.layout.n
+
 
 class Call(NamedTuple):
     """A call that has been checked."""

@@ -11,6 +11,7 @@ import numpy as np
 from logitx._arguments import cures
 from logitx._arguments import operands as _operands
 from logitx._arguments import scaling as _scaling
+from logitx._arguments.balanced import balanced_weights
 from logitx._arguments.plans import start
 from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name
@@ -129,7 +130,11 @@ def targets_and_options(
     lay = plan.layout
     refuse_no_classes(lay)
     targets = _targets(plan, targets, family, logits)
-    class_weight = _operands.class_weight(given.class_weight, family, logits, lay)
+    class_weight = given.class_weight
+    if class_weight is not None:
+        if isinstance(class_weight, str):
+            class_weight = balanced_weights(plan, targets, class_weight)
+        class_weight = _operands.class_weight(class_weight, family, logits, lay)
     sample_weight = _operands.sample_weight(given.sample_weight, family, logits, lay)
     label_smoothing = _scaling.scalar("label_smoothing", given.label_smoothing, 0.0, family, logits, lay)
     z_loss = _scaling.scalar("z_loss", given.z_loss, 0.0, family, logits, lay)

@@ -15,6 +15,7 @@ import logitx
 from logitx._evaluate.errors import FileError
 from logitx._evaluate.readers import open_array, split
 from logitx._plan import layout
+from logitx.calibration import Calibration, reliability_diagram
 
 _ROUNDING = 1e-5  # by so much a probability may be outside [0, 1]
 
@@ -33,6 +34,10 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
             temperature=given.temperature, softcap=given.softcap, top_k=given.top_k,
         )  # fmt: skip
         evaluation.labels, evaluation.hard = given.labels, hard
+        if given.calibration or given.diagram:
+            evaluation.calibration = Calibration(
+                axis=given.axis, ignore_index=given.ignore_index if hard else None, temperature=given.temperature
+            )
         try:
             evaluation.feed(logits, labels, progress=_shows_a_bar(given), block_bytes=given.block_bytes)
         except ValueError as error:
@@ -41,9 +46,16 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
             raise (FileError(f"{names[name]}: {text}") if colon and name in names else error) from None
         lay = layout(tuple(logits.shape), given.axis)
     result = evaluation.result()
+    measured = {}
+    if evaluation.calibration is not None:
+        reliability = evaluation.calibration.result()
+        measured = {"calibration_error": reliability.error, "brier": reliability.brier}
+        if given.diagram:
+            reliability_diagram(evaluation.calibration).figure.savefig(given.diagram)
     return {
         "loss": result.loss, "perplexity": result.perplexity, "accuracy": result.accuracy,
-        f"top_{given.top_k}_accuracy": result.top_k_accuracy, "count": result.count, "rows": math.prod(lay.rows),
+        f"top_{given.top_k}_accuracy": result.top_k_accuracy, **measured,
+        "count": result.count, "rows": math.prod(lay.rows),
         "classes": lay.n, "unit": "nats", "targets": "class ids" if hard else "probabilities",
         "logits": given.logits, "labels": given.labels,
         "options": {name: getattr(given, name) for name in _OPTIONS if hard or name != "ignore_index"},
@@ -52,7 +64,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
 
 def for_a_person(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values that are printed as a table."""
-    shares = {name: value for name, value in values.items() if name.endswith("accuracy")}
+    shares = {name: value for name, value in values.items() if name.endswith(("accuracy", "error")) or name == "brier"}
     return {
         "loss": f"{values['loss']:.6g} {values['unit']}, the mean of the rows that count",
         "perplexity": values["perplexity"], **shares, "count": f"{values['count']} of {values['rows']} rows",
@@ -95,6 +107,7 @@ class _Evaluation(logitx.CrossEntropy):
 
     labels: str  # how their file was given
     hard: bool
+    calibration: Calibration | None = None
     seen = 0  # rows along the first axis so far
 
     def update(self, logits: Any, targets: Any, **options: Any) -> logitx.CrossEntropy:
@@ -104,6 +117,8 @@ class _Evaluation(logitx.CrossEntropy):
         else:
             targets = self._probabilities(targets)
         super().update(logits, targets, **options)
+        if self.calibration is not None:
+            self.calibration.update(logits, targets, sample_weight=options.get("sample_weight"))
         self.seen += len(targets)
         return self
 

@@ -13,13 +13,17 @@ from logitx import _dispatch
 from logitx._arguments import plans
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
-from logitx._functions import cross_entropy, linear, row_numbers, softmax
+from logitx._functions import binary, cross_entropy, focal, linear, row_numbers, softmax
 from logitx._functions.keywords import refuse_others
 from logitx._labelled.table import parameters
 from logitx._operations import OPERATIONS, check
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    op: next(getattr(module, op) for module in (softmax, cross_entropy, linear, row_numbers) if hasattr(module, op))
+    op: next(
+        getattr(module, op)
+        for module in (softmax, cross_entropy, linear, row_numbers, binary, focal)
+        if hasattr(module, op)
+    )
     for op in OPERATIONS
 }
 
@@ -85,7 +89,7 @@ def which(op: str, /, *args: Any, **options: Any) -> Choice:
     bound = inspect.signature(function).bind(*args, **options)
     bound.apply_defaults()
     _, *names = parameters(OPERATIONS[op].check)  # the arguments of the public function, in another order
-    plan, operands, *_ = check(op, *(bound.arguments[name] for name in names))
+    plan, operands, *_ = check(op, *(bound.arguments[name] for name in names if name in bound.arguments))
     return _dispatch.which(plan, operands)
 
 
@@ -200,9 +204,11 @@ def _run_once(function: Callable[..., Any], x: Any, ids: Any, axis: int) -> None
     parameters = inspect.signature(function).parameters
     if "weight" in parameters:
         function(x, x, np.zeros(len(x), dtype=np.int64))
+    elif "targets" in parameters and "axis" not in parameters:
+        function(x, np.zeros(x.shape, dtype=np.int64))
     elif "targets" in parameters:
         function(x, ids, axis)
     elif len([p for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]) == 2:
         function(x, x, *((axis,) if "axis" in parameters else ()))
     else:
-        function(x, axis)
+        function(x, *((axis,) if "axis" in parameters else ()))

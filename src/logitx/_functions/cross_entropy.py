@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Never
+from typing import Any, Literal, Never
 
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
@@ -15,7 +15,7 @@ def cross_entropy(
     targets: Array = MISSING,
     axis: Axis = -1,
     *,
-    class_weight: Array | None = None,
+    class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
     label_smoothing: Scalar = 0.0,
@@ -52,8 +52,9 @@ def cross_entropy(
         over them in the order given.
     axis : int, tuple of int or None, default -1
         The class axis or axes; None for all.
-    class_weight : array, optional
-        One weight a class.
+    class_weight : array or "balanced", optional
+        One weight a class. "balanced" gives every class of the targets the same total weight: those of
+        `balanced_class_weight`.
     sample_weight : array, optional
         One weight a row: of the shape of `logits` without `axis`, or what broadcasts to it.
     ignore_index : int or None, default -100
@@ -140,7 +141,7 @@ def cross_entropy_value_and_grad(
     targets: Array = MISSING,
     axis: Axis = -1,
     *,
-    class_weight: Array | None = None,
+    class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
     label_smoothing: Scalar = 0.0,
@@ -235,7 +236,7 @@ def cross_entropy_grad_hess(
     targets: Array = MISSING,
     axis: Axis = -1,
     *,
-    class_weight: Array | None = None,
+    class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
     **wrong: Never,
 ) -> tuple[Array, Array]:
@@ -257,8 +258,9 @@ def cross_entropy_grad_hess(
         Class ids or probabilities, as in `cross_entropy`.
     axis : int, tuple of int or None, default -1
         The class axis or axes; None for all.
-    class_weight : array, optional
-        One weight a class.
+    class_weight : array or "balanced", optional
+        One weight a class. "balanced" gives every class of the targets the same total weight: those of
+        `balanced_class_weight`.
     sample_weight : array, optional
         One weight a row.
 

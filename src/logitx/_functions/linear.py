@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Never
+from typing import Any, Literal, Never
 
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Empty, Reduction, Scalar
@@ -17,7 +17,7 @@ def linear_cross_entropy(
     /,
     bias: Array | None = None,
     *,
-    class_weight: Array | None = None,
+    class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
     label_smoothing: Scalar = 0.0,
@@ -123,7 +123,7 @@ def linear_cross_entropy_value_and_grad(
     /,
     bias: Array | None = None,
     *,
-    class_weight: Array | None = None,
+    class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
     label_smoothing: Scalar = 0.0,

@@ -43,7 +43,7 @@ class Masked(ArrayLabels):
         if op in _NOTHING:
             kept = self.bare if dtype_name(self.bare.dtype) in FLOATS else self.bare.astype(np.float64)
             given[first] = np.where(self.mask, kept.dtype.type(_NOTHING[op]), kept)
-        else:
+        elif "where" in given:
             given["where"] = self._combined(given["where"])
         return given
 

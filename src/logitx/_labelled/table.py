@@ -23,6 +23,7 @@ from logitx._plan import Array, Call, Layout, layout
 ROLES = {
     "where": "entries",
     "b": "entries",
+    "pos_weight": "entries",
     "dp": "entries",
     "dlog_p": "entries",
     "targets": "rows",
@@ -32,7 +33,7 @@ ROLES = {
     "temperature": "column",
     "softcap": "column",
 }
-BROADCAST = ("where", "b", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions of the logits
+BROADCAST = ("where", "b", "pos_weight", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions
 FIRST = ("x", "logits", "p_logits", "p", "log_p", "a", "b")  # the first array of a call, as checks name it
 
 
@@ -228,7 +229,7 @@ def parameters(check: Callable[..., Any]) -> tuple[str, ...]:
 
 def take_apart(check: Callable[..., Call], *arguments: Any) -> Call:
     """Check a call whose first array has labels: remove them, and return them with the call."""
-    given = dict(zip(parameters(check), arguments, strict=True))
+    given = dict(zip(parameters(check), arguments, strict=False))  # the last ones may have defaults
     first = next(name for name in given if name in FIRST and is_labelled(given[name]))
     if given.get("out") is not None:
         kind = type(given[first]).__name__

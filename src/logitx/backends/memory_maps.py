@@ -37,6 +37,13 @@ DECLINES = {
     "softmax_vjp": "of two arrays, only one would be in blocks",
     "log_softmax_vjp": "of two arrays, only one would be in blocks",
     "merge_logsumexp": "normalizers are small",
+    "focal_loss": "the kernels read its logits twice",
+    "focal_loss_value_and_grad": "its results are as large as the logits, and in memory",
+    "sigmoid": "there are no rows to cut into blocks",
+    "log_sigmoid": "there are no rows to cut into blocks",
+    "binary_cross_entropy": "there are no rows to cut into blocks",
+    "binary_cross_entropy_value_and_grad": "there are no rows to cut into blocks",
+    "binary_cross_entropy_grad_hess": "there are no rows to cut into blocks",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from logitx._options import LinearLayer, LossOptions
+from logitx._options import BinaryOptions, LinearLayer, LossOptions
 from logitx._plan import Array, Plan, Scalar
 
 Prepared = Callable[[Array, Array], Any]
@@ -159,3 +159,32 @@ class Backend(Protocol):
 
     def merge_logsumexp(self, plan: Plan, a: Array, b: Array) -> Array:
         """Return log(exp(a) + exp(b)), elementwise."""
+
+    def focal_loss(self, plan: Plan, logits: Array, targets: Array, options: LossOptions, gamma: Scalar) -> Array:
+        """Return the loss; that of cross_entropy if `gamma` is None."""
+
+    def focal_loss_value_and_grad(
+        self, plan: Plan, logits: Array, targets: Array, options: LossOptions, gamma: Scalar
+    ) -> tuple[Array, Array]:
+        """Return (loss, dlogits), as in focal_loss."""
+
+    # Binary functions have no class axis. All their arrays have the shape ``plan.layout.given``, and are not folded.
+
+    def sigmoid(self, plan: Plan, x: Array, out: Array) -> Array:
+        """Return probabilities; `out` as in softmax."""
+
+    def log_sigmoid(self, plan: Plan, x: Array, out: Array) -> Array:
+        """Return log-probabilities; `out` as in softmax."""
+
+    def binary_cross_entropy(self, plan: Plan, logits: Array, targets: Array, options: BinaryOptions) -> Array:
+        """Return the loss."""
+
+    def binary_cross_entropy_value_and_grad(
+        self, plan: Plan, logits: Array, targets: Array, options: BinaryOptions
+    ) -> tuple[Array, Array]:
+        """Return (loss, dlogits)."""
+
+    def binary_cross_entropy_grad_hess(
+        self, plan: Plan, logits: Array, targets: Array, options: BinaryOptions
+    ) -> tuple[Array, Array]:
+        """Return the gradient and the diagonal of the Hessian of the summed loss."""

@@ -20,6 +20,8 @@ from logitx.backends.formulas.numbers import softcap_slope
 
 _FORMULAS = "differentiated by way of the formulas"
 DECLINES = {
+    "focal_loss": "differentiated by way of the formulas",
+    "focal_loss_value_and_grad": "differentiated by way of the formulas",
     "cross_entropy_value_and_grad": "differentiated by way of the formulas",
     "cross_entropy_grad_hess": "differentiated by way of the formulas",
     "linear_cross_entropy": "differentiated by way of the formulas",
@@ -32,6 +34,11 @@ DECLINES = {
     "softmax_vjp": "differentiated by way of the formulas",
     "log_softmax_vjp": "differentiated by way of the formulas",
     "merge_logsumexp": "differentiated by way of the formulas",
+    "sigmoid": "differentiated by way of the formulas",
+    "log_sigmoid": "differentiated by way of the formulas",
+    "binary_cross_entropy": "differentiated by way of the formulas",
+    "binary_cross_entropy_value_and_grad": "differentiated by way of the formulas",
+    "binary_cross_entropy_grad_hess": "differentiated by way of the formulas",
 }
 
 

@@ -61,7 +61,8 @@ def _split(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArr
     return arrays[0], arrays[1], arrays[2]
 
 
-def _like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: Any) -> Expected:
+def like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: Any) -> Expected:
+    """Return an array of the shape of the logits, given row by row."""
     matrix = to_rows(x, axis).shape
     high, low, slack = (from_rows(part, x.shape, axis) for part in _split((one for row in rows for one in row), matrix))
     numbers = np.broadcast_to(np.arange(matrix[0])[:, None], matrix)
@@ -73,29 +74,35 @@ def one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[i
     return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
 
 
+def like_elements(name: str, entries: Sequence[Near], shape: tuple[int, ...]) -> Expected:
+    """Return an array of the shape of the logits, each of which is a row of its own."""
+    return Expected(name, *_split(entries, shape), "result", True, np.arange(len(entries)).reshape(shape))
+
+
 def scalar(name: str, entry: Near) -> Expected:
     """Return an expected number of the whole call."""
     return Expected(name, *_split([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
 
 
-def _values(option: Any) -> Any:
+def values_of(option: Any) -> Any:
+    """Return the values of an option that may be an array."""
     return option.values if isinstance(option, Data) else option
 
 
-def _spread(option: Any, x: NDArray, axis: Any, default: Any) -> NDArray:
+def spread(option: Any, x: NDArray, axis: Any, default: Any) -> NDArray:
     """Return an option that broadcasts against the logits as rows."""
-    value = default if option is None else _values(option)
+    value = default if option is None else values_of(option)
     return to_rows(np.broadcast_to(np.asarray(value), x.shape), axis)
 
 
-def _each_row(option: Any, x: NDArray, axis: Any, default: Any) -> list[Any]:
+def each_row(option: Any, x: NDArray, axis: Any, default: Any) -> list[Any]:
     """Return an option that is constant along the classes: one number a row."""
     if option is None:
         option = default
     count = int(np.prod(row_shape(x.shape, axis), dtype=np.int64))
     if option is None:
         return [None] * count
-    kept = np.broadcast_to(np.asarray(_values(option)), row_shape(x.shape, axis, keepdims=True))
+    kept = np.broadcast_to(np.asarray(values_of(option)), row_shape(x.shape, axis, keepdims=True))
     return list(kept.reshape(-1).tolist())
 
 
@@ -107,9 +114,9 @@ def reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
         oracle.reduce_row(*row)
         for row in zip(
             to_rows(x, axis),
-            _spread(options.get("where"), x, axis, True),
-            _each_row(options.get("temperature"), x, axis, 1.0),
-            _each_row(options.get("softcap"), x, axis, None),
+            spread(options.get("where"), x, axis, True),
+            each_row(options.get("temperature"), x, axis, 1.0),
+            each_row(options.get("softcap"), x, axis, None),
             strict=True,
         )
     ]
@@ -120,14 +127,14 @@ def softmax(case: Case) -> list[Expected]:
     """Return what softmax must give."""
     x, axis, rows = reduced_rows(case)
     empty = case.options.get("empty", "nan")
-    return [_like_logits("probabilities", [oracle.softmax_row(row, empty) for row in rows], x, axis)]
+    return [like_logits("probabilities", [oracle.softmax_row(row, empty) for row in rows], x, axis)]
 
 
 def log_softmax(case: Case) -> list[Expected]:
     """Return what log_softmax must give."""
     x, axis, rows = reduced_rows(case)
     empty = case.options.get("empty", "nan")
-    return [_like_logits("log-probabilities", [oracle.log_softmax_row(row, empty) for row in rows], x, axis)]
+    return [like_logits("log-probabilities", [oracle.log_softmax_row(row, empty) for row in rows], x, axis)]
 
 
 def logsumexp(case: Case) -> list[Expected]:
@@ -139,8 +146,8 @@ def logsumexp(case: Case) -> list[Expected]:
             oracle.signed_logsumexp_row(*row)
             for row in zip(
                 to_rows(x, axis),
-                _spread(options["b"], x, axis, 1.0),
-                _spread(options.get("where"), x, axis, True),
+                spread(options["b"], x, axis, 1.0),
+                spread(options.get("where"), x, axis, True),
                 strict=True,
             )
         ]
@@ -183,33 +190,35 @@ def _row_losses(case: Case, gradient: bool) -> tuple[NDArray, Any, list[oracle_l
     settings = oracle_loss.Settings(
         class_weight=None if weight is None else weight.values,
         ignore_index=options.get("ignore_index", -100),
-        label_smoothing=np.asarray(_values(options.get("label_smoothing", 0.0))).item(),
-        z_loss=np.asarray(_values(options.get("z_loss", 0.0))).item(),
+        label_smoothing=np.asarray(values_of(options.get("label_smoothing", 0.0))).item(),
+        z_loss=np.asarray(values_of(options.get("z_loss", 0.0))).item(),
         empty=options.get("empty", "nan"),
     )
     rows = [
         oracle_loss.cross_entropy_row(row, valid, target, s, t, cap, settings, gradient)
         for row, valid, target, s, t, cap in zip(
             to_rows(x, axis),
-            _spread(options.get("where"), x, axis, True),
-            _targets(case),
-            _sample_weights(case, x, axis),
-            _each_row(options.get("temperature"), x, axis, 1.0),
-            _each_row(options.get("softcap"), x, axis, None),
+            spread(options.get("where"), x, axis, True),
+            targets_of(case),
+            sample_weights(case, x, axis),
+            each_row(options.get("temperature"), x, axis, 1.0),
+            each_row(options.get("softcap"), x, axis, None),
             strict=True,
         )
     ]
     return x, axis, rows
 
 
-def _targets(case: Case) -> list[Any]:
+def targets_of(case: Case) -> list[Any]:
+    """Return the targets of every row."""
     targets = case.args[1]
     if targets.values.dtype == np.int64:
         return list(targets.values.reshape(-1))
     return list(to_rows(targets.values, case.options.get("axis", -1)))
 
 
-def _sample_weights(case: Case, x: NDArray, axis: Any) -> list[Any]:
+def sample_weights(case: Case, x: NDArray, axis: Any) -> list[Any]:
+    """Return the sample weight of every row."""
     weight = case.options.get("sample_weight")
     values = np.broadcast_to(1.0 if weight is None else weight.values, row_shape(x.shape, axis))
     return list(values.reshape(-1).astype(np.float64).tolist())
@@ -226,7 +235,7 @@ def _loss_parts(case: Case, gradient: bool) -> list[Expected]:
 
     expected = [per_call("loss", losses)]
     if gradient:
-        expected.append(_like_logits("gradient", gradients, x, axis))
+        expected.append(like_logits("gradient", gradients, x, axis))
     if case.options.get("return_parts"):
         expected.append(per_call("z_loss", parts))
         expected.append(one_a_row("log_normalizer", [row.log_normalizer for row in rows], shape, "loss"))
@@ -246,14 +255,14 @@ def cross_entropy_value_and_grad(case: Case) -> list[Expected]:
 def cross_entropy_grad_hess(case: Case) -> list[Expected]:
     """Return what cross_entropy_grad_hess must give: the gradient and the diagonal of the Hessian."""
     x, axis = case.args[0].values, case.options.get("axis", -1)
-    weight = _values(case.options.get("class_weight"))
+    weight = values_of(case.options.get("class_weight"))
     pairs = [
         oracle_loss.grad_hess_row(row, target, weight, s)
-        for row, target, s in zip(to_rows(x, axis), _targets(case), _sample_weights(case, x, axis), strict=True)
+        for row, target, s in zip(to_rows(x, axis), targets_of(case), sample_weights(case, x, axis), strict=True)
     ]
     return [
-        _like_logits("gradient", [g for g, _ in pairs], x, axis),
-        _like_logits("hessian", [h for _, h in pairs], x, axis),
+        like_logits("gradient", [g for g, _ in pairs], x, axis),
+        like_logits("hessian", [h for _, h in pairs], x, axis),
     ]
 
 
@@ -309,7 +318,7 @@ def log_softmax_vjp(case: Case) -> list[Expected]:
 def _vjp(case: Case, of_row: Any) -> list[Expected]:
     (p, dp), axis = (one.values for one in case.args), case.options.get("axis", -1)
     rows = [of_row(*row) for row in zip(to_rows(p, axis), to_rows(dp, axis), strict=True)]
-    return [_like_logits("gradient", rows, p, axis)]
+    return [like_logits("gradient", rows, p, axis)]
 
 
 def merge_logsumexp(case: Case) -> list[Expected]:

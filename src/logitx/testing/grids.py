@@ -101,21 +101,22 @@ MERGE: dict[str, tuple[Hashable, ...]] = {
 }
 
 
-def _never(one: str, levels: Iterable[Hashable], two: str, others: Iterable[Hashable]) -> set[frozenset[Choice]]:
+def never(one: str, levels: Iterable[Hashable], two: str, others: Iterable[Hashable]) -> set[frozenset[Choice]]:
+    """Return pairs of levels that cannot be in one call: each of `levels` with each of `others`."""
     return {frozenset(((one, a), (two, b))) for a, b in itertools.product(levels, others)}
 
 
 # What cannot be in one call. A scalar has one class; integers have neither infinities nor, in eight bits, offsets;
 # `out` has the dtype of the result; ids are ignored, probabilities are not.
 FORBIDDEN = (
-    _never("axes", ["scalar"], "n", SIZES[1:])
-    | _never("shapes", ["both scalar"], "n", SIZES[1:])
-    | _never("dtype", ["integer", "bool"], "values", INPUT["values"][1:])
-    | _never("dtype", ["integer", "bool"], "out", ["self"])
-    | _never("result", ["float16", "float32", "float64"], "out", ["self"])
-    | _never("memory", ["readonly"], "out", ["self"])
-    | _never("return_sign", [True], "out", ["new"])
-    | _never("targets", ["soft", "soft other"], "ignore", ["some", "valid", "all"])
+    never("axes", ["scalar"], "n", SIZES[1:])
+    | never("shapes", ["both scalar"], "n", SIZES[1:])
+    | never("dtype", ["integer", "bool"], "values", INPUT["values"][1:])
+    | never("dtype", ["integer", "bool"], "out", ["self"])
+    | never("result", ["float16", "float32", "float64"], "out", ["self"])
+    | never("memory", ["readonly"], "out", ["self"])
+    | never("return_sign", [True], "out", ["new"])
+    | never("targets", ["soft", "soft other"], "ignore", ["some", "valid", "all"])
 )
 
 

@@ -44,7 +44,8 @@ class Op:
         Calls on small arrays. The first one is the plainest; tests that take long are run with it alone.
     fuzz : str
         How the random calls of ``tests/test_fuzz.py`` are drawn: "rows", "numbers" (of rows, at least float32),
-        "losses", "layers", "cotangents" or "pairs", each with the options that the signature of the function has.
+        "losses", "layers", "cotangents", "pairs", "elements" or "binary losses", each with the options that the
+        signature of the function has.
     lacks : mapping of str to str
         The entries of `ASPECTS` without a test, each with the reason.
     """

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from logitx.testing import expect, grids, linear, special, special_loss
+from logitx.testing.binary_ops import BINARY
 from logitx.testing.cases import FLOATS, Case, NDArray, to_rows
+from logitx.testing.contrastive import CONTRASTIVE
 from logitx.testing.examples import Example, Inputs, given
 from logitx.testing.operation import Op, Use, expected
 from logitx.testing.row_numbers import ROW_NUMBERS
@@ -345,6 +347,8 @@ OPS: tuple[Op, ...] = (
         fuzz="pairs",
         lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
     ),
+    *BINARY,
+    *CONTRASTIVE,
 )
 
 

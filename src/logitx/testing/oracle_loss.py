@@ -109,13 +109,13 @@ def cross_entropy_row(
         gradient = [Near(NAN) if row.poisoned and alive else Near(ZERO) for alive in row.live]
         return RowLoss(void, void if z else Near(ZERO), normalizer, gradient, s * mass.c)
     entropy = _entropy(row, mass)
-    z_part = _scaled(_z_part(normalizer, z, mass.c), s)
-    loss = _plus(_scaled(entropy, s), z_part)
+    z_part = scaled(_z_part(normalizer, z, mass.c), s)
+    loss = _plus(scaled(entropy, s), z_part)
     if not with_gradient:
         return RowLoss(loss, z_part, normalizer, [], s * mass.c)
-    slope = _softcap_slope(x, row, softcap)
+    slope = softcap_slope(x, row, softcap)
     gradient = [
-        _scaled(_gradient(row, mass, j, normalizer, z), s * slope[j].value / exact(temperature), slope[j].slack)
+        scaled(_gradient(row, mass, j, normalizer, z), s * slope[j].value / exact(temperature), slope[j].slack)
         if alive
         else Near(ZERO)
         for j, alive in enumerate(row.live)
@@ -154,7 +154,7 @@ def _gradient(row: Row, mass: Mass, j: int, normalizer: Near, z: Number) -> Near
     return Near(value, slack)
 
 
-def _softcap_slope(x: NDArray, row: Row, softcap: Any) -> list[Near]:
+def softcap_slope(x: NDArray, row: Row, softcap: Any) -> list[Near]:
     """Return du/dx, with its relative slack."""
     if softcap is None:
         return [Near(ONE)] * len(row.live)
@@ -166,7 +166,8 @@ def _softcap_slope(x: NDArray, row: Row, softcap: Any) -> list[Near]:
     return slopes
 
 
-def _scaled(x: Near, by: Number, relative: Number = ZERO) -> Near:
+def scaled(x: Near, by: Number, relative: Number = ZERO) -> Near:
+    """Return x times a number, whose relative slack may be given."""
     return Near(x.value * by, abs(by) * (x.slack + abs(x.value) * relative)) if by else Near(ZERO)
 
 
@@ -190,8 +191,8 @@ def reduced(rows: Sequence[RowLoss], reduction: str, empty: str) -> tuple[list[N
         void = Near(NAN if empty == "nan" else ZERO)
         return [void], [void], gradients
     more = 1 + summing(len(rows))
-    scaled = [[_scaled(g, 1 / weight, more) for g in gradient] for gradient in gradients]
-    return [_scaled(loss, 1 / weight, more)], [_scaled(part, 1 / weight, more)], scaled
+    divided = [[scaled(g, 1 / weight, more) for g in gradient] for gradient in gradients]
+    return [scaled(loss, 1 / weight, more)], [scaled(part, 1 / weight, more)], divided
 
 
 def _sum(terms: Sequence[Near]) -> Near:
@@ -251,8 +252,8 @@ def grad_hess_row(
             gradient.append(Near(ZERO))
             hessian.append(Near(ZERO))
             continue
-        gradient.append(_scaled(_gradient(row, mass, j, Near(ZERO), ZERO), s))
+        gradient.append(scaled(_gradient(row, mass, j, Near(ZERO), ZERO), s))
         p, other = row.probability(j), row.complement(j)
         curve = Near(p.value * other.value, p.value * other.slack + p.slack * other.value)
-        hessian.append(_scaled(curve, s * mass.total, mpf(1) + summing(len(live))))
+        hessian.append(scaled(curve, s * mass.total, mpf(1) + summing(len(live))))
     return gradient, hessian

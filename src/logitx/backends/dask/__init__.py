@@ -16,25 +16,40 @@ from logitx._arrays.families import family_of
 from logitx._options import LinearLayer, LossOptions
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
+from logitx.backends.dask.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
+from logitx.backends.dask.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.dask.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
 
 __all__ = [
     "accepts",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "entropy",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "js_divergence",
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
     "selected_log_softmax",
+    "sigmoid",
     "softmax",
     "softmax_mean",
     "softmax_vjp",

@@ -88,17 +88,17 @@ def merged_normalizers(work: Work, *blocks: Any) -> Any:
 def whole_losses(work: Work, *blocks: Any) -> Part:
     """Compute the loss of every row."""
     given = work.given(blocks)
-    found = _loss_of_block(work, given, given["sample_weight"], logitx.cross_entropy)
-    return _part_of_block(work, given, found, given["sample_weight"])
+    found = loss_of_block(work, given, given["sample_weight"], logitx.cross_entropy)
+    return part_of_block(work, given, found, given["sample_weight"])
 
 
 def whole_losses_and_gradient(work: Work, *blocks: Any) -> tuple[Any, ...]:
     """Compute the loss of every row and, last, the gradient, both divided by the mean's denominator if there is one."""
     given = work.given(blocks)
     weight = divided(work, given)
-    loss, gradient, *more = _loss_of_block(work, given, weight, logitx.cross_entropy_value_and_grad)
+    loss, gradient, *more = loss_of_block(work, given, weight, logitx.cross_entropy_value_and_grad)
     found = (loss, *more) if more else loss
-    return (*_part_of_block(work, given, found, weight), gradient)
+    return (*part_of_block(work, given, found, weight), gradient)
 
 
 def whole_gradient_and_hessian(work: Work, *blocks: Any) -> Any:
@@ -130,7 +130,8 @@ def divided(work: Work, given: dict[str, Any]) -> Any:
     return xp.where(weight == 0, 0.0, xp.astype(weight, xp.float64) * factor)
 
 
-def _loss_of_block(work: Work, given: dict[str, Any], sample_weight: Any, function: Any) -> Any:
+def loss_of_block(work: Work, given: dict[str, Any], sample_weight: Any, function: Any) -> Any:
+    """Call a loss on a block, for the losses of its rows."""
     plan, targets = work.plan, given["targets"]
     options: dict[str, Any] = {name: given[name] for name in _SCALED if given[name] is not None}
     options |= {name: given[name] for name in ("label_smoothing", "z_loss") if given[name] is not None}
@@ -171,7 +172,8 @@ def _placed(work: Work, given: dict[str, Any], error: LabelError) -> LabelError:
     return error.within(work.plan, tuple(map(first_of, first)))
 
 
-def _part_of_block(work: Work, given: dict[str, Any], found: Any, sample_weight: Any) -> Part:
+def part_of_block(work: Work, given: dict[str, Any], found: Any, sample_weight: Any) -> Part:
+    """Return the losses of a block with the shares of its rows."""
     plan, x = work.plan, given["x"]
     xp = space(x)
     loss, parts = found if plan.return_parts else (found, None)

@@ -72,7 +72,7 @@ def sort_out(plan: Plan, xp: Any, ids: Array) -> tuple[Array, Array]:
     """Return masks: (ids to ignore, ids out of range)."""
     index, held = plan.ignore_index, xp.iinfo(ids.dtype)  # JAX may hold no 64 bits
     ignored = ids == index if index is not None and held.min <= index <= held.max else xp.zeros_like(ids, dtype=xp.bool)
-    return ignored, ((ids < 0) | (ids >= plan.layout.n)) & ~ignored
+    return ignored, ((ids < 0) | (ids >= plan.ids)) & ~ignored
 
 
 def weighted_targets(xp: Any, t: Array, weight: Array) -> Array:

@@ -11,12 +11,20 @@ from __future__ import annotations
 from typing import Any
 
 from logitx._plan import Plan
+from logitx.backends.generic.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
 from logitx.backends.generic.cross_entropy import (
     cross_entropy,
     cross_entropy_grad_hess,
     cross_entropy_value_and_grad,
 )
 from logitx.backends.generic.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
+from logitx.backends.generic.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.generic.row_numbers import (
     entropy,
@@ -36,15 +44,21 @@ from logitx.backends.generic.softmax import (
 
 __all__ = [
     "accepts",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
     "entropy",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "js_divergence",
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
@@ -53,6 +67,7 @@ __all__ = [
     "normalize_rows",
     "reduce_rows",
     "selected_log_softmax",
+    "sigmoid",
     "softmax",
     "softmax_mean",
     "softmax_vjp",

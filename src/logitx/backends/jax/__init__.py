@@ -9,7 +9,15 @@ functions that have derivatives themselves, so that they hold to every order, fo
 from __future__ import annotations
 
 from logitx.backends.jax.accepts import accepts, explain
+from logitx.backends.jax.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
 from logitx.backends.jax.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
+from logitx.backends.jax.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.jax.linear.loss import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.jax.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
 from logitx.backends.jax.softmax import (
@@ -23,20 +31,27 @@ from logitx.backends.jax.softmax import (
 
 __all__ = [
     "accepts",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "entropy",
     "explain",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "js_divergence",
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
     "selected_log_softmax",
+    "sigmoid",
     "softmax",
     "softmax_mean",
     "softmax_vjp",

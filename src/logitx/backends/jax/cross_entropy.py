@@ -27,7 +27,7 @@ def _differentiable_loss(plan: Plan, logits: Array, *operands: Any) -> Array:
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan_for(plan: Plan, op: str, exact: bool) -> Plan:
+def plan_for(plan: Plan, op: str, exact: bool) -> Plan:
     """Return the plan of another operation on the same logits; an exact one does not round to the dtype of these."""
     return dataclasses.replace(plan, op=op, result=plan.compute if exact else plan.result)
 
@@ -38,7 +38,7 @@ def _differentiable_loss_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tup
     by_logits, *others = (jax.tree.leaves(tangent) for tangent in tangents)
     if not isinstance(by_logits[0], zero) and all(isinstance(leaf, zero) for leaves in others for leaf in leaves):
         # By the logits alone: the loss is linear in their tangent, with the fused gradient for factors.
-        loss, dlogits = _loss_and_gradient(_plan_for(plan, "cross_entropy_value_and_grad", False), *primals)
+        loss, dlogits = _loss_and_gradient(plan_for(plan, "cross_entropy_value_and_grad", False), *primals)
         terms = dlogits.astype(plan.compute) * tangents[0].astype(plan.compute)
         axes = plan.layout.axis if plan.reduction == "none" else None
         return loss, jnp.sum(terms, axis=axes).astype(loss.dtype)
@@ -83,16 +83,19 @@ def _jitted_value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Ar
 _jitted_grad_hess = jitted(generic.cross_entropy_grad_hess)
 
 
-def checked_class_ids(plan: Plan, targets: Array) -> Array:
+def checked_class_ids(plan: Plan, targets: Array, where: Array = None) -> Array:
     """Return the targets, class ids in a dtype that kernels take.
 
-    Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere.
+    Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere. `where` are
+    the ids that count.
     """
     if not plan.hard:
         return targets
-    if FAMILIES[plan.family].readable(targets):
+    readable = FAMILIES[plan.family].readable
+    if readable(targets) and (where is None or readable(where)):
         ids = np.asarray(targets)  # no copy on the CPU
-        refuse_labels(plan, np, ids, sort_out(plan, np, signed_ids(plan, np, ids))[1])
+        bad = sort_out(plan, np, signed_ids(plan, np, ids))[1]
+        refuse_labels(plan, np, ids, bad if where is None else bad & np.asarray(where))
     return targets if dtype_name(targets.dtype) in _KERNEL_IDS else signed_ids(plan, jnp, targets)
 
 

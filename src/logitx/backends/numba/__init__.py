@@ -7,8 +7,16 @@ made of), `passes.blocks` (how memory is cut into blocks).
 from __future__ import annotations
 
 from logitx.backends.numba.accepts import DECLINES, accepts
+from logitx.backends.numba.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad_hess,
+    binary_cross_entropy_value_and_grad,
+    log_sigmoid,
+    sigmoid,
+)
 from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
+from logitx.backends.numba.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.numba.prepared import prepare
 from logitx.backends.numba.row_numbers import (
@@ -31,15 +39,21 @@ from logitx.backends.numba.threads.policy import set_num_threads
 __all__ = [
     "DECLINES",
     "accepts",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad_hess",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
     "entropy",
     "entropy_gradient",
+    "focal_loss",
+    "focal_loss_value_and_grad",
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
@@ -50,6 +64,7 @@ __all__ = [
     "reduce_rows",
     "selected_log_softmax",
     "set_num_threads",
+    "sigmoid",
     "softmax",
     "softmax_mean",
     "softmax_vjp",

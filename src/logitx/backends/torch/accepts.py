@@ -8,6 +8,7 @@ import torch
 
 from logitx._options import flat
 from logitx._plan import Plan
+from logitx.backends.torch import binary
 from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, declined
 from logitx.backends.torch.state import has_plain_class, in_graph, in_transform, may_differentiate, tracing
 
@@ -20,6 +21,12 @@ DECLINES = {
     "js_divergence": "differentiated by way of the formulas",
     "kl_divergence": "differentiated by way of the formulas",
     "softmax_mean": "differentiated by way of the formulas",
+    "focal_loss": "differentiated by way of the formulas",
+    "focal_loss_value_and_grad": "differentiated by way of the formulas",
+    "sigmoid": "differentiated by way of the formulas",
+    "log_sigmoid": "differentiated by way of the formulas",
+    "binary_cross_entropy_value_and_grad": "differentiated by way of the formulas",
+    "binary_cross_entropy_grad_hess": "differentiated by way of the formulas",
 }
 
 
@@ -34,6 +41,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "torch.jit records PyTorch's own operations"
     if plan.op in (LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS):
         return declined(plan, operands)
+    if plan.op == "binary_cross_entropy":
+        return binary.declined(plan, operands)
     if plan.layout.n == 0:
         return "there are no classes"
     if plan.op == "logsumexp" and operands[1] is not None:

@@ -24,13 +24,16 @@ def _read(array: Any) -> Exact:
 def _is_largest(case: Case) -> bool:
     """True if no other argument is larger than the first, which has the labels."""
     first, *others = (one.values.shape for one in case.args)
-    if case.name == "every pair":  # broadcast against each other
+    if case.name == "every pair" or "symmetric" in case.options:  # broadcast against each other; embeddings
         return False
     if case.name.endswith("ids=few"):  # of a shape of their own
         return False
     if len(others) > 1:  # the factors of a linear layer, which need not fit each other so
         return True
-    return all(len(shape) < len(first) or np.broadcast_shapes(first, shape) == first for shape in others)
+    return all(
+        len(shape) < len(first) or all(own in (1, most) for own, most in zip(shape, first, strict=True))
+        for shape in others
+    )
 
 
 # -- pandas -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from logitx.backends.numba.compile.llvm_types import DOUBLE, FLOAT, I16, I32
+from logitx.backends.numba.compile.llvm_types import DOUBLE, FLOAT, I16, I32, I64
 from logitx.backends.numba.vectors.lanes import constant, with_element
 
 _MEMORY = {
@@ -16,6 +16,7 @@ _MEMORY = {
     types.int16: I16,
     types.float32: FLOAT,
     types.float64: DOUBLE,
+    types.int64: I64,
 }
 
 
@@ -110,6 +111,8 @@ def _converted_in(builder: Any, value: Any, dtype: Any, element: Any) -> Any:
     if dtype is types.boolean:
         truth = builder.icmp_unsigned("!=", value, constant(builder, value.type, 0))
         return builder.uitofp(truth, with_element(value.type, element))
+    if dtype is types.int64:
+        return builder.sitofp(value, with_element(value.type, element))
     if dtype is types.uint16:
         value = _widen_float16(builder, value)
     elif dtype is types.int16:

@@ -1,0 +1,1 @@
+"""What `logitx.calibration` offers, a file each."""

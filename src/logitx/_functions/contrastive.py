@@ -1,0 +1,219 @@
+"""The contrastive loss of pairs: two cross-entropies of linear layers, so that no matrix of all pairs is in memory."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from logitx._arguments import operands as _operands
+from logitx._arrays.family import Family, dtype_name, namespace_dtype
+from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx._labelled.table import is_labelled, labels_of
+from logitx._plan import Array, Scalar
+
+
+class ContrastiveGradients(NamedTuple):
+    """The gradients of a contrastive loss."""
+
+    a: Array
+    b: Array
+    negatives: Array  # None without negatives
+    temperature: Array
+
+
+class _Pairs(NamedTuple):
+    """The arguments of both directions."""
+
+    xp: Any
+    a: Array
+    b: Array
+    columns: Array  # b, and the negatives below it
+    ids: Array  # the column of each row of a
+
+
+def _without_labels(name: str, x: Any) -> Any:
+    """Refuse labelled arrays: rows belong together by their place. A variable of TensorFlow becomes its tensor."""
+    if not is_labelled(x):
+        return x
+    labels = labels_of(x)
+    if labels.kinds:
+        raise TypeError(
+            f"{name}: {type(x).__name__} is not allowed; allowed are arrays without labels, pass its values"
+        )
+    return labels.bare
+
+
+def _pairs(a: Array, b: Array, symmetric: bool, negatives: Array | None, labels: Array | None) -> _Pairs:
+    family, a = _operands.first_array("a", _without_labels("a", a))
+    xp = family.namespace(a)
+    b = _operands.adopt("b", _without_labels("b", b), family, a)
+    shapes = tuple(a.shape), tuple(b.shape)
+    if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
+        raise ValueError(f"b: shapes {shapes[0]} and {shapes[1]} are not allowed; allowed are (rows, features) of both")
+    if labels is not None and symmetric:
+        raise ValueError("labels: an array is not allowed with symmetric=True; allowed is None, or symmetric=False")
+    if labels is None and shapes[0] != shapes[1]:
+        raise ValueError(f"b: shape {shapes[1]} is not allowed without labels; allowed is that of a, {shapes[0]}")
+    columns = b
+    if negatives is not None:
+        negatives = _operands.adopt("negatives", _without_labels("negatives", negatives), family, a)
+        there = tuple(negatives.shape)
+        if len(there) != 2 or there[1] != shapes[0][1]:
+            raise ValueError(f"negatives: shape {there} is not allowed; allowed is (rows, {shapes[0][1]})")
+        columns = xp.concat([b, negatives], axis=0)
+    return _Pairs(xp, a, b, columns, _numbers(family, a) if labels is None else labels)
+
+
+def _numbers(family: Family, x: Array) -> Array:
+    """Return the numbers of the rows, on the device of `x`."""
+    if family.name in ("numpy", "dask") or family.readable(x):
+        return np.arange(x.shape[0])
+    xp, device = family.namespace(x), family.device(x)
+    return xp.arange(x.shape[0], dtype=namespace_dtype(xp, "int64"), **({} if device is None else {"device": device}))
+
+
+def info_nce(
+    a: Array,
+    b: Array,
+    /,
+    *,
+    temperature: Scalar = 1.0,
+    symmetric: bool = True,
+    negatives: Array | None = None,
+    labels: Array | None = None,
+    block_bytes: int = 33_554_432,
+) -> Array:
+    r"""Contrastive loss of pairs of embeddings (InfoNCE, the loss of CLIP), without the matrix of all pairs.
+
+    With the similarities :math:`x_{ij} = a_i \cdot b_j / T`:
+
+    .. math:: \ell = \frac{1}{2N} \sum_i \Bigl[\log \sum_j e^{x_{ij}} + \log \sum_j e^{x_{ji}} - 2 x_{ii}\Bigr]
+
+    Each row of `a` belongs to the row of `b` with the same number; all others are negative examples. The similarities
+    are computed block by block: memory grows with the number of rows, not with its square.
+
+    Parameters
+    ----------
+    a, b : array
+        Embeddings of shape (rows, features), of any array type. They are taken as they are: normalize them first, where
+        the cosine is wanted.
+    temperature : float or array, default 1.0
+        :math:`T`: a number or a 0-d array.
+    symmetric : bool, default True
+        Also find the row of `a` for each row of `b`, and take the mean of both losses.
+    negatives : array, optional
+        More negative examples for the rows of `a`, of shape (any number, features).
+    labels : array, optional
+        The number of the row of `b` that belongs to each row of `a`, with ``symmetric=False``: `b` may have any number
+        of rows then. By default, row i of both belong together.
+    block_bytes : int, default 33554432
+        As in `linear_cross_entropy`.
+
+    Returns
+    -------
+    array
+        The loss in nats: a scalar, at least float32.
+
+    Raises
+    ------
+    TypeError
+        As `linear_cross_entropy`.
+    ValueError
+        For shapes that do not fit, and as `linear_cross_entropy`.
+
+    Notes
+    -----
+    A NaN or +inf among the similarities gives NaN. float16 and bfloat16 are multiplied and added up in float32.
+
+    References
+    ----------
+    A. van den Oord et al., "Representation learning with contrastive predictive coding", arXiv:1807.03748 (2018);
+    A. Radford et al., "Learning transferable visual models from natural language supervision", arXiv:2103.00020 (2021).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> a, b = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.9, 0.1], [0.2, 0.8]])
+    >>> print(lx.info_nce(a, b, temperature=0.1).round(4))
+    0.0016
+    """
+    pairs = _pairs(a, b, symmetric, negatives, labels)
+    loss = linear_cross_entropy(pairs.a, pairs.columns, pairs.ids, temperature=temperature, block_bytes=block_bytes)
+    if not symmetric:
+        return loss
+    back = linear_cross_entropy(pairs.b, pairs.a, pairs.ids, temperature=temperature, block_bytes=block_bytes)
+    return (loss + back) * 0.5
+
+
+def info_nce_value_and_grad(
+    a: Array,
+    b: Array,
+    /,
+    *,
+    temperature: Scalar = 1.0,
+    symmetric: bool = True,
+    negatives: Array | None = None,
+    labels: Array | None = None,
+    block_bytes: int = 33_554_432,
+) -> tuple[Array, ContrastiveGradients]:
+    r"""Contrastive loss of pairs and its gradients, for every array type, without the matrix of all pairs.
+
+    As `info_nce`. The gradient by the temperature is :math:`-\frac{1}{T} \sum_{ij} g_{ij} x_{ij}` with the gradient
+    :math:`g` by the similarities.
+
+    Parameters
+    ----------
+    a, b, temperature, symmetric, negatives, labels, block_bytes
+        As in `info_nce`.
+
+    Returns
+    -------
+    loss : array
+        As from `info_nce`.
+    gradients : named tuple
+        ``(a, b, negatives, temperature)``: arrays of the shapes and dtypes of these; None without negatives.
+
+    Raises
+    ------
+    TypeError
+        As `info_nce`.
+    ValueError
+        As `info_nce`.
+
+    Notes
+    -----
+    As for `info_nce`.
+
+    References
+    ----------
+    As for `info_nce`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> a, b = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.9, 0.1], [0.2, 0.8]])
+    >>> loss, gradients = lx.info_nce_value_and_grad(a, b, temperature=0.5)
+    >>> print(loss.round(4), gradients.a.round(4)[0], gradients.temperature.round(4))
+    0.2311 [-0.2826  0.2826] 0.6151
+    """
+    pairs = _pairs(a, b, symmetric, negatives, labels)
+    options: dict[str, Any] = {"temperature": temperature, "block_bytes": block_bytes}
+    loss, (da, dcolumns, _) = linear_cross_entropy_value_and_grad(pairs.a, pairs.columns, pairs.ids, **options)
+    height = pairs.b.shape[0]
+    db, more = (dcolumns, None) if negatives is None else (dcolumns[:height, :], dcolumns[height:, :])
+    pull = _sum_of_products(pairs.xp, pairs.a, da)  # the sum of gradient times similarity: it is linear in a
+    if symmetric:
+        back, (db_back, da_back, _) = linear_cross_entropy_value_and_grad(pairs.b, pairs.a, pairs.ids, **options)
+        pull = (pull + _sum_of_products(pairs.xp, pairs.b, db_back)) * 0.5
+        loss, da, db = (loss + back) * 0.5, (da + da_back) * 0.5, (db + db_back) * 0.5
+        more = None if more is None else more * 0.5
+    return loss, ContrastiveGradients(da, db, more, -pull / temperature)
+
+
+def _sum_of_products(xp: Any, x: Array, dx: Array) -> Array:
+    wide = namespace_dtype(xp, "float64" if dtype_name(dx.dtype) == "float64" else "float32")
+    x, dx = xp.astype(x, wide, copy=False), xp.astype(dx, wide, copy=False)
+    return xp.sum(xp.where(dx == 0.0, 0.0, x * dx))
