@@ -41,6 +41,8 @@ _RANGES: dict[str, tuple[str, float, float]] = {
     "softcap": ("finite numbers > 0, or None", 0.0, math.inf),
     "label_smoothing": ("numbers from 0 to 1", 0.0, 1.0),
     "z_loss": ("finite numbers", -math.inf, math.inf),
+    "gamma": ("finite numbers of 0 or more", 0.0, math.inf),
+    "alpha": ("numbers from 0 to 1, or None", 0.0, 1.0),
 }
 
 
