@@ -33,6 +33,46 @@ softmax_vjp
     Gradient by the logits, from the gradient by their softmax.
 log_softmax_vjp
     Gradient by the logits, from the gradient by their log-softmax.
+entropy
+    Entropy of the softmax of every row, in nats.
+selected_log_softmax
+    Log-probabilities of chosen classes, without those of all others.
+kl_divergence
+    Kullback-Leibler divergence of the softmaxes of two arrays of logits, in nats.
+js_divergence
+    Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats.
+softmax_mean
+    Mean of values under the softmax of every row.
+softmax_top_k
+    The k most probable classes of every row: their probabilities, and their ids.
+sample
+    Class ids drawn from the softmax of every row.
+gumbel_softmax
+    A differentiable sample: the softmax of logits with Gumbel noise.
+sigmoid
+    Probability of the second of two classes, elementwise.
+log_sigmoid
+    Logarithm of the probability of the second of two classes, elementwise.
+binary_cross_entropy
+    Binary cross-entropy of logits against labels or probabilities, elementwise.
+binary_cross_entropy_value_and_grad
+    Binary cross-entropy and its gradient by the logits, in one pass, for every array type.
+binary_cross_entropy_grad_hess
+    Gradient and diagonal of the Hessian of the summed binary cross-entropy, as boosting objectives want them.
+focal_loss
+    Focal loss of logits against class ids or probabilities.
+focal_loss_value_and_grad
+    Focal loss and its gradient by the logits, for every array type.
+binary_focal_loss
+    Binary focal loss of logits against labels or probabilities, elementwise.
+binary_focal_loss_value_and_grad
+    Binary focal loss and its gradient by the logits, in one pass, for every array type.
+info_nce
+    Contrastive loss of pairs of embeddings (InfoNCE, the loss of CLIP), without the matrix of all pairs.
+info_nce_value_and_grad
+    Contrastive loss of pairs and its gradients, for every array type, without the matrix of all pairs.
+balanced_class_weight
+    Class weights that give every class the same total weight, as ``class_weight="balanced"`` has them.
 CrossEntropy
     Cross-entropy, perplexity and accuracy of data that comes in pieces.
 backends

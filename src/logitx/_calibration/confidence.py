@@ -21,9 +21,11 @@ def confidence(
     score: Literal["probability", "energy"] = "probability",
     temperature: float = 1.0,
 ) -> Array:
-    r"""Score of every row: the higher, the more sure a model is, or the more familiar the input.
+    """Score of every row: the higher, the more sure a model is, or the more familiar the input.
 
-    .. math:: c_i = \max_j p_{ij}, \qquad e_i = T \log \sum_j \exp(x_{ij} / T)
+    ::
+
+        c_i = max_j p_ij, e_i = T log sum_j exp(x_ij / T)
 
     Parameters
     ----------

@@ -12,11 +12,13 @@ from logitx._plan import Array
 
 
 def balanced_class_weight(labels: Array, n: int, /, *, ignore_index: int | None = -100) -> Array:
-    r"""Class weights that give every class the same total weight, as ``class_weight="balanced"`` has them.
+    """Class weights that give every class the same total weight, as ``class_weight="balanced"`` has them.
 
-    .. math:: w_j = \frac{N}{K \, N_j}
+    ::
 
-    with :math:`N_j` the number of labels of class :math:`j`, :math:`N` that of all labels and :math:`K` the number of
+        w_j = N / (K N_j)
+
+    with ``N_j`` the number of labels of class ``j``, ``N`` that of all labels and ``K`` the number of
     classes that occur.
 
     Parameters
@@ -51,7 +53,7 @@ def balanced_class_weight(labels: Array, n: int, /, *, ignore_index: int | None 
     >>> import numpy as np
     >>> import logitx as lx
     >>> print(lx.balanced_class_weight(np.array([0, 0, 0, 1]), 3))
-    [0.66666667 2.         0.        ]
+    [0.66666667 2.         0.       ]
     """
     family, array = _operands.first_array("labels", without_labels(labels, "labels"))
     dtype = dtype_name(array.dtype)

@@ -84,11 +84,13 @@ def info_nce(
     labels: Array | None = None,
     block_bytes: int = 33_554_432,
 ) -> Array:
-    r"""Contrastive loss of pairs of embeddings (InfoNCE, the loss of CLIP), without the matrix of all pairs.
+    """Contrastive loss of pairs of embeddings (InfoNCE, the loss of CLIP), without the matrix of all pairs.
 
-    With the similarities :math:`x_{ij} = a_i \cdot b_j / T`:
+    With the similarities ``x_ij = a_i * b_j / T``:
 
-    .. math:: \ell = \frac{1}{2N} \sum_i \Bigl[\log \sum_j e^{x_{ij}} + \log \sum_j e^{x_{ji}} - 2 x_{ii}\Bigr]
+    ::
+
+        loss = 1 / (2 N) sum_i [log sum_j exp(x_ij) + log sum_j exp(x_ji) - 2 x_ii]
 
     Each row of `a` belongs to the row of `b` with the same number; all others are negative examples. The similarities
     are computed block by block: memory grows with the number of rows, not with its square.
@@ -99,7 +101,7 @@ def info_nce(
         Embeddings of shape (rows, features), of any array type. They are taken as they are: normalize them first, where
         the cosine is wanted.
     temperature : float or array, default 1.0
-        :math:`T`: a number or a 0-d array.
+        ``T``: a number or a 0-d array.
     symmetric : bool, default True
         Also find the row of `a` for each row of `b`, and take the mean of both losses.
     negatives : array, optional
@@ -158,10 +160,10 @@ def info_nce_value_and_grad(
     labels: Array | None = None,
     block_bytes: int = 33_554_432,
 ) -> tuple[Array, ContrastiveGradients]:
-    r"""Contrastive loss of pairs and its gradients, for every array type, without the matrix of all pairs.
+    """Contrastive loss of pairs and its gradients, for every array type, without the matrix of all pairs.
 
-    As `info_nce`. The gradient by the temperature is :math:`-\frac{1}{T} \sum_{ij} g_{ij} x_{ij}` with the gradient
-    :math:`g` by the similarities.
+    As `info_nce`. The gradient by the temperature is ``-1 / T sum_ij g_ij x_ij`` with the gradient
+    ``g`` by the similarities.
 
     Parameters
     ----------

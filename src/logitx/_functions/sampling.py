@@ -30,11 +30,13 @@ def softmax_top_k(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> tuple[Array, Array]:
-    r"""The k most probable classes of every row: their probabilities, and their ids.
+    """The k most probable classes of every row: their probabilities, and their ids.
 
-    .. math:: p_{(1)} \ge p_{(2)} \ge \dots \ge p_{(k)}
+    ::
 
-    with the probabilities :math:`p` of `softmax` over the whole row, or with `renormalize` over these k classes alone,
+        p_1 >= p_2 >= ... >= p_k
+
+    with the probabilities ``p`` of `softmax` over the whole row, or with `renormalize` over these k classes alone,
     as a router to experts wants them. Names and order are those of ``numpy.top_k``.
 
     Parameters
@@ -154,11 +156,13 @@ def sample(
     top_p: float | None = None,
     min_p: float | None = None,
 ) -> Array:
-    r"""Class ids drawn from the softmax of every row.
+    """Class ids drawn from the softmax of every row.
 
-    .. math:: \operatorname{argmax}_j (u_j / T + g_j), \qquad g_j = -\log e_j
+    ::
 
-    with the logits :math:`u` of `softmax`, the temperature :math:`T` and standard exponential numbers :math:`e_j`: the
+        argmax_j (u_j / T + g_j), g_j = -log e_j
+
+    with the logits ``u`` of `softmax`, the temperature ``T`` and standard exponential numbers ``e_j``: the
     place of the maximum is distributed as the probabilities, so that neither these nor their sums are made.
 
     Parameters
@@ -278,11 +282,13 @@ def gumbel_softmax(
     temperature: Scalar = 1.0,
     hard: bool = False,
 ) -> Array:
-    r"""A differentiable sample: the softmax of logits with Gumbel noise.
+    """A differentiable sample: the softmax of logits with Gumbel noise.
 
-    .. math:: \operatorname{softmax}\bigl((x + g) / T\bigr), \qquad g_j = -\log e_j
+    ::
 
-    with standard exponential numbers :math:`e_j` and the temperature :math:`T`: near 0 it is one-hot, the class being
+        softmax((x + g) / T), g_j = -log e_j
+
+    with standard exponential numbers ``e_j`` and the temperature ``T``: near 0 it is one-hot, the class being
     distributed as ``softmax(x)``.
 
     Parameters
