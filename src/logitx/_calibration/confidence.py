@@ -10,7 +10,7 @@ from logitx._arguments.operands import first_array
 from logitx._functions.cross_entropy import cross_entropy
 from logitx._functions.softmax import logsumexp
 from logitx._labelled.table import without_labels
-from logitx._plan import Array, Axis
+from logitx._plan import Array, Axis, layout
 
 
 def confidence(
@@ -67,10 +67,10 @@ def confidence(
     xp: Any = family.namespace(x)
     if score == "energy":
         return temperature * logsumexp(x if temperature == 1.0 else x / temperature, axis)
-    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = layout(tuple(x.shape), axis).axes
     if len(axes) > 1:
-        others = tuple(d for d in range(x.ndim) if d not in {a % x.ndim for a in axes})
-        x = xp.permute_dims(x, (*others, *(a % x.ndim for a in axes)))
+        others = tuple(d for d in range(x.ndim) if d not in axes)
+        x = xp.permute_dims(x, (*others, *axes))
         x, axes = xp.reshape(x, (*x.shape[: len(others)], -1)), (-1,)
     best = xp.argmax(x, axis=axes[0])
     loss = cross_entropy(x, best, axes[0], ignore_index=None, temperature=temperature, reduction="none")

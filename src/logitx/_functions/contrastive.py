@@ -67,7 +67,7 @@ def _pairs(a: Array, b: Array, symmetric: bool, negatives: Array | None, labels:
 
 def _numbers(family: Family, x: Array) -> Array:
     """Return the numbers of the rows, on the device of `x`."""
-    if family.name in ("numpy", "dask") or family.readable(x):
+    if family.as_given or family.readable(x):
         return np.arange(x.shape[0])
     xp, device = family.namespace(x), family.device(x)
     return xp.arange(x.shape[0], dtype=namespace_dtype(xp, "int64"), **({} if device is None else {"device": device}))

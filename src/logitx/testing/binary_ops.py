@@ -92,7 +92,7 @@ BINARY: tuple[Op, ...] = (
             Example(
                 "weighted",
                 lambda i: given(i.x, i.some, gamma=i.half, class_weight=i.class_weight),
-                (0, "gamma", "alpha"),
+                (0, "gamma", "class_weight"),
             ),
             Example("of probabilities", lambda i: given(i.x, i.probabilities, where=i.where), (0, 1)),
         ),
@@ -111,7 +111,7 @@ BINARY: tuple[Op, ...] = (
             Example(
                 "weighted",
                 lambda i: given(i.x, i.some, gamma=i.half, class_weight=i.class_weight),
-                (0, "gamma", "alpha"),
+                (0, "gamma", "class_weight"),
             ),
             Example("of probabilities", lambda i: given(i.x, i.probabilities, where=i.where), (0, 1)),
         ),
