@@ -33,6 +33,22 @@ softmax_vjp
     Gradient by the logits, from the gradient by their softmax.
 log_softmax_vjp
     Gradient by the logits, from the gradient by their log-softmax.
+entropy
+    Entropy of the softmax of every row, in nats.
+selected_log_softmax
+    Log-probabilities of chosen classes, without those of all others.
+kl_divergence
+    Kullback-Leibler divergence of the softmaxes of two arrays of logits, in nats.
+js_divergence
+    Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats.
+softmax_mean
+    Mean of values under the softmax of every row.
+softmax_top_k
+    The k most probable classes of every row: their probabilities, and their ids.
+sample
+    Class ids drawn from the softmax of every row.
+gumbel_softmax
+    A differentiable sample: the softmax of logits with Gumbel noise.
 CrossEntropy
     Cross-entropy, perplexity and accuracy of data that comes in pieces.
 backends
