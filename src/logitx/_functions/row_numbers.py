@@ -19,12 +19,14 @@ def entropy(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> Array:
-    r"""Entropy of the softmax of every row, in nats.
+    """Entropy of the softmax of every row, in nats.
 
-    .. math:: H = -\sum_j p_j \log p_j = \log \sum_j \exp(v_j) - \sum_j p_j v_j, \qquad v = u - \max u
+    With the probabilities p and the logits u of `softmax`, and ``v = u - max(u)``::
 
-    with the probabilities :math:`p` and the logits :math:`u` of `softmax`. Both terms of the second form are >= 0, so
-    that nothing cancels: the entropy is never negative, and accurate where it is nearly 0.
+        H = -sum(p * log(p)) = log(sum(exp(v))) - sum(p * v)
+
+    Both terms of the second form are >= 0, so that nothing cancels: the entropy is never negative, and accurate where
+    it is nearly 0.
 
     Parameters
     ----------
@@ -58,7 +60,7 @@ def entropy(
     Notes
     -----
     A row with NaN or +inf is NaN; a row of one class is 0; classes that are -inf or masked count for nothing, also in
-    the gradient, :math:`-p (\log p + H)`, which is exactly 0 there. The exponential of the entropy is the perplexity of
+    the gradient, ``-p * (log(p) + H)``, which is exactly 0 there. The exponential of the entropy is the perplexity of
     the row; divide by ``math.log(2)`` for bits.
 
     References
@@ -89,11 +91,13 @@ def selected_log_softmax(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> Array:
-    r"""Log-probabilities of chosen classes, without those of all others.
+    """Log-probabilities of chosen classes, without those of all others.
 
-    .. math:: \log p_{\mathrm{id}} = (u_{\mathrm{id}} - \max u) - \log \sum_j \exp(u_j - \max u)
+    With the logits u of `log_softmax`::
 
-    with the logits :math:`u` of `log_softmax`. Others know it as ``log_prob``, token log-probabilities, selective
+        log p[id] = (u[id] - max(u)) - log(sum(exp(u - max(u))))
+
+    Others know it as ``log_prob``, token log-probabilities, selective
     log-softmax, or ``gather(log_softmax(logits), ids)``; no array of the size of the logits is made here.
 
     Parameters
@@ -169,9 +173,11 @@ def kl_divergence(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> Array:
-    r"""Kullback-Leibler divergence of the softmaxes of two arrays of logits, in nats.
+    """Kullback-Leibler divergence of the softmaxes of two arrays of logits, in nats.
 
-    .. math:: \sum_j p_j \log (p_j / q_j) = \sum_j \bigl( q_j - p_j + p_j \log (p_j / q_j) \bigr)
+    With the two probabilities p and q::
+
+        sum(p * log(p / q)) = sum(q - p + p * log(p / q))
 
     The second form is what is computed: each term is >= 0 and small where p is near q, so that the result is never
     negative, exactly 0 for equal logits, and accurate between.
@@ -211,7 +217,7 @@ def kl_divergence(
     -----
     A row with NaN or +inf in either is NaN. A class that is -inf in q but not in p gives +inf; one that is -inf in p
     gives what q loses there; one that is -inf in both counts for nothing. The gradients are
-    :math:`p (\log(p/q) - \mathrm{KL}) / T` and :math:`(q - p) / T`: for distillation at temperature T multiply the
+    ``p * (log(p / q) - KL) / T`` and ``(q - p) / T``: for distillation at temperature T multiply the
     divergence by T**2, so that their size does not depend on it.
 
     References
@@ -251,11 +257,13 @@ def js_divergence(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> Array:
-    r"""Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats.
+    """Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats.
 
-    .. math:: w\, \mathrm{KL}(p, m) + (1 - w)\, \mathrm{KL}(q, m), \qquad m = w p + (1 - w) q
+    With the weight w and the mixture ``m = w * p + (1 - w) * q``::
 
-    with the weight :math:`w`. It is never negative, at most ``log(2)`` for equal weights, and exactly 0 for equal
+        w * KL(p, m) + (1 - w) * KL(q, m)
+
+    It is never negative, at most ``log(2)`` for equal weights, and exactly 0 for equal
     logits.
 
     Parameters
@@ -319,11 +327,13 @@ def softmax_mean(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> Array:
-    r"""Mean of values under the softmax of every row.
+    """Mean of values under the softmax of every row.
 
-    .. math:: \sum_j p_j v_j
+    With the probabilities p of `softmax`, of which no array is made::
 
-    with the probabilities :math:`p` of `softmax`, of which no array is made. Values of both signs may cancel: the
+        sum(p * values)
+
+    Values of both signs may cancel: the
     rounding errors of products and sums are carried along, as for the factors of `logsumexp`.
 
     Parameters
@@ -360,7 +370,7 @@ def softmax_mean(
     Notes
     -----
     A row with NaN or +inf is NaN. Values of classes whose probability is 0 count for nothing, also infinite ones. The
-    gradient by the logits is :math:`p_j (v_j - \text{mean}) / T`, by the values :math:`p_j`.
+    gradient by the logits is ``p * (values - mean) / T``, by the values p.
 
     References
     ----------

@@ -29,12 +29,11 @@ def softmax_top_k(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> tuple[Array, Array]:
-    r"""The k most probable classes of every row: their probabilities, and their ids.
+    """The k most probable classes of every row: their probabilities, and their ids.
 
-    .. math:: p_{(1)} \ge p_{(2)} \ge \dots \ge p_{(k)}
-
-    with the probabilities :math:`p` of `softmax` over the whole row, or with `renormalize` over these k classes alone,
-    as a router to experts wants them. Names and order are those of ``numpy.top_k``.
+    They are the probabilities ``exp(u - max(u)) / sum(exp(u - max(u)))`` of `softmax`, where the sum is that of the
+    whole row, or with `renormalize` that of these k classes alone, as a router to experts wants them. Names
+    and order are those of ``numpy.top_k``.
 
     Parameters
     ----------
@@ -156,12 +155,13 @@ def sample(
     top_p: float | None = None,
     min_p: float | None = None,
 ) -> Array:
-    r"""Class ids drawn from the softmax of every row.
+    """Class ids drawn from the softmax of every row.
 
-    .. math:: \min \{ j : p_0 + \dots + p_j > r \}
+    With the probabilities p of `softmax` and a uniform number r a draw, NumPy and PyTorch find the first j with::
 
-    with the probabilities :math:`p` of `softmax` and a uniform number :math:`r` a draw, in NumPy and PyTorch. In JAX it
-    is :math:`\operatorname{argmax}_j (\log p_j + g_j)` with Gumbel noise :math:`g`, which XLA splits over devices.
+        p[0] + ... + p[j] > r
+
+    JAX finds ``argmax(log(p) + g)`` with Gumbel noise g, which XLA splits over devices.
 
     Parameters
     ----------
@@ -264,11 +264,13 @@ def gumbel_softmax(
     temperature: Scalar = 1.0,
     hard: bool = False,
 ) -> Array:
-    r"""A differentiable sample: the softmax of logits with Gumbel noise.
+    """A differentiable sample: the softmax of logits with Gumbel noise.
 
-    .. math:: \operatorname{softmax}\bigl((x + g) / T\bigr), \qquad g_j = -\log e_j
+    With standard exponential numbers e, Gumbel noise ``g = -log(e)`` and the temperature T::
 
-    with standard exponential numbers :math:`e_j` and the temperature :math:`T`: near 0 it is one-hot, the class being
+        softmax((logits + g) / T)
+
+    Near 0 it is one-hot, the class being
     distributed as ``softmax(x)``.
 
     Parameters
