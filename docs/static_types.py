@@ -139,8 +139,6 @@ LIKE_FIRST, LIKE_BOTH, PER_ROW, PER_CALL = (
     (Overloads(rows, ONE_RESULT),) for rows in (ENTRIES, TWO_ENTRIES, ROWS, LOSS)
 )
 
-VARIED, VARIED_TWICE = (Overloads((UNTYPED, UNSETTLED), returns) for returns in (ONE_RESULT, TWO_RESULTS))
-
 # What each public function returns that takes arrays
 RESULTS: dict[str, tuple[Overloads, ...]] = {
     "softmax": LIKE_FIRST,
@@ -150,14 +148,6 @@ RESULTS: dict[str, tuple[Overloads, ...]] = {
     "logsumexp": switched("return_sign", Overloads(ROWS, ONE_RESULT), Overloads(ROWS, TWO_RESULTS)),
     "logmeanexp": PER_ROW,
     "merge_logsumexp": LIKE_BOTH,
-    "entropy": PER_ROW,
-    "softmax_mean": PER_ROW,
-    "selected_log_softmax": (VARIED,),  # of the shape of ids
-    "kl_divergence": (VARIED,),
-    "js_divergence": (VARIED,),
-    "softmax_top_k": (VARIED_TWICE,),
-    "sample": (VARIED,),
-    "gumbel_softmax": LIKE_FIRST,
     "logaddexp": LIKE_BOTH,
     "cross_entropy": switched(
         "return_parts",
