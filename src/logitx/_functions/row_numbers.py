@@ -21,12 +21,12 @@ def entropy(
 ) -> Array:
     """Entropy of the softmax of every row, in nats.
 
-    ::
+    With the probabilities p and the logits u of `softmax`, and ``v = u - max(u)``::
 
-        H = -sum_j p_j log p_j = log sum_j exp(v_j) - sum_j p_j v_j, v = u - max u
+        H = -sum(p * log(p)) = log(sum(exp(v))) - sum(p * v)
 
-    with the probabilities ``p`` and the logits ``u`` of `softmax`. Both terms of the second form are >= 0, so
-    that nothing cancels: the entropy is never negative, and accurate where it is nearly 0.
+    Both terms of the second form are >= 0, so that nothing cancels: the entropy is never negative, and accurate where
+    it is nearly 0.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def entropy(
     Notes
     -----
     A row with NaN or +inf is NaN; a row of one class is 0; classes that are -inf or masked count for nothing, also in
-    the gradient, ``-p (log p + H)``, which is exactly 0 there. The exponential of the entropy is the perplexity of
+    the gradient, ``-p * (log(p) + H)``, which is exactly 0 there. The exponential of the entropy is the perplexity of
     the row; divide by ``math.log(2)`` for bits.
 
     References
@@ -73,7 +73,7 @@ def entropy(
     >>> import numpy as np
     >>> import logitx as lx
     >>> print(lx.entropy(np.array([[0.0, 0.0], [9.0, -np.inf]])).round(4))
-    [0.6931 0.   ]
+    [0.6931 0.    ]
     """
     return call("entropy", logits, where, axis, temperature, softcap, empty, dtype)
 
@@ -93,11 +93,11 @@ def selected_log_softmax(
 ) -> Array:
     """Log-probabilities of chosen classes, without those of all others.
 
-    ::
+    With the logits u of `log_softmax`::
 
-        log p_id = (u_id - max u) - log sum_j exp(u_j - max u)
+        log p[id] = (u[id] - max(u)) - log(sum(exp(u - max(u))))
 
-    with the logits ``u`` of `log_softmax`. Others know it as ``log_prob``, token log-probabilities, selective
+    Others know it as ``log_prob``, token log-probabilities, selective
     log-softmax, or ``gather(log_softmax(logits), ids)``; no array of the size of the logits is made here.
 
     Parameters
@@ -150,7 +150,7 @@ def selected_log_softmax(
     >>> import logitx as lx
     >>> logits = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
     >>> print(lx.selected_log_softmax(logits, np.array([2, -100])).round(4))
-    [-0.4076  0.   ]
+    [-0.4076  0.    ]
     >>> print(lx.selected_log_softmax(logits, np.array([[2, 0], [0, 1]])).round(4))
     [[-0.4076 -2.4076]
      [-0.4076 -1.4076]]
@@ -175,9 +175,9 @@ def kl_divergence(
 ) -> Array:
     """Kullback-Leibler divergence of the softmaxes of two arrays of logits, in nats.
 
-    ::
+    With the two probabilities p and q::
 
-        sum_j p_j log (p_j / q_j) = sum_j ( q_j - p_j + p_j log (p_j / q_j) )
+        sum(p * log(p / q)) = sum(q - p + p * log(p / q))
 
     The second form is what is computed: each term is >= 0 and small where p is near q, so that the result is never
     negative, exactly 0 for equal logits, and accurate between.
@@ -217,7 +217,7 @@ def kl_divergence(
     -----
     A row with NaN or +inf in either is NaN. A class that is -inf in q but not in p gives +inf; one that is -inf in p
     gives what q loses there; one that is -inf in both counts for nothing. The gradients are
-    ``p (log(p/q) - KL) / T`` and ``(q - p) / T``: for distillation at temperature T multiply the
+    ``p * (log(p / q) - KL) / T`` and ``(q - p) / T``: for distillation at temperature T multiply the
     divergence by T**2, so that their size does not depend on it.
 
     References
@@ -259,11 +259,11 @@ def js_divergence(
 ) -> Array:
     """Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats.
 
-    ::
+    With the weight w and the mixture ``m = w * p + (1 - w) * q``::
 
-        w KL(p, m) + (1 - w) KL(q, m), m = w p + (1 - w) q
+        w * KL(p, m) + (1 - w) * KL(q, m)
 
-    with the weight ``w``. It is never negative, at most ``log(2)`` for equal weights, and exactly 0 for equal
+    It is never negative, at most ``log(2)`` for equal weights, and exactly 0 for equal
     logits.
 
     Parameters
@@ -329,11 +329,11 @@ def softmax_mean(
 ) -> Array:
     """Mean of values under the softmax of every row.
 
-    ::
+    With the probabilities p of `softmax`, of which no array is made::
 
-        sum_j p_j v_j
+        sum(p * values)
 
-    with the probabilities ``p`` of `softmax`, of which no array is made. Values of both signs may cancel: the
+    Values of both signs may cancel: the
     rounding errors of products and sums are carried along, as for the factors of `logsumexp`.
 
     Parameters
@@ -370,7 +370,7 @@ def softmax_mean(
     Notes
     -----
     A row with NaN or +inf is NaN. Values of classes whose probability is 0 count for nothing, also infinite ones. The
-    gradient by the logits is ``p_j (v_j - mean) / T``, by the values ``p_j``.
+    gradient by the logits is ``p * (values - mean) / T``, by the values p.
 
     References
     ----------
@@ -381,6 +381,6 @@ def softmax_mean(
     >>> import numpy as np
     >>> import logitx as lx
     >>> print(lx.softmax_mean(np.array([[0.0, 0.0], [9.0, -np.inf]]), np.array([1.0, 2.0])).round(4))
-    [1.5 1.]
+    [1.5 1. ]
     """
     return call("softmax_mean", logits, values, axis, where, temperature, softcap, empty, dtype)

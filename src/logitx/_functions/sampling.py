@@ -12,9 +12,8 @@ from logitx._arrays.folding import fold_axes
 from logitx._functions.softmax import softmax
 from logitx._labelled.table import Labelled
 from logitx._plan import Array, Empty, Layout, Scalar, layout
-from logitx.backends.formulas.numbers import quiet
 from logitx.backends.formulas.ranking import largest, take_along
-from logitx.backends.formulas.sampling import Noise, cut_classes, gumbel_noise, noise_of, on_device
+from logitx.backends.formulas.sampling import cut_classes, draws_of, gumbel_noise, on_device
 
 
 def softmax_top_k(
@@ -32,12 +31,9 @@ def softmax_top_k(
 ) -> tuple[Array, Array]:
     """The k most probable classes of every row: their probabilities, and their ids.
 
-    ::
-
-        p_1 >= p_2 >= ... >= p_k
-
-    with the probabilities ``p`` of `softmax` over the whole row, or with `renormalize` over these k classes alone,
-    as a router to experts wants them. Names and order are those of ``numpy.top_k``.
+    They are the probabilities ``exp(u - max(u)) / sum(exp(u - max(u)))`` of `softmax`, where the sum is that of the
+    whole row, or with `renormalize` that of these k classes alone, as a router to experts wants them. Names
+    and order are those of ``numpy.top_k``.
 
     Parameters
     ----------
@@ -135,6 +131,9 @@ def _ranks(family: Family, x: Array, where: Array) -> Array:
     xp = family.namespace(x)
     wide = "float64" if dtype_name(x.dtype) not in FLOATS[:3] else "float32"
     x = family.detach(xp.astype(x, namespace_dtype(xp, wide), copy=False))
+    plain = where is None and family.to_numpy is not None and family.readable(x)
+    if plain and bool(xp.isfinite(xp.sum(x))):  # most arrays: one read finds that there is nothing to change
+        return x
     x = xp.where(x == 0.0, 0.0, xp.where(xp.isnan(x), xp.inf, x))  # in JAX -0.0 comes after 0.0
     return x if where is None else xp.where(where, x, -xp.inf)
 
@@ -158,12 +157,11 @@ def sample(
 ) -> Array:
     """Class ids drawn from the softmax of every row.
 
-    ::
+    With the probabilities p of `softmax` and a uniform number r a draw, NumPy and PyTorch find the first j with::
 
-        argmax_j (u_j / T + g_j), g_j = -log e_j
+        p[0] + ... + p[j] > r
 
-    with the logits ``u`` of `softmax`, the temperature ``T`` and standard exponential numbers ``e_j``: the
-    place of the maximum is distributed as the probabilities, so that neither these nor their sums are made.
+    JAX finds ``argmax(log(p) + g)`` with Gumbel noise g, which XLA splits over devices.
 
     Parameters
     ----------
@@ -205,8 +203,8 @@ def sample(
 
     Notes
     -----
-    NumPy and PyTorch draw for some rows at a time, so that the memory for noise is bounded. `top_p` sorts the 64 most
-    probable classes, and more only where they do not suffice; JAX, whose shapes are fixed, sorts all.
+    The cost is that of `softmax`, of one sum over its result, and for each draw of a search among 256 classes. `top_k`
+    and `top_p` sort the probabilities of a row, without their ids.
 
     References
     ----------
@@ -225,40 +223,24 @@ def sample(
      [2 2 2]]
     """
     family, x, lay = _rows_of("logits", logits, axis)
-    noise = noise_of(family, rng)
+    draws = draws_of(family, rng)
     heat, cap = _number("temperature", temperature, zero=True), _number("softcap", softcap)
-    kept_share, least = (
-        None if one is None else share(name, one) for name, one in (("top_p", top_p), ("min_p", min_p))
-    )
+    kept_share = None if top_p is None else share("top_p", top_p)
+    least = None if min_p is None else share("min_p", min_p)
     k = None if top_k is None else min(positive("top_k", top_k), lay.n)
-    x = fold_axes(family, x, lay)
+    x = family.detach(fold_axes(family, x, lay))
     mask = None if where is None else _mask_of(family, where, x, lay)
-    u = family.namespace(x).moveaxis(_ranks(family, x, mask), lay.axis, -1)
-    return _drawn(family, u, noise, tuple(shape), heat, cap, k, kept_share, least)
-
-
-@quiet
-def _drawn(
-    family: Family, u: Array, noise: Noise, shape: tuple[int, ...], heat: float | None, cap: float | None,
-    k: int | None, kept_share: float | None, least: float | None,
-) -> Array:  # fmt: skip
-    """Return class ids; the classes are on the last axis, masked ones are -inf, and NaN is +inf."""
-    xp = family.namespace(u)
-    top = xp.max(u, axis=-1, keepdims=True)
-    void = xp.squeeze(xp.isinf(top), axis=-1)
+    xp = family.namespace(x)
+    wide = "float64" if dtype_name(x.dtype) not in FLOATS[:3] else "float32"
+    p = softmax(x, lay.axis, where=mask, temperature=heat or 1.0, softcap=cap, dtype=wide)
+    p = xp.moveaxis(p, lay.axis, -1)
+    void = ~(xp.sum(p, axis=-1) > 0.0)
     if family.readable(void) and bool(xp.any(void)):
         raise ValueError("logits: a row has NaN, +inf or no class; allowed are rows with probabilities")
     if heat == 0.0:
-        ids = xp.argmax(u, axis=-1)
+        ids = xp.argmax(xp.moveaxis(_ranks(family, x, mask), lay.axis, -1), axis=-1)
         return xp.where(void, -1, xp.broadcast_to(ids, (*shape, *ids.shape)))
-    if cap is not None:
-        u, top = (xp.where(xp.isinf(one), one, cap * xp.tanh(one / cap)) for one in (u, top))
-    u = (u - xp.where(xp.isinf(top), 0.0, top)) / heat
-    u, order = cut_classes(family, u, k, kept_share, least)
-    places = noise(u, shape)
-    ids = places if order is None else take_along(xp, xp.broadcast_to(order, (*places.shape, order.shape[-1])),
-                                                  places[..., None], -1)[..., 0]  # fmt: skip
-    return xp.where(void, -1, ids)
+    return xp.where(void, -1, draws(cut_classes(family, p, k, kept_share, least), tuple(shape)))
 
 
 def _number(name: str, value: Any, zero: bool = False) -> float | None:
@@ -284,11 +266,11 @@ def gumbel_softmax(
 ) -> Array:
     """A differentiable sample: the softmax of logits with Gumbel noise.
 
-    ::
+    With standard exponential numbers e, Gumbel noise ``g = -log(e)`` and the temperature T::
 
-        softmax((x + g) / T), g_j = -log e_j
+        softmax((logits + g) / T)
 
-    with standard exponential numbers ``e_j`` and the temperature ``T``: near 0 it is one-hot, the class being
+    Near 0 it is one-hot, the class being
     distributed as ``softmax(x)``.
 
     Parameters

@@ -69,7 +69,7 @@ class _Classes:
                           for row in (one, two))  # fmt: skip
         self.both = [a and b for a, b in zip(one.live, two.live, strict=True)]
         ends = one.log_sum + one.wobble + two.log_sum + two.wobble
-        same = one.v == two.v and one.live == two.live  # then every d is exactly 0
+        same = one.m == two.m and one.v == two.v and one.live == two.live  # then every d is exactly 0
         self.d = [
             Near(ZERO) if same else Near((one.v[j] - one.log_sum) - (two.v[j] - two.log_sum),
                  one.noise[j] + two.noise[j] + abs(one.v[j]) + abs(two.v[j]) + ends)

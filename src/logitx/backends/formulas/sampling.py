@@ -1,4 +1,4 @@
-"""Sampling: classes cut off, noise, and the places of its maxima, in the library of the logits."""
+"""Sampling: classes cut off, and class ids drawn from what is left, in the library of the logits."""
 
 from __future__ import annotations
 
@@ -11,37 +11,30 @@ import numpy as np
 
 from logitx._arrays.family import Family
 from logitx._plan import Array
-from logitx.backends.formulas.ranking import largest, take_along
+from logitx.backends.formulas.ranking import take_along
 
-_BLOCK = 1 << 22  # entries for which noise is drawn at once
-_FIRST = 64  # most probable classes that are tried first for `top_p`
+_SPAN = 256  # classes whose probabilities are added up first, to find one among few
+_BLOCK = 1 << 21  # entries that are looked through at once
 
 
-def cut_classes(
-    family: Family, u: Array, k: int | None, kept_share: float | None, least: float | None
-) -> tuple[Array, Array]:
-    """Return the logits of the classes that are left, and their ids, or None for the order as it is."""
-    xp, n, order = family.namespace(u), u.shape[-1], None
+def cut_classes(family: Family, p: Array, k: int | None, kept_share: float | None, least: float | None) -> Array:
+    """Return probabilities that are 0 for the classes cut off; of classes with equal ones the first are kept."""
+    xp = family.namespace(p)
     if least is not None and least > 0.0:
-        u = xp.where(u >= math.log(least), u, -xp.inf)
-    if k is not None and k < n:
-        order = largest(family, u, k, -1)
-        u = take_along(xp, u, order, -1)
-    if kept_share is None or kept_share >= 1.0:
-        return u, order
-    total, size = xp.sum(xp.exp(u), axis=-1, keepdims=True), u.shape[-1]
-    count = min(_FIRST, size) if family.readable(u) else size
-    while True:
-        first = largest(family, u, count, -1)
-        best = take_along(xp, u, first, -1)
-        p = xp.exp(best) / total
-        before = xp.cumsum(p, axis=-1) - p
-        if count == size or bool(xp.all(before[..., -1] + p[..., -1] >= kept_share)):
-            break
-        count = min(8 * count, size)
-    crossed = (before >= kept_share) & (xp.arange(count, **on_device(family, u)) > 0)
-    order = first if order is None else take_along(xp, order, first, -1)
-    return xp.where(crossed, -xp.inf, best), order
+        p = xp.where(p >= least * xp.max(p, axis=-1, keepdims=True), p, 0.0)
+    if (k is None or k >= p.shape[-1]) and (kept_share is None or kept_share >= 1.0):
+        return p
+    best = -xp.sort(-p, axis=-1)[..., :k]
+    if kept_share is None:
+        bound, wanted = best[..., -1:], k
+    else:
+        before = xp.cumsum(best, axis=-1) - best
+        wanted = xp.sum(before < kept_share * xp.sum(best, axis=-1, keepdims=True), axis=-1, keepdims=True)
+        wanted = xp.where(wanted < 1, 1, wanted)
+        bound = take_along(xp, best, wanted - 1, -1)
+    above, equal = p > bound, p == bound
+    place = xp.cumsum(xp.astype(equal, xp.int32), axis=-1)  # of an equal one among them
+    return xp.where(above | (equal & (place <= wanted - xp.sum(above, axis=-1, keepdims=True))), p, 0.0)
 
 
 def on_device(family: Family, x: Array) -> dict[str, Any]:
@@ -50,22 +43,22 @@ def on_device(family: Family, x: Array) -> dict[str, Any]:
     return {} if device is None else {"device": device}
 
 
-Noise = Callable[[Array, tuple[int, ...]], Array]
+Draws = Callable[[Array, tuple[int, ...]], Array]
 
 
-def noise_of(family: Family, rng: Any) -> Noise:
-    """Return a function of logits and a shape of draws: the places of the maxima of noisy logits."""
+def draws_of(family: Family, rng: Any) -> Draws:
+    """Return a function of probabilities and a shape of draws: the places drawn."""
     source = SOURCES.get(family.name)
     if source is None:
         raise TypeError(f"logits: no samples are drawn for arrays of {family.name}; allowed are {', '.join(SOURCES)}")
     if not source.accepts(rng):
         raise TypeError(f"rng: {type(rng).__name__} is not allowed; allowed is {source.kind}")
-    return lambda u, shape: source.maxima(u, rng, shape)
+    return lambda p, shape: source.places(p, rng, shape)
 
 
 def gumbel_noise(family: Family, x: Array, rng: Any) -> Array:
     """Return Gumbel noise of the shape and dtype of the logits."""
-    noise_of(family, rng)  # refuses what is no source
+    draws_of(family, rng)  # refuses what is no source
     return SOURCES[family.name].noise(rng, x.shape, x)
 
 
@@ -74,27 +67,57 @@ class Source(NamedTuple):
 
     kind: str  # what it is, for messages
     accepts: Callable[[Any], bool]
-    maxima: Callable[[Array, Any, tuple[int, ...]], Array]  # of (logits, source, shape of draws)
+    places: Callable[[Array, Any, tuple[int, ...]], Array]  # of (probabilities, source, shape of draws)
     noise: Callable[[Any, tuple[int, ...], Array], Array]  # of (source, shape, an array of the dtype)
 
 
-def _maxima(xp: Any, u: Array, shape: tuple[int, ...], exponential: Callable[[tuple[int, ...]], Array]) -> Array:
-    """Return the places of the maxima, some rows at a time, draw by draw."""
-    rows, draws = u.reshape((-1, u.shape[-1])), math.prod(shape)
-    size = max(1, _BLOCK // u.shape[-1])  # rows at once
-    many = max(1, size // max(1, rows.shape[0]))  # draws of all rows at once
-    found = []
-    for start in range(0, draws, many):
-        for first in range(0, rows.shape[0], size):
-            block = rows[first : first + size]
-            block = xp.broadcast_to(block, (min(many, draws - start), *block.shape))
-            found.append((block - xp.log(exponential(tuple(block.shape)))).argmax(-1).reshape(-1))
-    ids = xp.concatenate(found) if found else xp.zeros(0, dtype=xp.int64)
-    return ids.reshape((*shape, *u.shape[:-1]))
+def _inverted(xp: Any, p: Array, shape: tuple[int, ...], uniform: Callable[[tuple[int, ...]], Array]) -> Array:
+    """Return the place where the running sum of p crosses a uniform share of its total: by spans, then in one.
+
+    `xp` is NumPy or PyTorch. Sums are those of float64, in an order that n alone fixes.
+    """
+    given, n = p.shape[:-1], p.shape[-1]
+    rows = math.prod(given)
+    p, draws = p.reshape((rows, n)), math.prod(shape)
+    shares = uniform((draws, rows)) * (1.0 - 2.0**-30)  # so that no rounding leads out of a row
+    ids = xp.zeros_like(shares, dtype=xp.int64)
+    size = max(1, _BLOCK // max(n, _SPAN))
+    for first in range(0, rows, size):
+        block = p[first : first + size]
+        many = max(1, _BLOCK // (_SPAN * block.shape[0]))
+        spans = _spans(xp, block)
+        for start in range(0, draws, many):
+            part = (slice(start, start + many), slice(first, first + size))
+            ids[part] = _inverted_block(xp, block, spans, shares[part])
+    return ids.reshape((*shape, *given))
 
 
-def _maxima_of_blocks(u: Array, rng: Any, shape: tuple[int, ...], draw: Callable[..., Array], xp: Any) -> Array:
-    return _maxima(xp, u, shape, lambda size: draw(rng, size, u))
+def _spans(xp: Any, p: Array) -> Array:
+    """Return the sums of spans of classes."""
+    whole = p.shape[-1] // _SPAN
+    left = p[:, whole * _SPAN :].sum(-1, dtype=xp.float64)[:, None]
+    return xp.concatenate(
+        [p[:, : whole * _SPAN].reshape((p.shape[0], whole, _SPAN)).sum(-1, dtype=xp.float64), left], -1
+    )
+
+
+def _inverted_block(xp: Any, p: Array, spans: Array, shares: Array) -> Array:
+    def count(stop: int) -> Array:
+        return xp.arange(stop, device=p.device)
+
+    rows, n, many = count(p.shape[0]), p.shape[-1], spans.shape[-1]
+    bounds = xp.cumsum(spans, -1)
+    total = bounds[:, -1]
+    good = total > 0.0
+    relative = xp.where(good[:, None], bounds / xp.where(good, total, 1.0)[:, None], 1.0)
+    found = xp.searchsorted((relative + rows[:, None]).reshape(-1), shares + rows, side="right")
+    span = (found - rows * many).clip(0, many - 1)
+    rest = shares * total - (bounds[rows, span] - spans[rows, span])
+    places = span[..., None] * _SPAN + count(_SPAN)
+    own = xp.where(places < n, p[rows[:, None], places.clip(0, n - 1)], 0.0)
+    passed = (xp.cumsum(own, -1, dtype=xp.float64) <= rest[..., None]).sum(-1)
+    last = xp.amax((own > 0.0) * count(_SPAN), -1)  # where rounding leads to the end of a span
+    return span * _SPAN + xp.where(passed < _SPAN, passed, last)
 
 
 def _is_jax_key(rng: Any) -> bool:
@@ -105,31 +128,33 @@ def _gumbel_of_jax(key: Any, shape: tuple[int, ...], like: Array) -> Array:
     return sys.modules["jax"].random.gumbel(key, shape, like.dtype)
 
 
-def _exponential_of_numpy(rng: Any, shape: tuple[int, ...], like: Array) -> Array:
-    return rng.standard_exponential(shape, like.dtype.name)
+def _places_of_numpy(p: Array, rng: Any, shape: tuple[int, ...]) -> Array:
+    return _inverted(np, p, shape, rng.random)
 
 
-def _exponential_of_torch(rng: Any, shape: tuple[int, ...], like: Array) -> Array:
-    return like.detach().new_empty(shape).exponential_(generator=rng)
+def _places_of_torch(p: Array, rng: Any, shape: tuple[int, ...]) -> Array:
+    torch = sys.modules["torch"]
+    return _inverted(torch, p, shape, lambda size: p.new_empty(size, dtype=torch.float64).uniform_(generator=rng))
+
+
+def _places_of_jax(p: Array, key: Any, shape: tuple[int, ...]) -> Array:
+    """Return the places of the maxima of noisy logarithms: one pass, that XLA fuses and splits over devices."""
+    jax = sys.modules["jax"]
+    return jax.numpy.argmax(jax.numpy.log(p) + jax.random.gumbel(key, (*shape, *p.shape), p.dtype), axis=-1)
 
 
 SOURCES = {
     "numpy": Source(
         "a numpy.random.Generator",
         lambda rng: isinstance(rng, np.random.Generator),
-        lambda u, rng, shape: _maxima_of_blocks(u, rng, shape, _exponential_of_numpy, np),
-        lambda rng, shape, like: -np.log(_exponential_of_numpy(rng, shape, like)),
+        _places_of_numpy,
+        lambda rng, shape, like: -np.log(rng.standard_exponential(shape, like.dtype.name)),
     ),
     "torch": Source(
         "a torch.Generator",
         lambda rng: isinstance(rng, sys.modules["torch"].Generator),
-        lambda u, rng, shape: _maxima_of_blocks(u, rng, shape, _exponential_of_torch, sys.modules["torch"]),
-        lambda rng, shape, like: -_exponential_of_torch(rng, shape, like).log(),
+        _places_of_torch,
+        lambda rng, shape, like: -like.detach().new_empty(shape).exponential_(generator=rng).log(),
     ),
-    "jax": Source(
-        "a key of jax.random",
-        _is_jax_key,
-        lambda u, key, shape: (u + _gumbel_of_jax(key, (*shape, *u.shape), u)).argmax(-1),
-        _gumbel_of_jax,
-    ),
+    "jax": Source("a key of jax.random", _is_jax_key, _places_of_jax, _gumbel_of_jax),
 }

@@ -131,7 +131,7 @@ def _entropy_call(plan: Plan, x: Array, where: Array, temperature: Array, softca
     from logitx.backends.numba.passes.rows_or_columns import is_across
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
-    others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), (temperature, compute), (softcap, compute)), 1)
+    others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), *_divisors(plan, temperature, softcap)), 1)
     undefined = int(plan.empty == "nan")
     facts = CallFacts(plan.layout.axis, undefined, where=at_where, temperature=at_heat, softcap=at_cap)
     ways = is_across(plan), None, _way(bool(others))

@@ -9,7 +9,7 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfLoss, OfOther, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.prefetch import ahead_of_both, fetch_ahead
 from logitx.backends.numba.memory.scratch import after, load_lanes, store_lanes
 from logitx.backends.numba.passes.copies import load_block
@@ -76,8 +76,8 @@ def divergence_rows(
 ) -> int:
     """Write the sum of q - p + p log(p / q) of every row."""
     p, fits_p = view_of_entries(arrays.p, options.axis)
-    q, fits_q = view_of_entries(arrays.q, options.axis)
-    where, fits_where = view_of_entries(arrays.where, options.axis)
+    q, fits_q = view_beside(arrays.q, options.axis, p)
+    where, fits_where = view_beside(arrays.where, options.axis, p)
     if not (fits_p and fits_q and fits_where):
         return UNFIT
     softcap = view_of_rows(arrays.softcap)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfLoss, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.load_store import number_at, write_back
 from logitx.backends.numba.memory.prefetch import ahead_of
 from logitx.backends.numba.memory.scratch import load_lanes, place_one, store_lanes
@@ -76,8 +76,8 @@ def entropy_rows(
 ) -> int:
     """Write the entropy of every row, or with `backward` the gradient of the sum of share times entropy."""
     x, fits_x = view_of_entries(arrays.logits, options.axis)
-    where, fits_where = view_of_entries(arrays.where, options.axis)
-    out, fits_out = view_of_entries(arrays.gradient, options.axis)
+    where, fits_where = view_beside(arrays.where, options.axis, x)
+    out, fits_out = view_beside(arrays.gradient, options.axis, x)
     if not (fits_x and fits_where and fits_out):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))

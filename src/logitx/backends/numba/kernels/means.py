@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from logitx.backends.numba.compile.policy import inlined
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfLoss, OfOther, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.prefetch import ahead_of
 from logitx.backends.numba.passes.copies import load_block
 from logitx.backends.numba.passes.loop import Logits, Passes, RoomNeeds, define_passes, run_blocks
@@ -55,8 +55,8 @@ class MeanNumbers(NamedTuple):
 def mean_rows(arrays: MeanArrays, options: MeanOptions, across: Way, adjusted: Way, parts: int, crew: int) -> int:
     """Write the sum of p v of every row."""
     x, fits_x = view_of_entries(arrays.logits, options.axis)
-    values, fits_values = view_of_entries(arrays.values, options.axis)
-    where, fits_where = view_of_entries(arrays.where, options.axis)
+    values, fits_values = view_beside(arrays.values, options.axis, x)
+    where, fits_where = view_beside(arrays.where, options.axis, x)
     if not (fits_x and fits_values and fits_where):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
