@@ -223,8 +223,9 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
             number = _in_range(name, value, allowed, low, high)
             return None if number == neutral else number
         if math.prod(value.shape):
-            xp = family.namespace(value)
-            flat = family.detach(value)
+            # Inside `jax.jit` a reduction of a known array is traced; its memory can be read
+            xp: Any = np if family.to_numpy is None else family.namespace(value)
+            flat = family.host(value)[0] if family.to_numpy is None else family.detach(value)
             for extreme in (xp.min(flat), xp.max(flat)):
                 _in_range(name, extreme, allowed, low, high)
     if value.ndim == 0:

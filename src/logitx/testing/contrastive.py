@@ -137,6 +137,7 @@ _LACKS = {
     "fuzz": "as linear_cross_entropy, which it calls twice",
     "graph": "the numbers of the rows are made in Python; tests/test_contrastive.py compiles it",
     "shards": "as linear_cross_entropy",
+    "lazy": "the tasks are pairs of chunks of two arrays, so they grow with their product",
 }
 CONTRASTIVE: tuple[Op, ...] = (
     Op(
