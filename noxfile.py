@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import random
+import sys
+import urllib.request
 from pathlib import Path
 
 import nox
@@ -30,12 +32,24 @@ if PYENV:
 PYTEST = ("python", "-m", "pytest", "-n2", "--dist=worksteal")
 
 
-def install(session: nox.Session, *groups: str, more: tuple[str, ...] = ("-e", ".")) -> None:
+def install(session: nox.Session, *groups: str, more: tuple[str, ...] = ("-e", "."), silent: bool = True) -> None:
     """Install dependency groups and `more`, the package, in one go, so that pip resolves them together.
 
     Modules are compiled where they are imported: compiling all of them takes longer than the rest of an installation.
     """
-    session.install("--no-compile", *nox.project.dependency_groups(PYPROJECT, *groups), *more)
+    session.install("--no-compile", *nox.project.dependency_groups(PYPROJECT, *groups), *more, silent=silent)
+
+
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+
+
+def cpu_wheels() -> tuple[str, ...]:
+    """Return the option of pip that spares gigabytes of CUDA on Linux, if PyTorch's index can be reached."""
+    try:
+        with urllib.request.urlopen(f"{CPU_WHEELS}/torch/", timeout=10):
+            return "--extra-index-url", CPU_WHEELS
+    except (OSError, ValueError):  # no network, or a proxy that refuses
+        return ()
 
 
 @nox.session
@@ -48,9 +62,20 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, strict, on the package."""
-    install(session, "types", more=())
+    """Mypy, strict, on the package; mypy and pyright, as a user has them, on tests/typed_user.py and every example."""
+    install(session, "types", "frameworks", "labels")
     session.run("mypy", *session.posargs)
+    examples = session.create_tmp()
+    session.run("python", "docs/typed_examples.py", examples)
+    session.run("mypy", "--config-file=", "--strict", "tests/typed_user.py")
+    # Examples need no annotations, and use libraries that have none or are not installed
+    session.run(
+        "mypy", "--config-file=", "--strict", "--allow-untyped-defs", "--allow-untyped-calls", "--no-warn-return-any",
+        "--allow-untyped-decorators", "--no-strict-optional", "--ignore-missing-imports", "--allow-redefinition-new",
+        "--local-partial-types", examples,
+    )  # fmt: skip
+    session.run("pyright", "tests/typed_user.py")
+    session.run("pyright", "--project", examples)
 
 
 @nox.session
@@ -79,14 +104,11 @@ def tests_lite(session: nox.Session) -> None:
 
 @nox.session
 def tests_minimum(session: nox.Session) -> None:
-    """The suite with the oldest versions that pyproject.toml allows, JAX and PyTorch included.
-
-    On Linux, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares gigabytes of CUDA.
-    """
+    """The suite with the oldest versions that pyproject.toml allows, JAX and PyTorch included."""
     project = PYPROJECT["project"]
     lists = (project["dependencies"], *(project["optional-dependencies"][name] for name in ("jax", "torch")))
     oldest = [requirement.replace(">=", "==") for requirements in lists for requirement in requirements]
-    install(session, "test", more=(*oldest, "-e", "."))
+    install(session, "test", more=(*cpu_wheels(), *oldest, "-e", "."))
     session.run("python", "-m", "pip", "list")
     session.run(*PYTEST, *session.posargs)
 
@@ -119,7 +141,8 @@ def tensorflow(session: nox.Session) -> None:
     """Everything on TensorFlow's tensors, in an environment of its own: TensorFlow is large and has pins of its own."""
     install(session, "test", "tensorflow")
     session.run(
-        "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_conformance.py", "tests/test_arguments.py",
+        "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_tensorflow_autograph.py",
+        "tests/test_conformance.py", "tests/test_arguments.py",
         "tests/test_inputs.py", "tests/test_mixed.py", "tests/test_docs.py", "-k", "tensorflow or refusal or arrays",
         *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
@@ -152,7 +175,12 @@ def demo(session: nox.Session) -> None:
 
     The picture is build/digits.png.
     """
-    install(session, "demo")
+    wheels = cpu_wheels()
+    session.log("The first run downloads JAX, PyTorch, scikit-learn and more: some 450 MB, 2 GB on disk.")
+    if sys.platform == "linux" and not (wheels or os.environ.get("PIP_EXTRA_INDEX_URL")):
+        session.log(f"{CPU_WHEELS} cannot be reached: pip may take the PyTorch with CUDA, gigabytes more.")
+    session.log("The first call of each kind compiles, once on a machine, for about a second: the first epoch is slow.")
+    install(session, "demo", more=(*wheels, "-e", "."), silent=False)
     session.run("python", "docs/examples/digits.py", *session.posargs)
     session.run("python", "docs/examples/torch_drop_in.py")
     session.run("python", "docs/examples/equinox_optax.py")

@@ -1,4 +1,4 @@
-"""Write the generated tables of README and docs, or with --check say which are out of date."""
+"""Write the generated tables of README and docs and the static types, or with --check say which are out of date."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from static_types import STUB, stub
 
 import logitx as lx
 from logitx._operations import OPERATIONS
@@ -38,7 +40,7 @@ def summary(name: str) -> str:
 def in_order() -> list[str]:
     """Return the public functions: operations as the table of the tests has them, then what asks and sets."""
     operations = [op.name for op in OPS]
-    return operations + [name for name in lx.__all__ if name not in operations]
+    return operations + [name for name in lx.__all__ if name not in (*operations, "LabelError")]
 
 
 def functions() -> Iterator[str]:
@@ -159,14 +161,14 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Fill, or check, README and every page of docs."""
+    """Fill, or check, README, every page of docs, and the stub."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
     check = parser.parse_args().check
     stale = False
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), STUB]:
         before = path.read_text(encoding="utf-8")
-        after = filled(before)
+        after = stub() if path == STUB else filled(before)
         if before != after:
             stale = True
             name = str(path.relative_to(ROOT))
@@ -174,7 +176,7 @@ def main() -> None:
             if not check:
                 path.write_text(after, encoding="utf-8")
     if check and stale:
-        raise SystemExit("tables are out of date: run `nox -s docs`")
+        raise SystemExit("tables or types are out of date: run `nox -s docs`")
 
 
 if __name__ == "__main__":

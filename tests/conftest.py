@@ -19,6 +19,25 @@ settings.register_profile("bounded", deadline=None, max_examples=10, derandomize
 settings.register_profile("fuzz", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("bounded")  # `--hypothesis-profile=fuzz` loads the other one after this
 
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Return a function that evaluates files, and gives the one line of the refusal."""
+
+    def refusal(logits: Any, labels: Any, *options: str) -> str:
+        from logitx._evaluate import main
+
+        assert main(["evaluate", str(logits), str(labels), "--no-progress", *options]) == 2
+        out, line = capsys.readouterr()
+        assert out == ""
+        assert line.startswith("logitx: error: ")
+        assert line.endswith("\n")
+        assert line[:-1].isprintable()
+        return line
+
+    return refusal
+
+
 LIBRARIES = ("hypothesis", "numpy", "numba", "jax", "torch", "array-api-strict")
 KEPT = 4  # runs
 

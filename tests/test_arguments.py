@@ -86,6 +86,7 @@ NUMBERS = [
     _x(ValueError, "temperature: -1.0 ", temperature=-1),
     _x(ValueError, "temperature: nan ", temperature=float("nan")),
     _x(ValueError, "temperature: inf ", temperature=float("inf")),
+    _x(ValueError, "temperature: inf ", temperature=10**400),
     _x(TypeError, "temperature: None ", temperature=None),
     _x(TypeError, "temperature: True ", temperature=True),
     _x(TypeError, "temperature: str ", temperature="warm"),
@@ -148,6 +149,9 @@ TARGETS_OF_LOSSES = [
     _ce(ValueError, "targets: shape (2,) ", [0.0, 1.0], "float32"),  # floating ids
     _ce(ValueError, "targets: shape (2, 1) ", [[0.0], [1.0]], "float32"),
     _ce(ValueError, "targets: shape (3,) ", [0, 1, 2]),
+    Bad("cross_entropy", lambda a: ((a(np.zeros((2, 3, 4))), a([[0] * 4] * 2, "int64")), {}), ValueError,
+        "targets: shape (2, 4) is not allowed; allowed for class ids (int64) is exactly (2, 3); these fit axis=1"),
+    _ce(TypeError, "class_weight: 'balanced' ", class_weight="balanced"),
     _ce(ValueError, "targets: shape (2, 2) ", [[0.5, 0.5], [1.0, 0.0]], "float32"),
     _ce(TypeError, "ignore_index: 1.0 ", ignore_index=1.0),
     _ce(TypeError, "ignore_index: True ", ignore_index=True),
@@ -161,7 +165,7 @@ TARGETS_OF_LOSSES = [
     Bad("cross_entropy", lambda a: ((a(np.zeros((2, 0))), a(IDS, "int64")), {}), ValueError, "logits: shape (2, 0) "),
     Bad("cross_entropy", lambda a: ((a(X, "complex64"), a(IDS, "int64")), {}), TypeError, "logits: dtype complex64 "),
     Bad("cross_entropy_grad_hess", lambda a: ((a(X), a([[0], [1]], "int64")), {}), ValueError, "targets: shape (2, 1)"),
-]
+]  # fmt: skip
 
 
 def _label(labels: Any, starts: str, function: str = "cross_entropy", dtype: str = "int64", **options: Any) -> Bad:
@@ -322,7 +326,7 @@ def test_matrix() -> None:
 
 def test_arguments_are_positional_or_keywords_as_documented() -> None:
     x = np.zeros((2, 3))
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match="by position"):
         lx.softmax(x=x)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="positional"):
         lx.softmax(x, 0, None)  # type: ignore[misc]

@@ -138,10 +138,12 @@ def test_use_backend_is_the_callers_thread_alone():
 
 
 def test_a_forced_backend_that_cannot_serve_raises_with_reason_and_alternatives():
+    pytest.importorskip("jax", reason="JAX is not installed")
     with lx.use_backend("jax"), pytest.raises(ValueError, match=r"'jax' cannot run softmax .*numpy.*numba, generic"):
         lx.softmax(np.zeros(3))
     with lx.use_backend("jax"):
         assert lx.which("softmax", np.zeros(3)).backend == ""
+        assert repr(lx.which("softmax", np.zeros(3))).startswith("none: no backend accepts this call")
 
 
 def test_use_backend_refuses_unknown_names():
@@ -226,6 +228,42 @@ def test_unknown_types_are_refused_not_stripped(x):
 def test_set_num_threads_refuses_what_is_not_an_int(n):
     with pytest.raises(TypeError, match="n: .* is not allowed; allowed are integers of 1 or more"):
         lx.set_num_threads(n)
+
+
+@pytest.mark.parametrize("name", ["numba", "jax", "torch", "tensorflow", "dask"])
+def test_use_backend_refuses_what_is_not_installed(name):
+    program = f"""
+import sys
+sys.modules[{name!r}] = None
+import logitx as lx
+try:
+    lx.use_backend({name!r})
+except ValueError as error:
+    print(error)
+lx.use_backend("generic")
+print(lx.which("softmax", [1.0]).backend)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    error, backend = run.stdout.splitlines()
+    assert error.startswith(f"name: {name!r} is not allowed, {name} is not installed; allowed are None, ")
+    assert f"{name!r}," not in error.partition("allowed are")[2]
+    assert backend == "generic"
+
+
+def test_what_which_and_backends_return_is_printed_in_lines():
+    choice = lx.which("softmax", np.zeros(3))
+    first, *others = repr(choice).splitlines()
+    assert first == f"numba: {choice.reason}"
+    assert others == [f"    not {name}: {reason}" for name, reason in choice.declined]
+    with lx.use_backend("generic") as forced:
+        assert repr(forced) == "use_backend('generic')"
+        assert repr(lx.which("softmax", np.zeros(3))).startswith("generic: ")
+    infos = lx.backends()
+    lines = str(infos).splitlines()
+    assert [line.split()[:2] for line in lines] == [[one.name, "yes" if one.available else "no"] for one in infos]
+    assert all(line.endswith(one.reason) for line, one in zip(lines, infos, strict=True))
+    assert max(map(len, lines)) < 100
+    assert infos == tuple(infos)
 
 
 def test_use_backend_serves_again():

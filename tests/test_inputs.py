@@ -21,6 +21,8 @@ def test_lists_are_arrays() -> None:
     assert type(p) is np.ndarray
     np.testing.assert_allclose(p, [P, P], rtol=1e-15)
     np.testing.assert_allclose(lx.softmax(([1, 2, 3], [1, 2, 3])), [P, P], rtol=1e-15)
+    np.testing.assert_allclose(lx.logmeanexp([ROW, ROW]), lx.logmeanexp(np.array([ROW, ROW])))
+    np.testing.assert_allclose(lx.logmeanexp([ROW], where=[[True, True, False]]), lx.logmeanexp(np.array([ROW[:2]])))
     np.testing.assert_allclose(lx.cross_entropy([ROW, ROW], [2, 0]), -np.log(P[[2, 0]]).mean(), rtol=1e-15)
     np.testing.assert_allclose(lx.cross_entropy([ROW], [[0.5, 0.5, 0]]), -np.log(P[:2]).mean(), rtol=1e-15)
 
@@ -38,9 +40,17 @@ def test_scalars_give_scalars(x: Any, dtype: str) -> None:
 
 
 def test_0d_arrays() -> None:
-    p = lx.softmax(np.array(2.5))
-    assert type(p) is np.ndarray
-    assert p.shape == ()
+    for _ in range(2):  # the second call would be prepared
+        for function in (lx.softmax, lx.log_softmax):
+            assert isinstance(function(np.array(2.5)), np.float64)
+            assert isinstance(function(np.array(2.5, np.float32), temperature=2.0), np.float32)
+        assert isinstance(lx.softmax_vjp(np.array(1.0), np.array(2.0)), np.float64)
+        loss, gradient = lx.cross_entropy_value_and_grad(np.array(2.5), 0, axis=())
+        assert isinstance(loss, np.float64)
+        assert isinstance(gradient, np.float64)
+    out = np.array(0.0)
+    assert lx.softmax(np.array(2.5), out=out) is out
+    assert out == 1.0
     assert isinstance(lx.logsumexp(np.array(2.5)), np.float64)
     assert isinstance(lx.logsumexp(np.array(ROW)), np.float64)
     assert isinstance(lx.cross_entropy(np.array([ROW]), np.array([1])), np.float64)

@@ -80,7 +80,9 @@ def test_which_tells_what_runs() -> None:
     x, ids = jnp.asarray(X), jnp.asarray(LABELS)
     assert lx.which("softmax", x).reason == "jitted JAX, on CPUs around the Numba kernels"
     assert "formulas" in lx.which("logsumexp", x, b=x).reason
-    assert "uint32" in lx.which("cross_entropy", x, ids.astype("uint32")).reason
+    assert "formulas" in lx.which("cross_entropy", x, x).reason
+    assert "formulas" not in lx.which("cross_entropy", x, ids).reason
+    assert lx.which("cross_entropy", x, ids.astype("uint32")).reason == lx.which("softmax", x).reason
     assert "empty" in lx.which("softmax", x[:0]).reason
     assert "no kernels" in lx.which("merge_logsumexp", x, x).reason
 
@@ -383,3 +385,15 @@ def test_without_jit() -> None:
     with jax.disable_jit():
         for call, one in zip(calls, right, strict=True):
             np.testing.assert_allclose(call(x), one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("use", uses("graph"), ids=lambda use: use.id)
+def test_ranks_are_never_promoted(use: Use) -> None:
+    """`jax_numpy_rank_promotion="raise"`, which some users set."""
+    function, given = use.bound(Inputs.draw(7, 11), array)
+    with jax.numpy_rank_promotion("raise"):
+        found = function(*given)
+        with lx.use_backend("generic"):
+            formulas = function(*given)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(formulas), strict=True):
+        close(one, other, rtol=1e-4, atol=1e-5)

@@ -306,3 +306,23 @@ def test_a_handler_that_passes_something_else_is_not_compiled() -> None:
     for handler in (without_axis, with_a_number_for_an_array):
         with pytest.raises((TypeError, TypingError), match="its handler passes"):
             native(handler, (int64, int64))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_turned_rows_have_the_bits_of_strided_ones(dtype: type) -> None:
+    """Rows that are turned in blocks, in part or one by one give the same bits, for every number of classes."""
+    rng = np.random.default_rng(5)
+    for n in (*range(1, 40), 63, 64, 100, 255):
+        x = rng.normal(size=(69, n)).astype(dtype)
+        spread = np.empty((69, 2 * n), dtype)[:, ::2]
+        spread[...] = x
+        turned = np.moveaxis(np.stack([x.T, x.T], axis=1), 1, 0)  # classes on the axis before the last, 69 neighbors
+        for function in (lx.softmax, lx.log_softmax):
+            wanted = function(x)
+            for other in (spread, np.asfortranarray(x)):
+                np.testing.assert_array_equal(function(other), wanted)
+            columns = function(turned, axis=1)[1].T
+            np.testing.assert_allclose(columns, wanted, rtol=4 * np.finfo(dtype).eps, atol=0)
+        out = x.copy()
+        lx.softmax(out, out=out)
+        np.testing.assert_array_equal(out, lx.softmax(x))

@@ -208,7 +208,7 @@ def test_frames_of_what_has_no_numbers(pd: Any) -> None:
     with pytest.raises(TypeError, match="^x: dtype object is not allowed"):
         lx.softmax(pd.DataFrame({"a": [1.0], "b": ["text"]}))
     with pytest.raises(TypeError, match="^targets: dtype object is not allowed"):
-        lx.cross_entropy(frame(pd), pd.Series(["w", "x", "y"], index=ROWS, dtype=object))
+        lx.cross_entropy(X, pd.Series(["w", "x", "y"], index=ROWS, dtype=object))
     with pytest.raises(
         ValueError, match="^axis: 'rows' is not a dimension; allowed are 'index', 'columns' and integers"
     ):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from logitx._plan import flat, nested
+from logitx._options import flat, nested
 from logitx.backends import generic
 from logitx.testing import OPS, TARGETS, Cell, check
 

@@ -55,7 +55,7 @@ def test_processes_that_compile_into_one_empty_cache(tmp_path, calls):
 def test_a_damaged_cache_is_a_missing_one(tmp_path):
     code = CALL.format(call=CALLS[0])
     end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
-    for path in tmp_path.rglob("*.nb?"):
+    for path in tmp_path.rglob("*.nbc"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
 
@@ -116,6 +116,8 @@ WHERE = """
 import os, threading, time
 import numpy as np
 import logitx as lx
+from logitx.backends.numba.threads.policy import CREW
+from logitx.backends.numba.threads.workers import THREAD, WORKER
 allowed = sorted(os.sched_getaffinity(0))[:{processors}]
 os.sched_setaffinity(0, allowed)
 lx.set_num_threads(4)
@@ -125,7 +127,7 @@ for _ in range(20):
     time.sleep(0.002)  # long enough for the workers to fall asleep
     np.testing.assert_array_equal(lx.softmax(x), right)
 assert os.sched_getaffinity(0) == set(allowed)
-workers = [thread.native_id for thread in threading.enumerate() if thread.name == "logitx"]
+workers = [CREW._view[THREAD + WORKER * index] for index in range(CREW._started)]
 assert len(workers) == 3
 for worker in workers:
     assert os.sched_getaffinity(worker) <= set(allowed), worker

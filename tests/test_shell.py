@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -67,7 +68,27 @@ def save_lists(path: Any, name: str, array: Any) -> str:
     return str(path / f"{name}.parquet:wanted")
 
 
-SAVES = [save_npy, save_npz, save_compressed, save_safetensors, save_zarr, save_parquet, save_lists]
+def save_columns(path: Any, name: str, array: Any) -> str:
+    np.save(path / f"{name}.npy", np.asfortranarray(array))
+    return str(path / f"{name}.npy")
+
+
+def save_csv(path: Any, name: str, array: Any) -> str:
+    names = ",".join(f"c{i}" for i in range(array.reshape(300, -1).shape[1]))
+    np.savetxt(path / f"{name}.csv", array, delimiter=",", header=names, comments="", fmt="%.9g")
+    return str(path / f"{name}.csv")
+
+
+def save_torch(path: Any, name: str, array: Any) -> str:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.save({"first": torch.zeros(3), "wanted": torch.tensor(array)}, path / f"{name}.pt")
+    return str(path / f"{name}.pt:wanted")
+
+
+SAVES = [
+    save_npy, save_columns, save_npz, save_compressed, save_safetensors, save_zarr, save_parquet, save_lists, save_csv,
+    save_torch,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("save", SAVES, ids=lambda save: save.__name__)
@@ -76,13 +97,19 @@ def test_every_format(save, tmp_path, capsys):
     assert main(["evaluate", *files, "--json", "--no-progress", "--block-bytes", "2000"]) == 0
     found = json.loads(capsys.readouterr().out)
     right = lx.CrossEntropy(top_k=5).update(X, IDS).result()
-    assert found.pop("rows") == 300
-    np.testing.assert_allclose(list(found.values()), [*right[:3], right[4], right[3]], rtol=1e-7)
-    assert list(found) == ["loss", "perplexity", "accuracy", "top_5_accuracy", "count"]
+    named = dict(zip(["loss", "perplexity", "accuracy", "top_5_accuracy"], [*right[:3], right[4]], strict=True))
+    for name, value in named.items():
+        assert found.pop(name) == pytest.approx(value, rel=1e-7)
+    options = {"axis": -1, "ignore_index": -100, "label_smoothing": 0.0, "temperature": 1.0, "softcap": None}
+    assert found == {
+        "count": 300, "rows": 300, "classes": 20, "unit": "nats", "targets": "class ids",
+        "logits": files[0], "labels": files[1], "options": options,
+    }  # fmt: skip
 
 
-def test_options_and_the_bar(tmp_path, capsys):
+def test_options_and_the_bar(tmp_path, capsys, monkeypatch):
     pytest.importorskip("tqdm", reason="tqdm is not installed")
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True, raising=False)
     files = [save_npy(tmp_path, "x", X), save_npy(tmp_path, "t", IDS)]
     options = [
         "--top-k",
@@ -100,8 +127,12 @@ def test_options_and_the_bar(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "300/300" in captured.err
     right = lx.CrossEntropy(top_k=2, label_smoothing=0.1, temperature=2.0, softcap=5.0, ignore_index=3).update(X, IDS)
-    shown = dict(line.rsplit(maxsplit=1) for line in captured.out.splitlines())
-    assert {name.strip() for name in shown} == {"loss", "perplexity", "accuracy", "top 2 accuracy", "count", "rows"}
+    shown = dict(re.split("  +", line, maxsplit=1) for line in captured.out.splitlines())
+    assert list(shown) == ["loss", "perplexity", "accuracy", "top 2 accuracy", "count", "classes", "targets"]
+    assert shown["loss"].endswith(" nats, the mean of the rows that count")
+    assert [shown["count"], shown["classes"], shown["targets"]] == [
+        f"{(IDS != 3).sum()} of 300 rows", "20", "class ids",
+    ]  # fmt: skip
     assert float(captured.out.split()[1]) == pytest.approx(right.result().loss, rel=1e-5)
 
 
@@ -134,9 +165,16 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path, capsys):
         ([str(tmp_path / "cut.npz"), t], "cut.npz: "),
         ([str(tmp_path / "cut.safetensors"), t], "cut off"),
         ([str(tmp_path / "cut.npy"), t], "cut.npy: "),
-        ([x, save_npy(tmp_path, "short", IDS[:-1])], "targets: 299 rows are not allowed"),
-        ([x, bad], "targets: class id 20 at position (0,) is out of range"),
-        ([t, t], "axis: -1 of shape (300,) is the first"),
+        (
+            [x, save_npy(tmp_path, "short", IDS[:-1])],
+            "short.npy: shape (299,) does not fit ",
+        ),
+        ([x, bad], "bad.npy: class id 20 at position (0,) is out of range"),
+        ([t, x], "t.npy: shape (300,) is not allowed; logits are rows x classes; are the files swapped?"),
+        ([x, t, "--axis", "0"], "x.npy: axis 0 of shape (300, 20) is the first"),
+        ([x, t, "--axis", "7"], "axis: 7 is out of range"),
+        ([x, x], "x.npy: holds the logits"),
+        ([x, t, "--top-k", "0"], "top_k: 0 is not allowed"),
     ]:
         assert main(["evaluate", *files, "--no-progress"]) == 2
         captured = capsys.readouterr()
@@ -154,3 +192,13 @@ def test_the_module_runs():
     assert {"python", "numpy", "devices", "threads", "cache"} <= set(found)
     ran = subprocess.run([sys.executable, "-m", "logitx", "evaluate", "x"], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
+
+
+@pytest.mark.parametrize(("top", "loss"), [(np.nan, None), (-np.inf, "Infinity"), (9.0, 0.00012)])
+def test_json_tells_infinity_from_nan(tmp_path, capsys, top, loss):
+    logits = np.array([[top, 0.0]], np.float32)
+    files = [save_npy(tmp_path, "x", logits), save_npy(tmp_path, "t", np.zeros(1, np.int64))]
+    assert main(["evaluate", *files, "--json", "--no-progress"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["loss"] == (pytest.approx(loss, rel=0.1) if isinstance(loss, float) else loss)
+    assert found["perplexity"] == (pytest.approx(1.0, rel=0.1) if isinstance(loss, float) else loss)

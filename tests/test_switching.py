@@ -16,6 +16,8 @@ import logitx as lx
 from logitx.backends import BACKENDS
 
 NAMES = [row.name for row in BACKENDS]
+INSTALLED = [info.name for info in lx.backends() if info.available]
+ABSENT = [info.name for info in lx.backends() if not info.available]
 RIGHT = {  # which backends take NumPy arrays
     "numba": True,
     "generic": True,
@@ -39,7 +41,7 @@ class Switching(RuleBasedStateMachine):
         self.force = lx.use_backend(None)
         self.now: str | None = None
 
-    @rule(name=st.sampled_from([*NAMES, None]))
+    @rule(name=st.sampled_from([*INSTALLED, None]))
     def enter(self, name: str | None) -> None:
         """Enter a with statement."""
         self.stack.append((lx.use_backend(name).__enter__(), self.now))
@@ -53,13 +55,13 @@ class Switching(RuleBasedStateMachine):
         error = KeyError("of the body")
         assert not context.__exit__(KeyError if failing else None, error if failing else None, None)
 
-    @rule(name=st.sampled_from([*NAMES, None]))
+    @rule(name=st.sampled_from([*INSTALLED, None]))
     def set(self, name: str | None) -> None:
         """Set a backend from here on."""
         lx.use_backend(name)
         self.now = name
 
-    @rule(name=st.sampled_from(["", "Numba", "cuda", 3]))
+    @rule(name=st.sampled_from(["", "Numba", "cuda", 3, *ABSENT]))
     def set_what_there_is_not(self, name: Any) -> None:
         """A wrong name changes nothing."""
         with pytest.raises((TypeError, ValueError), match="use_backend|name"):

@@ -239,12 +239,9 @@ def interrupt(cache: Path, seconds: float) -> None:
 
 def check_whole(cache: Path) -> int:
     """Every file that has its final name is complete; return how many there are."""
-    files = [path for path in cache.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    files = list(cache.rglob("*.nbc"))
     for path in files:
-        data = path.read_bytes()
-        if path.suffix == ".nbi":  # the version of Numba, then stamp and entries
-            data = data[len(pickle.dumps(pickle.loads(data), protocol=-1)) :]
-        assert pickle.loads(data)
+        assert pickle.loads(path.read_bytes()[32:])  # what stands there is the digest
     return len(files)
 
 

@@ -221,15 +221,3 @@ def test_gradients_of_special_rows(name, how):
     else:
         (found,) = torch.autograd.grad(function(x), x, create_graph=how == "double backward")
     np.testing.assert_allclose(found.detach().numpy(), [expected], rtol=2e-6)
-
-
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
-def test_tensors_that_are_not_dense() -> None:
-    x = torch.eye(2)
-    for call, name in (
-        (lambda: lx.softmax(x.to_sparse()), "x"),
-        (lambda: lx.logsumexp(x.to_sparse_csr()), "x"),
-        (lambda: lx.cross_entropy(x, torch.tensor([0, 1]), class_weight=torch.ones(2).to_sparse()), "class_weight"),
-    ):
-        with pytest.raises(TypeError, match=f"^{name}: has the layout torch.sparse_.*; allowed are dense tensors"):
-            call()

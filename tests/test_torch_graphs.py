@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import io
+import subprocess
+import sys
 
 import pytest
 
@@ -214,3 +216,29 @@ def test_layers_and_merges_of_any_length():
     for length in (5, 6):
         hidden = torch.randn(length, 4)
         torch.testing.assert_close(function(hidden), loss(hidden))
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import torch, logitx",
+        "import logitx, torch; logitx.warmup((), dtypes=())",
+        "import torch, logitx as lx; lx.softmax(torch.zeros(2, 3))",
+    ],
+)
+def test_a_program_is_loaded_by_another_process(imports, tmp_path):
+    """Its operators were registered by a first call alone."""
+
+    class Loss(torch.nn.Module):
+        def forward(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+            return lx.cross_entropy(x, ids)
+
+    given = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
+    torch.export.save(torch.export.export(Loss(), given), tmp_path / "loss.pt2")
+    code = f"""{imports}
+program = torch.export.load({str(tmp_path / "loss.pt2")!r}).module()
+loss = program(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))
+assert abs(float(loss) - 1.0986123) < 1e-6, loss
+"""
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

@@ -18,6 +18,9 @@ def test_which_says_why():
     assert lx.which("softmax", x).backend == "torch"
     assert lx.which("softmax", p).backend == "numba"
     assert lx.which("softmax", p, temperature=torch.tensor(1.0, requires_grad=True)).backend == "torch"
+    learned = lx.which("softmax", x, temperature=torch.tensor(1.0, requires_grad=True))
+    assert "formulas" in learned.reason
+    assert "formulas" not in lx.which("softmax", x).reason
     reasons = dict(lx.which("softmax_vjp", x, x).declined)
     assert reasons["torch"] == "gradients are differentiated by way of the formulas"
     assert reasons["numba"] == "a tensor requires grad"

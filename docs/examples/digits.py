@@ -86,6 +86,7 @@ def main() -> None:
     shape = (digits.train_images.shape[1], 10)
     start = np.random.default_rng(1).normal(0, 0.01, shape).astype(np.float32)
     runs, scores = {}, {}
+    print("The first call of each kind compiles, once on a machine: the first epoch may take seconds.")
     for name, asarray in ARRAY_TYPES.items():
         own = Digits(*map(asarray, digits))
         runs[name] = train(own, asarray(start), name)

@@ -4,10 +4,76 @@
 >>> import logitx as lx
 >>> print(lx.softmax(np.array([[1.0, 2.0, 3.0]])).round(4))
 [[0.09   0.2447 0.6652]]
+
+All names; ``help(logitx.softmax)`` and its like have the formula, parameters, special values, errors and examples.
+
+softmax
+    Probabilities of the classes along an axis.
+log_softmax
+    Logarithms of the probabilities of the classes along an axis.
+logsumexp
+    Logarithm of the sum of exponentials along an axis.
+logmeanexp
+    Logarithm of the mean of exponentials along an axis.
+logaddexp
+    Logarithm of the sum of two exponentials, elementwise.
+merge_logsumexp
+    Merge partial log-normalizers, of a stream, of chunks or of shards.
+cross_entropy
+    Cross-entropy of logits against class ids or probabilities.
+cross_entropy_value_and_grad
+    Cross-entropy and its gradient by the logits, in one pass, for every array type.
+cross_entropy_grad_hess
+    Gradient and diagonal of the Hessian of the summed cross-entropy, as boosting objectives want them.
+linear_cross_entropy
+    Cross-entropy of the logits of a linear layer, which are never in memory as a whole.
+linear_cross_entropy_value_and_grad
+    Cross-entropy of a linear layer and its gradients, in one go, for every array type.
+softmax_vjp
+    Gradient by the logits, from the gradient by their softmax.
+log_softmax_vjp
+    Gradient by the logits, from the gradient by their log-softmax.
+balanced_class_weight
+    Class weights that give every class the same total weight, as ``class_weight="balanced"`` has them.
+sigmoid
+    Probability of the second of two classes, elementwise.
+log_sigmoid
+    Logarithm of the probability of the second of two classes, elementwise.
+binary_cross_entropy
+    Binary cross-entropy of logits against labels or probabilities, elementwise.
+binary_cross_entropy_value_and_grad
+    Binary cross-entropy and its gradient by the logits, in one pass, for every array type.
+binary_cross_entropy_grad_hess
+    Gradient and diagonal of the Hessian of the summed binary cross-entropy, as boosting objectives want them.
+focal_loss
+    Focal loss of logits against class ids or probabilities.
+focal_loss_value_and_grad
+    Focal loss and its gradient by the logits, for every array type.
+binary_focal_loss
+    Binary focal loss of logits against labels or probabilities, elementwise.
+binary_focal_loss_value_and_grad
+    Binary focal loss and its gradient by the logits, in one pass, for every array type.
+info_nce
+    Contrastive loss of pairs of embeddings (InfoNCE, the loss of CLIP), without the matrix of all pairs.
+info_nce_value_and_grad
+    Contrastive loss of pairs and its gradients, for every array type, without the matrix of all pairs.
+CrossEntropy
+    Cross-entropy, perplexity and accuracy of data that comes in pieces.
+backends
+    List the backends in the order in which they are tried.
+which
+    Return the backend that a call would run on, and why.
+use_backend
+    Run on the named backend from here on, or within a ``with`` statement.
+set_num_threads
+    Limit the number of threads that the kernels on the CPU use.
+warmup
+    Compile ahead what NumPy arrays and PyTorch tensors on the CPU will run, so that no first call has to wait.
+LabelError
+    A class id outside ``[0, n)`` that is not ``ignore_index``: a ValueError.
 """
 
 from logitx import _dynamo as _dynamo  # torch.compile looks for what this module sets
-from logitx import calibration as calibration
 from logitx._functions.accumulate import CrossEntropy
 from logitx._functions.balanced import balanced_class_weight
 from logitx._functions.binary import (
@@ -36,11 +102,13 @@ from logitx._functions.softmax import (
     softmax,
     softmax_vjp,
 )
+from logitx._label_error import LabelError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CrossEntropy",
+    "LabelError",
     "backends",
     "balanced_class_weight",
     "binary_cross_entropy",
@@ -72,3 +140,8 @@ __all__ = [
     "warmup",
     "which",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, "__doc__", "__version__"]

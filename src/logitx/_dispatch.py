@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
@@ -17,6 +18,7 @@ from logitx._arrays.folding import fold_as_view, unfold_axes
 from logitx._operations import OPERATIONS, check
 from logitx._plan import Array, Plan
 from logitx._results import finished
+from logitx._undisturbed import undisturbed
 from logitx.backends import BACKENDS, BackendRow
 from logitx.backends.protocol import Backend, Explains, Merges
 
@@ -28,6 +30,15 @@ class BackendInfo(NamedTuple):
     available: bool
     reason: str
     families: tuple[str, ...]
+
+
+class Backends(tuple[BackendInfo, ...]):
+    """All backends, printed one a line."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{info.name:12} {'yes' if info.available else 'no':4} {info.reason}" for info in self)
 
 
 class Declined(NamedTuple):
@@ -44,6 +55,10 @@ class Choice(NamedTuple):
     reason: str
     declined: tuple[Declined, ...]
 
+    def __repr__(self) -> str:
+        chosen = f"{self.backend or 'none'}: {self.reason}"
+        return "\n".join((chosen, *(f"    not {name}: {reason}" for name, reason in self.declined)))
+
 
 forced: ContextVar[str | None] = ContextVar("logitx_backend", default=None)
 _NAMES = tuple(row.name for row in BACKENDS)
@@ -58,7 +73,8 @@ def _missing(row: BackendRow) -> str | None:
 
 @functools.cache
 def _load(row: BackendRow) -> Backend:
-    return cast(Backend, importlib.import_module(row.module))
+    with undisturbed():
+        return cast(Backend, importlib.import_module(row.module))
 
 
 def _rows(family: str) -> Iterator[tuple[BackendRow, str | None]]:
@@ -158,22 +174,37 @@ def _written(plan: Plan, method: Callable[..., Array], operands: tuple[Any, ...]
 # -- what users may ask and set ---------------------------------------------------------------------------------------
 
 
-def backends() -> tuple[BackendInfo, ...]:
+def backends() -> Backends:
     """Return what there is, in the order in which it is tried."""
     infos = []
     for row in BACKENDS:
         missing = _missing(row)
         infos.append(BackendInfo(row.name, missing is None, missing or row.summary, row.families))
-    return tuple(infos)
+    return Backends(infos)
+
+
+def _installed() -> tuple[str, ...]:
+    return tuple(row.name for row in BACKENDS if _missing(row) is None)
 
 
 def force(name: str | None) -> str | None:
     """Put a backend (None: the automatic choice) in force in this context; return what was in force before."""
-    if name is not None and name not in _NAMES:
-        raise ValueError(f"name: {name!r} is not allowed; allowed are None, {', '.join(map(repr, _NAMES))}")
+    if name is not None:
+        row = next((row for row in BACKENDS if row.name == name), None)
+        missing = None if row is None else _missing(row)
+        if row is None or missing is not None:
+            why, names = ("", _NAMES) if missing is None else (f", {missing}", _installed())
+            raise ValueError(f"name: {name!r} is not allowed{why}; allowed are None, {', '.join(map(repr, names))}")
     before = forced.get()
     forced.set(name)
     return before
+
+
+def load_present() -> None:
+    """Import the backends of the frameworks that are imported; that of PyTorch registers its operators."""
+    for row in BACKENDS:
+        if row.requires in sys.modules:
+            _load(row)
 
 
 def set_num_threads(n: int) -> None:

@@ -6,6 +6,8 @@ that code runs while the graph is made. The operator or the formulas that a back
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 from logitx import _prepared
@@ -20,3 +22,21 @@ def _call_in_graph(op: str, *arguments: Any) -> Any:
 # TorchDynamo calls `_torchdynamo_inline` in place of a function that has it. Calls outside of torch.compile never read
 # the attribute.
 _prepared.call._torchdynamo_inline = _call_in_graph  # type: ignore[attr-defined]
+
+
+def _offer_operators(torch: Any) -> None:
+    """Register the operators when one is looked up, as `torch.export.load` does before any call."""
+
+    class Operators(torch._ops._OpNamespace):  # type: ignore[misc]
+        __module__ = "torch._ops"  # which the names of operators in saved programs begin with
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("__"):
+                importlib.import_module("logitx.backends.torch.operators")
+            return super().__getattr__(name)
+
+    torch.ops.logitx = Operators("logitx")
+
+
+if hasattr(sys.modules.get("torch"), "ops"):  # where logitx comes first, `warmup` registers them
+    _offer_operators(sys.modules["torch"])

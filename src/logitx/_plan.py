@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 Array = Any  # any array type; the concrete type comes back as it went in
 Scalar = Any  # a Python number, or a 0-d array of the logits' family
-Axis = int | tuple[int, ...] | None
+Axis = int | str | tuple[int | str, ...] | None  # names are those of labelled arrays
 Reduction = Literal["none", "sum", "mean"]
 Empty = Literal["nan", "zero"]
 
@@ -72,50 +72,6 @@ class Plan:
         return 2 if self.op.startswith("binary") else self.layout.n
 
 
-class Scaling(NamedTuple):
-    """Which logits take part, and how they are scaled: u = softcap * tanh(x / softcap), then u / temperature."""
-
-    where: Array = None  # boolean, of the shape of the logits
-    temperature: Scalar = None  # a number, or an array of `Layout.column`
-    softcap: Scalar = None  # as temperature
-
-
-class LossOptions(NamedTuple):
-    """The options of a loss that may be arrays or traced numbers; None where an option has no effect."""
-
-    class_weight: Array = None  # one number a class
-    sample_weight: Array = None  # one number a row
-    label_smoothing: Scalar = None
-    z_loss: Scalar = None
-    softcap: Scalar = None
-    temperature: Scalar = None
-    where: Array = None
-
-    @property
-    def scaling(self) -> Scaling:
-        """Return the options that a softmax has too."""
-        return Scaling(self.where, self.temperature, self.softcap)
-
-
-class BinaryOptions(NamedTuple):
-    """The options of a binary loss, as `LossOptions`; arrays have the shape of the logits."""
-
-    pos_weight: Array = None  # factor of the positive targets
-    sample_weight: Array = None
-    label_smoothing: Scalar = None
-    gamma: Scalar = None  # power of the focal factor
-    alpha: Scalar = None  # factor of the positive targets; 1 - alpha is that of the negative ones
-    where: Array = None
-
-
-class LinearLayer(NamedTuple):
-    """A linear layer and its input: the logits are ``hidden @ weight.T + bias``."""
-
-    hidden: Array  # of the shape of the rows, and the features on the last axis
-    weight: Array  # (classes, features)
-    bias: Array = None  # one number a class
-
-
 class Call(NamedTuple):
     """A call that has been checked."""
 
@@ -125,57 +81,11 @@ class Call(NamedTuple):
     labels: Any = None  # what labelled arrays get back on their results, `_labelled.table.ArrayLabels`
 
 
-def flat(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arrays and numbers among operands, those within option tuples one by one: frameworks want them so."""
-    found: list[Any] = []
-    for one in operands:
-        found.extend(flat(one) if isinstance(one, tuple) else (one,))
-    return tuple(found)
-
-
-def nested(op: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Undo `flat`: return the operands of an operation as its backend's method takes them."""
-    if op.startswith("linear"):
-        return LinearLayer(*values[:3]), values[3], LossOptions(*values[4:])
-    if op.startswith("focal"):
-        return *values[:2], LossOptions(*values[2:-1]), values[-1]
-    if op.startswith("binary"):
-        return *values[:2], BinaryOptions(*values[2:])
-    return (*values[:2], LossOptions(*values[2:])) if op.startswith("cross_entropy") else values
-
-
 class LossParts(NamedTuple):
     """What ``return_parts=True`` adds to a cross-entropy."""
 
     z_loss: Array  # the part of the loss that the z-loss made, reduced like the loss
     log_normalizer: Array  # log of the sum of exponentials of every row, after softcap and temperature; never reduced
-
-
-class LabelError(ValueError):
-    """A class id outside ``[0, n)`` that is not ``ignore_index``."""
-
-    def __init__(self, plan: Plan, position: int, label: int) -> None:
-        """Name the label at flat C-order `position` of the targets."""
-        n, index = plan.ids, []
-        for length in reversed(plan.layout.rows):
-            position, last = divmod(position, length)
-            index.append(last)
-        self.plan, self.index, self.label = plan, tuple(reversed(index)), label
-        where = f" at position {self.index}" if index else ""
-        ignored = "ignore_index is None" if plan.ignore_index is None else f"ignore_index is {plan.ignore_index}"
-        super().__init__(f"targets: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
-
-    def within(self, plan: Plan, first: tuple[int, ...]) -> LabelError:
-        """Return this error of a slice that starts at `first`, with the index in the full array of `plan`."""
-        index = tuple(map(sum, zip(self.index, first, strict=True)))
-        position = 0
-        for place, length in zip(index, plan.layout.rows, strict=True):
-            position = position * length + place
-        return LabelError(plan, position, self.label)
-
-    def __reduce__(self) -> tuple[type[ValueError], tuple[str]]:
-        """Pickle as a plain ValueError: the plan that made the message need not travel."""
-        return ValueError, (str(self),)
 
 
 def unknown(length: Any) -> bool:
@@ -212,6 +122,12 @@ def _product(lengths: Iterable[int]) -> int:
     """Multiply; None where a length is not known."""
     lengths = tuple(lengths)
     return None if any(map(unknown, lengths)) else math.prod(lengths)  # type: ignore[return-value]
+
+
+def axis_of_rows(shape: tuple[int, ...], rows: tuple[int, ...]) -> int | None:
+    """Return the axis, 1 before others, without which `shape` is `rows`; None if there is none."""
+    order = sorted(range(len(shape)), key=lambda axis: (axis != 1, axis))
+    return next((axis for axis in order if (*shape[:axis], *shape[axis + 1 :]) == rows), None)
 
 
 def layout(shape: tuple[int, ...], axis: Any) -> Layout:

@@ -1,17 +1,27 @@
-"""Prepared calls: a plain call that was made before costs one look-up in a cache."""
+"""Prepared calls: a call that was made before costs one look-up in a cache instead of checks, plan and choice."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from logitx._arguments.ranges import are_ordinary
 from logitx._arrays.families import FAMILIES
 from logitx._dispatch import choose, forced, run
 from logitx._operations import OPERATIONS, check
-from logitx._plan import Array
-from logitx.backends.protocol import Prepared, Prepares
+from logitx._options import flat, nested
+from logitx._plan import Array, Plan
+from logitx._results import finished
+from logitx.backends.protocol import Backend, Prepared, Prepares
+
+
+class Facts(NamedTuple):
+    """What a prepared call depends on of a NumPy array that is an option: it stands for the array in the cache."""
+
+    shape: tuple[int, ...]
+    dtype: Any
 
 
 def call(op: str, first: Array, second: Array, *options: Any) -> Any:
@@ -25,20 +35,49 @@ def call(op: str, first: Array, second: Array, *options: Any) -> Any:
     differentiated: bool | None = False
     if cls is not np.ndarray:
         source = _source(cls)
-        differentiated = None if source is None else source.differentiated(first)
+        plain = source is not None and _PLAIN.issuperset(map(type, options))  # the cache must not keep a tensor
+        differentiated = source.differentiated(first) if plain else None
     if differentiated is not None and (second is None or type(second) is cls):
-        shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
         try:
-            prepared = _prepared(
-                op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get(), *options
-            )
-        except TypeError:  # an option that is an array cannot be looked up
+            shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
+            key = op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get()
+            prepared = _prepared(key, *options)
+        except RuntimeError:  # a nested tensor has no shape
             prepared = None
+        except TypeError as error:  # an array among the options, say
+            if "unhashable" not in str(error):
+                raise
+            prepared = _with_arrays(key, options)
         if prepared is not None:
             result = prepared(first, second)
             if result is not None:
                 return result
     return run(op, first, second, *options)
+
+
+def _with_arrays(key: tuple[Any, ...], options: tuple[Any, ...]) -> Prepared | None:
+    """Return the prepared call with the arrays that are options; None where an option cannot be looked up at all."""
+    facts, arrays = list(options), []
+    for i, one in enumerate(options):
+        if type(one) is np.ndarray:
+            if one.dtype.kind == "f" and not _are_settled(one, *key[3:5]):
+                return None
+            arrays.append(one)
+            facts[i] = Facts(one.shape, one.dtype)
+    try:
+        prepared = _prepared(key, *facts)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        return None
+    return None if prepared is None else lambda first, second: prepared(first, second, *arrays)
+
+
+def _are_settled(numbers: Array, shape: tuple[int, ...], dtype: Any) -> bool:
+    """True if the check makes the same plan for all numbers like these: it widens the plan for extreme ones."""
+    if numbers.shape == shape:  # factors of a logsumexp
+        return bool(numbers.dtype.itemsize <= max(4, dtype.itemsize))
+    return are_ordinary(numbers)
 
 
 @functools.lru_cache(maxsize=64)
@@ -48,35 +87,64 @@ def _source(cls: Any) -> Any:
 
 
 def _example(shape: tuple[int, ...], dtype: Any, _differentiated: bool) -> Array:
-    return np.empty(shape, dtype)
+    return np.zeros(shape, dtype)
 
 
-_PLAIN = (type(None), bool, int, float, str, type, np.generic, np.dtype)  # an option of another type is not looked up
+# Options of these types are looked up as they are
+_PLAIN = frozenset((type(None), bool, int, float, str, type, np.float32, np.float64, np.int64))
 
 
-@functools.lru_cache(maxsize=1024, typed=True)  # so that an axis of True is not the one of 1 that has been seen
-def _prepared(
-    op: str,
-    cls: Any,
-    differentiated: bool,
-    shape: tuple[int, ...],
-    dtype: Any,
-    other_shape: tuple[int, ...] | None,
-    other_dtype: Any,
-    forced: str | None,
-    *options: Any,
-) -> Prepared | None:
-    row = OPERATIONS[op]
-    if not row.prepares or not all(isinstance(option, _PLAIN) for option in options):
+# The look-up compares the types of options, so that an axis of True is not the one of 1 that has been seen. It does not
+# compare the types of what `key` holds: they are the same in each call, and that took 3 % of a call on ten numbers.
+@functools.lru_cache(maxsize=1024, typed=True)
+def _prepared(key: tuple[Any, ...], *options: Any) -> Prepared | None:
+    op, cls, differentiated, shape, dtype, other_shape, other_dtype, _ = key
+    if not all(isinstance(one, (*_PLAIN, np.generic, np.dtype, Facts)) for one in options):
         return None
+    if "balanced" in options:  # weights that depend on the targets
+        return None
+    row = OPERATIONS[op]
     if row.out is not None and other_shape is not None and (row.out == "copied" or cls is not np.ndarray):
         return None
     example = _example if cls is np.ndarray else _source(cls).example
     try:
         first = example(shape, dtype, differentiated)
         second = None if other_shape is None else example(other_shape, other_dtype, False)
-        plan, operands, *_ = check(op, first, second, *options)
+        examples = [np.zeros(*one) if type(one) is Facts else one for one in options]
+        plan, operands, *_ = check(op, first, second, *examples)
     except (TypeError, ValueError, MemoryError):
         return None  # `_dispatch.run` says what is wrong
     backend = choose(plan, operands)
-    return backend.prepare(plan, operands) if isinstance(backend, Prepares) else None
+    arrays = [one for one in examples if type(one) is np.ndarray]
+    if row.prepares and not arrays and isinstance(backend, Prepares):
+        prepared = backend.prepare(plan, operands)
+        if prepared is not None:
+            return prepared
+    if cls is not np.ndarray or (row.out is not None and second is not None):
+        return None
+    return _repeated(plan, backend, operands, [first, second, *arrays])
+
+
+def _repeated(plan: Plan, backend: Backend, operands: tuple[Any, ...], examples: list[Array]) -> Prepared | None:
+    """Return a call that gives new arrays to a method of a backend in the places of `examples`; None if it cannot.
+
+    `operands` are what the check of the call made of `examples`. An example that is an operand itself was not
+    converted, and no check depends on its numbers: any array of its shape and dtype may take its place.
+    """
+    values: list[Any] = list(flat(operands))
+    places = [(i, n) for i, value in enumerate(values) for n, one in enumerate(examples) if value is one is not None]
+    if len(places) < sum(one is not None for one in examples):
+        return None
+    for i, _ in places:
+        values[i] = None  # so that the cache keeps no array
+    op, row = plan.op, OPERATIONS[plan.op]
+
+    def repeat(*given: Array) -> Any:
+        each = values.copy()
+        for i, n in places:
+            each[i] = given[n]
+        return row.assemble(
+            plan, finished(row.outputs, plan, getattr(backend, op)(plan, *nested(op, tuple(each))), None)
+        )
+
+    return repeat

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from logitx._arguments import operands as _operands
+from logitx._arguments import out as _out
+from logitx._arguments import scaling as _scaling
 from logitx._arguments.cross_entropy import target_facts
 from logitx._arguments.plans import start
 from logitx._arrays.family import Family, dtype_name, is_python_number
 from logitx._labelled.table import is_labelled, without_labels
-from logitx._plan import Array, BinaryOptions, Call, Layout
+from logitx._options import BinaryOptions
+from logitx._plan import Array, Call, Layout
 
 
 def elementwise(op: str, x: Any, out: Any, dtype: Any) -> Call:
     """Check sigmoid and log_sigmoid."""
     family, array, plan = start(op, "x", x, (), dtype, False, ())
-    out = _operands.out(out, family, array, plan.layout.given, plan.result)
+    if out is not None:
+        out = _out.out(out, family, array, plan.layout.given, plan.result)
     return Call(plan, (array, out), out)
 
 
@@ -35,7 +39,7 @@ def binary_cross_entropy(
     alpha: Any = None,
 ) -> Call:
     """Check the binary losses, their gradients and the diagonal of their Hessian."""
-    facts = (("reduction", reduction), ("empty", empty), *_target_facts(targets, ignore_index))
+    facts = (("reduction", reduction), ("empty", empty), *_target_facts(logits, targets, ignore_index))
     loss = not op.endswith("grad_hess")
     family, array, plan = start(op, "logits", logits, (), dtype, loss, facts)
     lay = plan.layout
@@ -48,20 +52,20 @@ def binary_cross_entropy(
     options = BinaryOptions(
         _spread("pos_weight", pos_weight, family, array, lay),
         _spread("sample_weight", sample_weight, family, array, lay),
-        _operands.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay),
-        _operands.scalar("gamma", gamma, 0.0, family, array, lay),
-        _operands.scalar("alpha", alpha, None, family, array, lay),
+        _scaling.scalar("label_smoothing", label_smoothing, 0.0, family, array, lay),
+        _scaling.scalar("gamma", gamma, 0.0, family, array, lay),
+        _scaling.scalar("alpha", alpha, None, family, array, lay),
         _spread("where", where, family, array, lay),
     )
     return Call(plan, (array, targets, options))
 
 
-def _target_facts(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
+def _target_facts(logits: Any, targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
     """Return the facts of the targets; booleans are class ids too, none of which is ignored."""
     bare = without_labels(targets, "targets") if is_labelled(targets) else targets
     if _operands.operand_dtype("targets", bare) == "bool":
         return ("hard", True), ("ignore_index", None)
-    return target_facts(targets, ignore_index)
+    return target_facts(logits, targets, ignore_index)
 
 
 def _spread(name: str, value: Any, family: Family, x: Array, lay: Layout) -> Array:

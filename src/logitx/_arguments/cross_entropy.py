@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
+import numpy as np
+
+from logitx._arguments import cures
 from logitx._arguments import operands as _operands
+from logitx._arguments import scaling as _scaling
 from logitx._arguments.balanced import balanced_weights
 from logitx._arguments.plans import start
+from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._arrays.folding import fold_axes
-from logitx._labelled.table import is_labelled, without_labels
-from logitx._plan import Array, Call, LossOptions, Plan
+from logitx._label_error import LabelError
+from logitx._labelled.table import Labelled, is_labelled, without_labels
+from logitx._options import LossOptions
+from logitx._plan import Array, Call, Plan
 
 
 def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     """Check the shape of the targets, and fold probabilities."""
-    targets = _operands.adopt("targets", targets, family, logits)
+    narrow = functools.partial(_narrow_ids, plan) if plan.hard else None
+    targets = _operands.adopt("targets", targets, family, logits, narrow)
     lay, shape, dtype = plan.layout, tuple(targets.shape), dtype_name(targets.dtype)
     if _operands.same_lengths(shape, lay.rows if plan.hard else lay.given):
         return targets if plan.hard else fold_axes(family, targets, lay)
-    fix = ""
-    if plan.hard and shape == lay.given:
-        fix = "; for one-hot targets pass argmax over the class axis, or convert them to floating point"
-    elif plan.hard and shape == lay.kept:
-        fix = "; remove the class axis of length 1, with squeeze or reshape"
-    elif not plan.hard and shape in (lay.rows, lay.kept):
-        fix = "; class ids must have an integer dtype, convert them with astype"
     what, allowed = ("class ids", lay.rows) if plan.hard else ("probabilities", lay.given)
+    fix = cures.of_targets(plan, shape)
     raise ValueError(f"targets: shape {shape} is not allowed; allowed for {what} ({dtype}) is exactly {allowed}{fix}")
+
+
+def _narrow_ids(plan: Plan, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return class ids that int32 holds; raise for one that would become another id."""
+    if ids.dtype not in (np.int64, np.uint32, np.uint64) or not ids.size or -(2**31) <= ids.min() <= ids.max() < 2**31:
+        return ids
+    bad = ((ids < 0) | (ids >= plan.layout.n)) & (ids != plan.ignore_index)
+    if ids.shape == plan.layout.rows and bad.any():
+        position = int(np.argmax(bad))
+        raise LabelError(plan, position, int(ids.flat[position]))
+    label = int(ids.flat[np.argmax(np.abs(ids.astype(np.float64)))])
+    raise ValueError(
+        f"targets: class id {label} does not fit int32, and JAX has no wider dtype here; allowed are 32-bit ids, or set"
+        " jax_enable_x64"
+    )
 
 
 def ignored_id(ignore_index: Any, hard: bool) -> int | None:
@@ -68,21 +86,29 @@ def cross_entropy(
 ) -> Call:
     """Check cross_entropy and cross_entropy_value_and_grad."""
     facts = (("reduction", reduction), ("empty", empty), ("return_parts", bool(return_parts)))
-    family, array, plan = start(op, "logits", logits, axis, dtype, True, (*facts, *target_facts(targets, ignore_index)))
+    family, array, plan = start(
+        op, "logits", logits, axis, dtype, True, (*facts, *target_facts(logits, targets, ignore_index))
+    )
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
     targets, options = targets_and_options(plan, family, array, targets, given)
+    plan, options = fit_weights(plan, family, array, options)
     return Call(plan, (fold_axes(family, array, plan.layout), targets, options))
 
 
-def target_facts(targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
+def target_facts(logits: Any, targets: Any, ignore_index: Any) -> tuple[tuple[str, Any], ...]:
     """Return the facts of the targets; integer dtypes are class ids, floating dtypes probabilities."""
-    dtype = _operands.operand_dtype("targets", targets)
+    dtype = given = _operands.operand_dtype("targets", targets)
     hard = _operands.is_integer(dtype)
     if not hard and dtype not in FLOATS and is_labelled(targets):  # pandas has dtypes of its own
         dtype = dtype_name(without_labels(targets, "targets").dtype)
         hard = _operands.is_integer(dtype)
     if not hard and dtype not in FLOATS:
-        raise TypeError(f"targets: dtype {dtype} is not allowed; allowed are integer ids and floating probabilities")
+        if is_labelled(logits):
+            raise Labelled  # names of classes may be among the labels
+        fix = cures.of_dtype(given)
+        raise TypeError(
+            f"targets: dtype {given} is not allowed; allowed are integer ids and floating probabilities{fix}"
+        )
     return ("hard", hard), ("ignore_index", ignored_id(ignore_index, hard))
 
 
@@ -105,10 +131,10 @@ def targets_and_options(
             class_weight = balanced_weights(plan, targets, class_weight)
         class_weight = _operands.class_weight(class_weight, family, logits, lay)
     sample_weight = _operands.sample_weight(given.sample_weight, family, logits, lay)
-    label_smoothing = _operands.scalar("label_smoothing", given.label_smoothing, 0.0, family, logits, lay)
-    z_loss = _operands.scalar("z_loss", given.z_loss, 0.0, family, logits, lay)
-    softcap = _operands.scalar("softcap", given.softcap, None, family, logits, lay)
-    temperature = _operands.scalar("temperature", given.temperature, 1.0, family, logits, lay)
+    label_smoothing = _scaling.scalar("label_smoothing", given.label_smoothing, 0.0, family, logits, lay)
+    z_loss = _scaling.scalar("z_loss", given.z_loss, 0.0, family, logits, lay)
+    softcap = _scaling.scalar("softcap", given.softcap, None, family, logits, lay)
+    temperature = _scaling.scalar("temperature", given.temperature, 1.0, family, logits, lay)
     where = _operands.like_logits("where", given.where, family, logits, lay, "bool")
     return targets, LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature, where)
 
@@ -117,8 +143,9 @@ def cross_entropy_grad_hess(
     op: str, logits: Any, targets: Any, axis: Any, class_weight: Any, sample_weight: Any
 ) -> Call:
     """Check cross_entropy_grad_hess."""
-    facts = (("reduction", "sum"), *target_facts(targets, None))
+    facts = (("reduction", "sum"), *target_facts(logits, targets, None))
     family, array, plan = start(op, "logits", logits, axis, None, False, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing=0.0, z_loss=0.0, temperature=1.0)
     targets, options = targets_and_options(plan, family, array, targets, given)
+    plan, options = fit_weights(plan, family, array, options)
     return Call(plan, (fold_axes(family, array, plan.layout), targets, options))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx._arguments import operands as _operands
+from logitx._arguments import scaling as _scaling
 from logitx._arguments.cross_entropy import cross_entropy
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Call
@@ -32,5 +32,5 @@ def focal_loss(
         op, logits, targets, axis, class_weight, sample_weight, ignore_index, label_smoothing, 0.0, softcap,
         temperature, where, reduction, empty, dtype, False,
     )  # fmt: skip
-    gamma = _operands.scalar("gamma", gamma, 0.0, FAMILIES[plan.family], array, plan.layout)
+    gamma = _scaling.scalar("gamma", gamma, 0.0, FAMILIES[plan.family], array, plan.layout)
     return Call(plan, (array, *rest, gamma), *more)

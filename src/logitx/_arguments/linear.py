@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from logitx._arguments import cures
 from logitx._arguments import operands as _operands
 from logitx._arguments.cross_entropy import target_facts, targets_and_options
 from logitx._arguments.operands import adopt, is_integer
 from logitx._arguments.plans import planned, positive
+from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
-from logitx._plan import Array, Call, LinearLayer, LossOptions, unknown
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Call, unknown
 
 
 def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> LinearLayer:
@@ -32,10 +35,12 @@ def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> LinearLaye
         raise ValueError(
             f"weight: shape {tuple(weight.shape)} does not fit that of hidden, {tuple(hidden.shape)}: dimension 1 of"
             f" weight is {weight.shape[1]}, dimension {hidden.ndim - 1} of hidden {hidden.shape[-1]}; allowed are as"
-            " many features in both"
+            f" many features in both{cures.of_weight(weight.shape, hidden.shape[-1])}"
         )
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-        sizes = f": dimension 0 of bias is {bias.shape[0]}, dimension 0 of weight {weight.shape[0]}" * (bias.ndim == 1)
+        sizes = ""
+        if bias.ndim == 1:
+            sizes = f": dimension 0 of bias is {bias.shape[0]}, dimension 0 of weight {weight.shape[0]}"
         raise ValueError(
             f"bias: shape {tuple(bias.shape)} does not fit that of weight, {tuple(weight.shape)}{sizes}; allowed is"
             f" {(weight.shape[0],)}, one number a class"
@@ -73,7 +78,7 @@ def linear_cross_entropy(
     block_bytes: Any,
 ) -> Call:
     """Check linear_cross_entropy and linear_cross_entropy_value_and_grad; the layout is that of the logits."""
-    labels = target_facts(targets, ignore_index)
+    labels = target_facts(hidden, targets, ignore_index)
     family, array = _operands.first_array("hidden", hidden)
     layer = factors(family, array, weight, bias)
     gradients = tuple(dtype_name(one.dtype) for one in layer if one is not None)
@@ -86,4 +91,5 @@ def linear_cross_entropy(
     plan = planned(op, "hidden", family, shape, layer.hidden.dtype, -1, None, wide, True, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature)
     targets, options = targets_and_options(plan, family, layer.hidden, targets, given)
+    plan, options = fit_weights(plan, family, layer.hidden, options)
     return Call(plan, (layer, targets, options))

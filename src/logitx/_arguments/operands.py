@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from logitx._arguments import cures
+from logitx._arguments.ranges import LEAST, MOST
 from logitx._arrays.families import family_of
 from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
 from logitx._arrays.folding import fold_axes
+from logitx._arrays.stacking import as_array
 from logitx._labelled.table import Labelled, is_labelled, without_labels
-from logitx._plan import Array, Layout, Scalar, unknown
+from logitx._plan import Array, Layout, unknown
 
 
 def is_integer(name: str) -> bool:
@@ -19,16 +22,23 @@ def is_integer(name: str) -> bool:
     return name.startswith(("int", "uint"))
 
 
-def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
-    """Return an operand as an array of the family and device of `x`; NumPy operands go with any CPU array."""
+def adopt(name: str, value: Any, family: Family, x: Array, narrow: Callable[..., Any] | None = None) -> Array:
+    """Return an operand as an array of the family and device of `x`; NumPy operands go with any CPU array.
+
+    Before NumPy data goes to JAX without 64 bits, `narrow` looks at it, and may raise or return other data.
+    """
     found = family_of(value)
+    if found is None or type(value) in (list, tuple):
+        value = _as_array(name, value)
+        found = family_of(value)
     if found is None and is_labelled(value):  # by position: the logits have no labels to compare
         value = without_labels(value, name)
         found = family_of(value)
     if found is None:
-        raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known_types()}")
+        raise TypeError(f"{name}: {type(value).__name__} is not an array type that logitx knows; {_known_types(value)}")
+    if found.name != "numpy":
+        refuse_array(name, value, found)
     if found is family and found.name != "numpy":
-        refuse_array(name, value, family)
         if found.device(value) != found.device(x):
             raise TypeError(
                 f"{name}: lies on device {found.device(value)}, the logits on {found.device(x)}; move one of them"
@@ -42,17 +52,45 @@ def adopt(name: str, value: Any, family: Family, x: Array) -> Array:
         raise TypeError(
             f"{name}: a {found.name} array cannot go with logits of {family.name}; convert one to the other's library"
         )
-    array = _as_array(name, value)
+    array = _as_numpy(name, value)
     if family.name == "numpy":
         return array
     if not is_python_number(value) and "cpu" not in str(family.device(x) or "cpu").lower():
         raise TypeError(f"{name}: is a NumPy array, the logits lie on device {family.device(x)}; move one of them")
     if not array.dtype.isnative:  # only NumPy has other byte orders
         array = array.astype(array.dtype.newbyteorder("="))
+    if narrow is not None and not family.has_float64(x):
+        array = narrow(array)
     return family.adopt(array, x)
 
 
-def _as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+def adopt_number(name: str, value: Any, family: Family, x: Array) -> Array:
+    """Adopt weights or numbers; raise where JAX without 64 bits would make all of them 0, or one infinite."""
+
+    def narrow(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if array.dtype in (np.int64, np.uint64):
+            return array.astype(np.float32)  # int32 would wrap around
+        if array.dtype == np.float64:
+            largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0.0))
+            if largest > MOST or 0.0 < largest < LEAST:
+                raise ValueError(
+                    f"{name}: {largest} is beyond float32, and JAX has no wider dtype here; scale the numbers, or set"
+                    " jax_enable_x64"
+                )
+        return array
+
+    return adopt(name, value, family, x, narrow)
+
+
+def _as_array(name: str, value: Any) -> Any:
+    """Return what is no array but holds one, or stands for one, as an array of its library."""
+    try:
+        return as_array(value)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{name}: {error}; allowed are lists whose parts have one length") from None
+
+
+def _as_numpy(name: str, value: Any) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -63,7 +101,9 @@ def _ids_on_host(value: Array) -> np.ndarray[Any, Any]:
     return np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
 
 
-def _known_types() -> str:
+def _known_types(value: Any = None) -> str:
+    if type(value).__name__ == "Dataset" and hasattr(value, "data_vars"):
+        return "a Dataset holds several arrays; take one, dataset['name'], or stack them with dataset.to_dataarray()"
     return (
         "allowed are NumPy, JAX, PyTorch, TensorFlow and Array API arrays, pandas, polars and xarray objects, lists and"
         " numbers; convert with numpy.asarray"
@@ -73,12 +113,15 @@ def _known_types() -> str:
 def first_array(name: str, x: Any) -> tuple[Family, Array]:
     """Return the family of the first array of a call, and the array; lists and numbers become NumPy arrays."""
     family = family_of(x)
+    if family is None or type(x) in (list, tuple):
+        x = _as_array(name, x)
+        family = family_of(x)
     if family is None and is_labelled(x):
         raise Labelled
     if family is None:
-        raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known_types()}")
+        raise TypeError(f"{name}: {type(x).__name__} is not an array type that logitx knows; {_known_types(x)}")
     if family.name == "numpy" and not isinstance(x, np.ndarray):
-        x = _as_array(name, x)
+        x = _as_numpy(name, x)
     refuse_array(name, x, family)
     return family, x
 
@@ -134,7 +177,7 @@ def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dt
     """Check and fold an operand that broadcasts to the logits (`where`, boolean; `b`, real)."""
     if value is None:
         return None
-    value = adopt(name, value, family, x)
+    value = (adopt_number if name == "b" else adopt)(name, value, family, x)
     if dtype == "bool" and dtype_name(value.dtype) != "bool":
         raise TypeError(f"{name}: dtype {dtype_name(value.dtype)} is not allowed; allowed is bool")
     real(name, value, "real dtypes")
@@ -151,11 +194,13 @@ def like_logits(name: str, value: Any, family: Family, x: Array, lay: Layout, dt
 
 def with_factors(x: Any, b: Any) -> Any:
     """Return `x` broadcast to the common shape of `x` and the factors `b`; `x` itself if `b` broadcasts to it."""
-    family = family_of(x)
-    if family is None or family_of(b) is None:  # labelled arrays match by name; other types are refused later
+    x, b = _as_array("x", x), _as_array("b", b)
+    family, other = family_of(x), family_of(b)
+    if family is None or other is None:  # labelled arrays match by name; other types are refused later
         return x
     _, array = first_array("x", x)
-    given, to = (tuple(np.shape(one) if is_plain(one) else one.shape) for one in (b, array))
+    refuse_array("b", b, other)
+    given, to = (tuple(one.shape) if hasattr(one, "shape") else np.shape(one) for one in (b, array))
     if broadcasts(given, to) or any(unknown(length) for length in given + to):
         return x
     try:
@@ -176,74 +221,12 @@ def same_shape(name: str, value: Any, family: Family, x: Array, lay: Layout, of:
     return fold_axes(family, value, lay)
 
 
-def _in_range(name: str, value: Any, allowed: str, low: float, high: float) -> float:
-    number = float(value)
-    # The options of _POSITIVE exclude 0. `high` is inf where any finite number is allowed.
-    if not (low <= number <= high) or math.isinf(number) or (name in _POSITIVE and number == 0):
-        raise ValueError(f"{name}: {number} is not allowed; allowed are {allowed}")
-    return number
-
-
-_POSITIVE = ("temperature", "softcap")
-_RANGES: dict[str, tuple[str, float, float]] = {
-    "temperature": ("finite numbers > 0", 0.0, math.inf),
-    "softcap": ("finite numbers > 0, or None", 0.0, math.inf),
-    "label_smoothing": ("numbers from 0 to 1", 0.0, 1.0),
-    "z_loss": ("finite numbers", -math.inf, math.inf),
-    "gamma": ("finite numbers of 0 or more", 0.0, math.inf),
-    "alpha": ("numbers from 0 to 1, or None", 0.0, 1.0),
-}
-
-
-def option_number(name: str, value: Any) -> float:
-    """Check an option whose value is known only after a lazy array was computed."""
-    return _in_range(name, value, *_RANGES[name])
-
-
-def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Array, lay: Layout) -> Scalar:
-    """Check a number that a framework may trace; None where it has no effect.
-
-    The ranges are checked where the value is known. `temperature` and `softcap` may differ from row to row: an array
-    that broadcasts to the logits with length 1 along the class axes.
-    """
-    if value is neutral or (type(value) is float and value == neutral):  # most calls: the option has its default
-        return None
-    allowed, low, high = _RANGES[name]
-    if is_python_number(value) and not isinstance(value, bool):
-        value = _in_range(name, value, allowed, low, high)
-        return None if value == neutral else value
-    if value is None or isinstance(value, bool):
-        raise TypeError(f"{name}: {value!r} is not allowed; allowed are {allowed}, or an array of them")
-    value = adopt(name, value, family, x)
-    if real(name, value, "real dtypes") == "bool":
-        raise TypeError(f"{name}: dtype bool is not allowed; allowed are real numbers")
-    if family.readable(value):
-        # Check the extremes only. A 0-d array becomes a Python number if no derivative by it is asked for.
-        if family.to_numpy is not None and value.ndim == 0 and not family.differentiated(value):
-            number = _in_range(name, value, allowed, low, high)
-            return None if number == neutral else number
-        if math.prod(value.shape):
-            # Inside `jax.jit` a reduction of a known array is traced; its memory can be read
-            xp: Any = np if family.to_numpy is None else family.namespace(value)
-            flat = family.host(value)[0] if family.to_numpy is None else family.detach(value)
-            for extreme in (xp.min(flat), xp.max(flat)):
-                _in_range(name, extreme, allowed, low, high)
-    if value.ndim == 0:
-        return value
-    if name not in _POSITIVE or not broadcasts(tuple(value.shape), lay.kept):
-        shapes = "()" if name not in _POSITIVE else f"() and shapes that broadcast to {lay.kept}"
-        raise ValueError(f"{name}: shape {tuple(value.shape)} is not allowed; allowed are {shapes}")
-    if family.as_given:
-        return value
-    xp = family.namespace(x)
-    return xp.reshape(xp.broadcast_to(value, lay.kept), lay.column)
-
-
 def class_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     """Check the weights of the classes: one each."""
     if value is None:
         return None
-    value = adopt("class_weight", value, family, x)
+    cures.refuse_weight_by_name(value)
+    value = adopt_number("class_weight", value, family, x)
     real("class_weight", value, "real dtypes")
     if not same_lengths(tuple(value.shape), (lay.n,)):
         raise ValueError(
@@ -256,7 +239,7 @@ def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     """Check the weights of the rows: one each, or an array that broadcasts to the shape of the rows."""
     if value is None:
         return None
-    value = adopt("sample_weight", value, family, x)
+    value = adopt_number("sample_weight", value, family, x)
     real("sample_weight", value, "real dtypes")
     if tuple(value.shape) == lay.rows:
         return value
@@ -268,51 +251,3 @@ def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     if family.as_given:
         return value
     return family.namespace(x).broadcast_to(value, lay.rows)
-
-
-def out(value: Any, family: Family, x: Array, shape: tuple[int, ...], dtype: str) -> Array:
-    """Check an output: writable memory of exactly this shape and dtype, disjoint from the input or the same."""
-    if value is None:
-        return None
-    if family.immutable:
-        raise TypeError(f"out: arrays of {family.name} are immutable; allowed is None")
-    if family_of(value) is not family or (family.name == "numpy" and not isinstance(value, np.ndarray)):
-        raise TypeError(f"out: {type(value).__name__} is not allowed; allowed is a {family.name} array like the input")
-    if tuple(value.shape) != shape or dtype_name(value.dtype) != dtype:
-        raise ValueError(
-            f"out: shape {tuple(value.shape)} of {dtype_name(value.dtype)} is not allowed; allowed is exactly {shape}"
-            f" of {dtype}"
-        )
-    if family.device(value) != family.device(x):
-        raise ValueError(f"out: lies on device {family.device(value)}; allowed is {family.device(x)}, as the input")
-    if family.differentiated(value) or family.differentiated(x):
-        raise ValueError("out: cannot be written to while a tensor is differentiated; allowed is None")
-    if family.to_numpy is not None and family.readable(value):
-        target, source = family.to_numpy(value), family.to_numpy(x)
-        if not target.flags.writeable:
-            raise ValueError("out: is read-only; allowed is writable memory")
-        if not _same_memory(target, source) and _overlap(target, source):
-            raise ValueError("out: overlaps the input in part; allowed are the input itself or separate memory")
-    return value
-
-
-def apart(out: Array, where: Array, family: Family) -> None:
-    """Check that `out` and `where` share no memory."""
-    view = family.to_numpy
-    if out is None or where is None or view is None or not (family.readable(out) and family.readable(where)):
-        return
-    if _overlap(view(out), view(where)):
-        raise ValueError("out: shares memory with where; allowed is memory of its own")
-
-
-def _same_memory(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
-    return a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
-
-
-def _overlap(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
-    if not np.may_share_memory(a, b):
-        return False
-    try:
-        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # any bound on the work is allowed
-    except np.exceptions.TooHardError:
-        return True

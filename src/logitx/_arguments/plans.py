@@ -11,6 +11,8 @@ import functools
 import operator
 from typing import Any
 
+import numpy as np
+
 from logitx._arguments import operands as _operands
 from logitx._arrays.family import FLOATS, Family, dtype_name
 from logitx._plan import Array, Plan
@@ -89,7 +91,7 @@ def start(
 ) -> tuple[Family, Array, Plan]:
     """Return the family of the first array, the array, and the plan of the call."""
     family, array = _operands.first_array(argument, value)
-    if array is not value and array.ndim == 0:
+    if array.ndim == 0 and (array is not value or isinstance(array, np.ndarray)):
         facts = (*facts, ("scalar", True))
     default = default_float_of(family, array)
     plan = planned(op, argument, family, array.shape, array.dtype, axis, default, requested, loss, facts)

@@ -6,11 +6,15 @@ from collections.abc import Hashable
 from typing import Any
 
 from logitx._arguments import operands as _operands
+from logitx._arguments import out as _out
 from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
-from logitx._arrays.family import FLOATS, Family, dtype_name
+from logitx._arguments.ranges import fit_factors, fit_numbers
+from logitx._arguments.scaling import check_scaling
+from logitx._arrays.family import FLOATS, dtype_name
 from logitx._arrays.folding import fold_axes
+from logitx._arrays.stacking import as_array
 from logitx._labelled.table import Labelled, is_labelled
-from logitx._plan import Array, Call, Layout, Scaling
+from logitx._plan import Call
 
 
 def over_axis(
@@ -19,19 +23,13 @@ def over_axis(
     """Check softmax and log_softmax."""
     family, array, plan = start(op, "x", x, axis, dtype, False, (("empty", empty),))
     lay = plan.layout
-    scaling = check_scaling(where, temperature, softcap, family, array, lay)
-    out = _operands.out(out, family, array, lay.given, plan.result)
-    _operands.apart(out, scaling.where, family)
-    return Call(plan, (fold_axes(family, array, lay), *scaling, out), out)
-
-
-def check_scaling(where: Any, temperature: Any, softcap: Any, family: Family, array: Array, lay: Layout) -> Scaling:
-    """Check the options that softmax and the losses share."""
-    return Scaling(
-        _operands.like_logits("where", where, family, array, lay, "bool"),
-        _operands.scalar("temperature", temperature, 1.0, family, array, lay),
-        _operands.scalar("softcap", softcap, None, family, array, lay),
-    )
+    where, temperature, softcap = check_scaling(where, temperature, softcap, family, array, lay)
+    if out is not None:
+        out = _out.out(out, family, array, lay.given, plan.result)
+        _out.apart(out, {"where": where, "temperature": temperature, "softcap": softcap}, family)
+    if softcap is not None or temperature is not None:
+        plan = fit_numbers(plan, family, array, softcap, temperature)
+    return Call(plan, (fold_axes(family, array, lay), where, temperature, softcap, out), out)
 
 
 def logsumexp(
@@ -44,8 +42,9 @@ def logsumexp(
     family, array, plan = start(op, "x", x, axis, dtype, False, facts)
     lay = plan.layout
     b = _operands.like_logits("b", b, family, array, lay)
+    plan = fit_factors(plan, family, array, b)
     where = _operands.like_logits("where", where, family, array, lay, "bool")
-    out = _operands.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
+    out = _out.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
     return Call(plan, (fold_axes(family, array, lay), b, where), out)
 
 
@@ -86,6 +85,7 @@ def merge_logsumexp(op: str, a: Any, b: Any, axis_name: Any) -> Call:
     if b is None:
         raise TypeError("b: None is not allowed without axis_name; allowed is an array or a number")
     names = ("a", "b")
+    a, b = as_array(a), as_array(b)
     if _operands.is_plain(a) and not _operands.is_plain(b):  # a number or list follows the other argument
         names, a, b = ("b", "a"), b, a
     family, one = _operands.first_array(names[0], a)

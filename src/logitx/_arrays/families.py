@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,8 @@ def _torch_view(x: Array) -> np.ndarray[Any, Any]:
     if x.dtype is sys.modules["torch"].bfloat16:  # NumPy has none: its bits
         x = x.view(sys.modules["torch"].uint16)
     array: np.ndarray[Any, Any] = x.numpy()
+    if array.flags.owndata and array.size:  # NumPy's own memory, with any numbers, in place of a storage of 0 bytes
+        raise ValueError("a tensor has elements and a storage of 0 bytes; allowed are tensors whose storage holds them")
     return array
 
 
@@ -86,7 +89,10 @@ def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
 
 
 def _torch_host(*tensors: Array) -> tuple[NdArray, ...]:
-    return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
+    torch = sys.modules["torch"]
+    with torch._C._DisableFuncTorch():  # within torch.func `detach` would return a tensor without memory
+        known = [tensor.detach().cpu() for tensor in tensors]
+        return tuple((one.float() if one.dtype is torch.bfloat16 else one).numpy() for one in known)
 
 
 def _is_jax(cls: type) -> bool:
@@ -114,6 +120,14 @@ def _jax_readable(x: Array) -> bool:
         and x.is_fully_addressable
         and all(device.platform == "cpu" for device in x.devices())
     )
+
+
+def jax_x64(on: bool) -> AbstractContextManager[Any]:
+    """Return a context in which JAX has, or has not, dtypes of 64 bits."""
+    import jax
+
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental  # where it came from
+    return home.enable_x64(on)  # type: ignore[no-any-return]
 
 
 def _is_tensorflow(cls: type) -> bool:
@@ -190,6 +204,7 @@ FAMILIES: dict[str, Family] = {
             refusal=lambda x: _tensors().refusal(x),
             written=lambda x: _tensors().written(x),
             device=lambda x: x.device,
+            has_float64=lambda x: x.device.type in ("cpu", "cuda"),
             detach=lambda x: x.detach(),
             differentiated=_torch_differentiated,
             to_numpy=_torch_view,
@@ -205,6 +220,8 @@ FAMILIES: dict[str, Family] = {
             adopt=lambda a, like: _jax_namespace(like).asarray(a),
             default_float=_jax_default_float,
             readable=_jax_readable,
+            has_float64=lambda x: _jax_default_float(x) == "float64",
+            has_subnormals=False,
             immutable=True,
             meshes=True,
             detach=lambda x: sys.modules["jax"].lax.stop_gradient(x),
@@ -216,6 +233,7 @@ FAMILIES: dict[str, Family] = {
             adopt=lambda a, _: _tensorflow().asarray(a),
             default_float=lambda _: "float32",
             readable=lambda x: _tensorflow().readable(x),
+            has_subnormals=False,
             immutable=True,
             detach=lambda x: _tensorflow().stop_gradient(x),
             differentiated=lambda x: _tensorflow().recorded(x),
@@ -249,6 +267,7 @@ FAMILIES: dict[str, Family] = {
 
 
 _BY_TYPE: dict[type, Family] = {}
+_MOST_TYPES = 256  # a program may make classes without end; the table keeps them alive
 
 
 def family_of(x: Any) -> Family | None:
@@ -258,5 +277,7 @@ def family_of(x: Any) -> Family | None:
     if family is None:
         family = next((row for row in FAMILIES.values() if row.recognizes(cls)), None)
         if family is not None:
+            if len(_BY_TYPE) >= _MOST_TYPES:
+                _BY_TYPE.clear()
             _BY_TYPE[cls] = family
     return family

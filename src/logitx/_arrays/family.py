@@ -38,6 +38,8 @@ class Family:
     default_float: Callable[[Array], str]
     readable: Callable[[Array], bool]  # values can be read now, at no cost: concrete and on the CPU
     refusal: Callable[[Array], str | None] = lambda _: None  # why this array is refused (message for the user), or None
+    has_float64: Callable[[Array], bool] = lambda _: True  # arrays beside this one can have float64
+    has_subnormals: bool = True  # numbers below the least normal one are not taken for 0
     immutable: bool = False
     as_given: bool = False  # backends get the arrays as the user gave them: not folded, not broadcast
     meshes: bool = False  # arrays may be sharded over a mesh of devices with named axes

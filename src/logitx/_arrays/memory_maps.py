@@ -11,10 +11,11 @@ import functools
 import mmap
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from logitx._arrays.ahead import Ahead
 
 BLOCK = 1 << 25  # bytes of a block; two blocks are in memory
 _POPULATE_READ, _WILLNEED, _DONTNEED = 22, 3, 4  # of Linux, the first since 5.14
@@ -68,18 +69,20 @@ def give_back(x: Any) -> None:
 def in_turn(pieces: Iterable[slice], *maps: Any) -> Iterator[slice]:
     """Yield pieces along the first axis; of memory maps, read the next piece ahead and release each after use."""
     files = [x for x in maps if is_mapped(x)]
-    with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
-        ahead: Any = None
+    ahead: Ahead | None = None
+    try:
         for piece, following in with_next(pieces):
             if ahead is not None:
                 ahead.result()
-            if following is not None:
-                ahead = reader.submit(_fetch_all, [x[following] for x in files])
+            ahead = None if following is None else Ahead(_fetch_all, [x[following] for x in files])
             try:
                 yield piece
             finally:
                 for x in files:
                     give_back(x[piece])
+    finally:
+        if ahead is not None:
+            ahead.wait()
 
 
 def with_next(pieces: Iterable[slice]) -> Iterator[tuple[slice, slice | None]]:

@@ -47,11 +47,21 @@ def refusal(x: Any) -> str | None:
     """Return why tensor `x` is refused, for the message to the user, or None if it is dense."""
     if type(x).__name__ == "MaskedTensor":
         return "is a masked tensor; allowed are dense tensors, with `where` for the mask"
+    if type(x).__name__ == "FakeTensor" and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None:
+        return "is a fake tensor, outside of its mode; allowed are tensors with values, or a call within FakeTensorMode"
     if x.is_nested:
         return "is a nested tensor; allowed are dense tensors, as of torch.nested.to_padded_tensor with a mask"
     if x.layout is not torch.strided:
         return f"has the layout {x.layout}; allowed are dense tensors, as of to_dense()"
+    if type(x) in (torch.Tensor, torch.nn.Parameter) and _has_lost_its_memory(x):
+        return f"has {x.numel()} elements in a storage of 0 bytes; allowed are tensors whose storage holds them"
     return None
+
+
+def _has_lost_its_memory(x: Any) -> bool:
+    """True for what is left of a parameter that a sharded model has freed: NumPy would see elements at address 0."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x) or torch.compiler.is_compiling()
+    return not wrapped and x.device.type == "cpu" and x.untyped_storage().nbytes() == 0 and x.numel() > 0
 
 
 def written(x: Any) -> None:

@@ -40,13 +40,13 @@ class Reliability(NamedTuple):
 
 
 class Calibration:
-    r"""Expected calibration error, Brier score and reliability of data that comes in pieces.
+    """Expected calibration error, Brier score and reliability of data that comes in pieces.
 
-    The confidence :math:`c` of a row is its largest probability. With the rows in bins :math:`b` of confidence, of the
-    shares :math:`w_b` of all rows:
+    The confidence of a row is its largest probability. With the rows in bins of confidence, the share of all rows in
+    each bin, probabilities ``p`` and targets ``t``::
 
-    .. math:: \mathrm{ECE} = \sum_b w_b \, |\mathrm{accuracy}_b - \mathrm{confidence}_b|, \qquad
-              \mathrm{Brier} = \frac{1}{N} \sum_i \sum_j (p_{ij} - t_{ij})^2
+        error = sum over bins of share * abs(accuracy - confidence)
+        brier = mean over rows of sum((p - t)**2)
 
     Sums are exact, in fixed point: any split of the rows, in any order, and any merging of accumulators gives the same
     bits. An accumulator can be pickled.

@@ -28,12 +28,11 @@ def fit_temperature(
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
 ) -> Any:
-    r"""Temperature with the least cross-entropy: one number, or one a class.
+    """Temperature with the least cross-entropy: one number, or one a class.
 
-    .. math:: T = \operatorname{argmin}_T \sum_i s_i \, \ell_i(x / T)
-
-    with the losses of `cross_entropy`. Fit it on data that the model was not trained on, and pass it as the
-    ``temperature`` of other functions; the classes keep their order, so accuracy stays what it is.
+    It is the `temperature` for which `cross_entropy` of the logits, with the sample weights, is least. Fit it on data
+    that the model was not trained on, and pass it as the ``temperature`` of other functions; the classes keep their
+    order, so accuracy stays what it is.
 
     Parameters
     ----------

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import sys
-import zipfile
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import logitx
+from logitx._evaluate.errors import FileError, one_line
+from logitx._evaluate.evaluation import evaluate, for_a_person
 from logitx._evaluate.info import facts
-from logitx._evaluate.readers import SUFFIXES, open_array
-from logitx.calibration import Calibration, reliability_diagram
+from logitx._evaluate.readers import SUFFIXES
 
 # Errors caused by a file, an option or an absent library; any other error is a defect and keeps its traceback.
-_MISTAKES = (
-    OSError, ValueError, TypeError, ImportError, KeyError, EOFError, MemoryError, zipfile.BadZipFile
-)  # fmt: skip
+_MISTAKES = (FileError, OSError, ValueError, TypeError, ImportError, MemoryError)
+
+_EXAMPLES = """examples:
+  %(prog)s logits.npy labels.npy
+  %(prog)s run.safetensors:logits run.safetensors:labels --json
+  %(prog)s table.parquet table.parquet:label --top-k 3
+  %(prog)s table.parquet:score_* labels.csv:label
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code: 0, or 2 for an error of the user."""
-    given = _parser().parse_args(arguments)
     try:
-        given.run(given)
+        try:
+            given = _parser().parse_args(arguments)
+        except SystemExit:  # it printed its help or version
+            _write([])
+            raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries that read files: they name neither the file nor a cure
+            values = given.run(given)
+        _write([json.dumps(_plain(values))] if given.json else _table(given.shown(values)))
     except _MISTAKES as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        line = " ".join(str(message).split()) or type(error).__name__
-        _write_line(f"logitx: error: {line}", sys.stderr)
+        _complain(f"logitx: error: {one_line(str(error)) or type(error).__name__}")
         return 2
     except KeyboardInterrupt:
         return 130
@@ -37,109 +51,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m logitx", description="Evaluate saved logits.")
+    name = "python -m logitx" if Path(sys.argv[0]).name == "__main__.py" else "logitx"
+    parser = argparse.ArgumentParser(prog=name, description="Evaluate saved logits.")
+    parser.add_argument("--version", action="version", version=f"logitx {logitx.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    evaluate = commands.add_parser(
+    given = commands.add_parser(
         "evaluate",
         help="loss, perplexity and accuracy of saved logits",
-        description="Print loss (nats), perplexity, accuracy and top-k accuracy of saved logits. Files are read block"
-        f" by block: {', '.join(SUFFIXES)}; an array within one is FILE:NAME.",
+        description="Print loss (nats), perplexity, accuracy and top-k accuracy of saved logits.\n\n"
+        f"Files are read block by block: {', '.join(SUFFIXES)}.\nAn array or a column within one is FILE:NAME."
+        " Labels are class ids, one a row,\nor probabilities of the shape of the logits.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    evaluate.add_argument("logits", help="file of logits: rows first, classes last")
-    evaluate.add_argument("labels", help="file of class ids or probabilities")
-    evaluate.add_argument("--top-k", type=int, default=5, metavar="K", help="default: %(default)s")
-    evaluate.add_argument("--axis", type=int, default=-1, help="of the classes, not the first; default: %(default)s")
-    evaluate.add_argument("--ignore-index", type=int, default=-100, metavar="ID", help="default: %(default)s")
-    evaluate.add_argument("--label-smoothing", type=float, default=0.0, metavar="EPS")
-    evaluate.add_argument("--temperature", type=float, default=1.0, metavar="T")
-    evaluate.add_argument("--softcap", type=float, metavar="C")
-    evaluate.add_argument("--block-bytes", type=int, default=1 << 25, metavar="N", help="default: %(default)s")
-    evaluate.add_argument("--calibration", action="store_true", help="also calibration error and Brier score")
-    evaluate.add_argument("--diagram", metavar="FILE", help="draw the calibration: a picture for matplotlib to write")
-    evaluate.add_argument("--json", action="store_true", help="print one object of JSON")
-    evaluate.add_argument("--no-progress", action="store_true", help="show no bar")
-    evaluate.set_defaults(run=_evaluate)
+    given.add_argument("logits", help="file of logits: rows first, classes last")
+    given.add_argument("labels", help="file of class ids or probabilities")
+    for option, kind, default, metavar, text in (
+        ("--top-k", int, 5, "K", "count labels among the K highest logits"),
+        ("--axis", int, -1, "AXIS", "of the classes, not the first"),
+        ("--ignore-index", int, -100, "ID", "class id of rows that do not count"),
+        ("--label-smoothing", float, 0.0, "EPS", "share of each label that is spread over all classes"),
+        ("--temperature", float, 1.0, "T", "divide the logits by T"),
+        ("--softcap", float, None, "C", "replace each logit x by C tanh(x / C) first"),
+        ("--block-bytes", int, 1 << 25, "N", "size of a block of logits; two are in memory"),
+    ):
+        text = text if default is None else f"{text}; default: %(default)s"
+        given.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
+    given.add_argument("--calibration", action="store_true", help="also calibration error and Brier score")
+    given.add_argument("--diagram", metavar="FILE", help="draw the calibration: a picture, written by matplotlib")
+    given.add_argument("--json", action="store_true", help="print one object of JSON")
+    given.add_argument("--no-progress", action="store_true", help="show no bar; without a terminal there is none")
+    given.set_defaults(run=evaluate, shown=for_a_person)
     info = commands.add_parser("info", help="backends, versions, devices, threads and cache")
     info.add_argument("--json", action="store_true", help="print one object of JSON")
-    info.set_defaults(run=_info)
+    info.set_defaults(run=lambda given: facts(), shown=lambda values: values)
     return parser
 
 
-def _evaluate(given: argparse.Namespace) -> None:
-    with open_array(given.logits) as logits, open_array(given.labels) as labels:
-        if len(labels.shape) == 2 and labels.shape[1] == 1:  # a column of a table
-            labels = _Column(labels)
-        hard = labels.dtype.kind in "iu"
-        kind = _WithCalibration if given.calibration or given.diagram else logitx.CrossEntropy
-        evaluation = kind(
-            axis=given.axis, ignore_index=given.ignore_index if hard else None, label_smoothing=given.label_smoothing,
-            temperature=given.temperature, softcap=given.softcap, top_k=given.top_k,
-        )  # fmt: skip
-        evaluation.feed(logits, labels, progress=not given.no_progress, block_bytes=given.block_bytes)
-        rows = int(logits.shape[0])
-    result = evaluation.result()
-    values = {
-        "loss": result.loss, "perplexity": result.perplexity, "accuracy": result.accuracy,
-        f"top_{given.top_k}_accuracy": result.top_k_accuracy, "count": result.count, "rows": rows,
-    }  # fmt: skip
-    if isinstance(evaluation, _WithCalibration):
-        calibration = evaluation.calibration
-        reliability = calibration.result()
-        values |= {"calibration_error": reliability.error, "brier": reliability.brier}
-        if given.diagram:
-            reliability_diagram(calibration).figure.savefig(given.diagram)
-    _print(values, given.json)
+def _write(lines: list[str]) -> None:
+    """Write lines to the standard output; an OSError if it is closed."""
+    stream = sys.stdout
+    if stream is None:
+        raise OSError("standard output: is closed")
+    try:
+        encoding = stream.encoding or "utf-8"
+        text = "".join(f"{line}\n" for line in lines)
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # else Python writes the rest once more when it ends, and fails
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise OSError(f"standard output: {error.strerror or error}") from None
 
 
-class _WithCalibration(logitx.CrossEntropy):
-    """An evaluation that measures the calibration in the same read."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        names = ("axis", "ignore_index", "temperature")
-        self.calibration = Calibration(**{name: options[name] for name in names})
-
-    def update(self, logits: Any, targets: Any, /, **weights: Any) -> logitx.CrossEntropy:
-        """Take some rows."""
-        super().update(logits, targets, **weights)
-        self.calibration.update(logits, targets, sample_weight=weights.get("sample_weight"))
-        return self
+def _complain(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
-class _Column:
-    """The only column of a matrix."""
-
-    def __init__(self, matrix: Any) -> None:
-        self.matrix, self.shape, self.dtype = matrix, tuple(matrix.shape[:1]), matrix.dtype
-
-    def __getitem__(self, piece: slice) -> Any:
-        return self.matrix[piece][:, 0]
-
-
-def _info(given: argparse.Namespace) -> None:
-    _print(facts(), given.json)
-
-
-def _print(values: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        _write_line(json.dumps(_plain(values)), sys.stdout)
-        return
+def _table(values: dict[str, Any]) -> list[str]:
     width = max(map(len, values))
-    for name, value in values.items():
-        lines = value if isinstance(value, list) else [value]
-        for i, line in enumerate(lines):
-            text = f"{line:.6g}" if isinstance(line, float) else str(line)
-            _write_line(f"{name.replace('_', ' ') if i == 0 else '':{width}}  {text}", sys.stdout)
+    rows = [
+        (name if i == 0 else "", f"{one:.6g}" if isinstance(one, float) else one)
+        for name, value in values.items()
+        for i, one in enumerate(value if isinstance(value, list) else [value])
+    ]
+    return [f"{name.replace('_', ' '):{width}}  {one}" for name, one in rows]
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold, with None for NaN and infinities."""
+    """Return a value that JSON can hold: None for NaN, and for infinities what JavaScript and `float` read."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, float) and math.isnan(value):
         return None
     return value
-
-
-def _write_line(line: str, stream: Any) -> None:
-    stream.write(line + "\n")

@@ -19,8 +19,6 @@ _DEVICES: dict[str, Callable[[Any], list[str]]] = {
 
 def facts() -> dict[str, Any]:
     """Return facts by name, each a line or several."""
-    import numba
-
     from logitx.backends.numba.threads.policy import CREW
 
     rows = {row.name: row for row in BACKENDS}
@@ -31,13 +29,31 @@ def facts() -> dict[str, Any]:
         lines.append(f"{backend.name}: {'yes' if backend.available else 'no'}, {backend.reason}{version}")
     return {
         "logitx": logitx.__version__,
-        "python": f"{platform.python_version()} on {platform.platform()}",
+        "python": f"{platform.python_version()} on {_system()}",
         "numpy": _installed_version("numpy"),
         "backends": lines,
         "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
         "threads": CREW.limit,
-        "cache": numba.config.CACHE_DIR or "__pycache__ beside the package, or the user's cache directory",
+        "cache": _cache(),
     }
+
+
+def _cache() -> list[str]:
+    """Return each folder of compiled kernels, with how many it holds and their size."""
+    from logitx.backends.numba.compile.folders import places
+
+    lines = []
+    for folder in (place for place in places() if place.is_dir()):
+        files = [file for file in folder.glob("*") if file.is_file()]
+        compiled, size = sum(file.suffix == ".nbc" for file in files), sum(file.stat().st_size for file in files)
+        lines.append(f"{folder}: {compiled} compiled functions, {size / 1e6:.1f} MB")
+    return lines
+
+
+def _system() -> str:
+    """Return the operating system and the processor; `platform.platform` starts a process to ask for more."""
+    found = platform.uname()
+    return f"{found.system}-{found.release}-{found.machine}"
 
 
 def _installed_version(name: str) -> str:

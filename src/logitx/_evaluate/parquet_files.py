@@ -9,23 +9,29 @@ from typing import Any
 
 import numpy as np
 
+from logitx._evaluate.names import columns
+from logitx._evaluate.raw import check_part
+
+_BATCH = 1 << 24  # bytes of the rows that are decoded at once
+
 
 class TableRows:
     """The rows of a table as an array that is sliced from its beginning to its end."""
 
-    def __init__(self, file: Any, columns: list[str], path: Path) -> None:
-        self._file, self._columns, self._path = file, columns, path
+    def __init__(self, file: Any, columns: list[str]) -> None:
+        self._file, self._columns, self._rows = file, columns, 1
         self._start_over()
         first = self._take(1) if self._count() else np.empty((0, len(columns))[: len(columns)])
+        check_part("a row", first.nbytes, 1)
         self.shape, self.dtype = (self._count(), *first.shape[1:]), first.dtype
-        self._nothing = first[:0]
+        self._nothing, self._rows = first[:0], max(1, min(_BATCH // max(1, first.nbytes), 1 << 14))
         self._start_over()
 
     def _count(self) -> int:
         return int(self._file.metadata.num_rows)
 
     def _start_over(self) -> None:
-        self._batches = self._file.iter_batches(columns=self._columns, batch_size=1 << 14)
+        self._batches = self._file.iter_batches(columns=self._columns, batch_size=self._rows)
         self._waiting: list[Any] = []
         self._position = 0
 
@@ -42,7 +48,10 @@ class TableRows:
             return self._nothing
         held = sum(map(len, self._waiting))
         while held < count:
-            self._waiting.append(_matrix(next(self._batches), self._path))
+            batch = next(self._batches, None)
+            if batch is None:
+                raise ValueError("has fewer rows than it states")
+            self._waiting.append(_matrix(batch))
             held += len(self._waiting[-1])
         rows = np.concatenate(self._waiting)
         self._waiting = [rows[count:]]
@@ -50,39 +59,37 @@ class TableRows:
         return rows[:count]
 
 
-def _matrix(batch: Any, path: Path) -> Any:
-    columns = [
-        _column_values(column, name, path) for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    ]
+def _matrix(batch: Any) -> Any:
+    columns = [_column_values(column, name) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
-def _column_values(column: Any, name: str, path: Path) -> Any:
+def _column_values(column: Any, name: str) -> Any:
     import pyarrow as pa
 
     if column.null_count:
-        raise ValueError(f"{path}: column {name!r} has nulls; allowed are none")
+        raise ValueError(f"column {name!r} has nulls; allowed are none")
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         flat = column.flatten()
         if len(column) and len(flat) % len(column):
-            raise ValueError(f"{path}: column {name!r} has lists of different lengths; allowed are equal ones")
+            raise ValueError(f"column {name!r} has lists of different lengths; allowed are equal ones")
         lengths = np.unique(np.diff(column.offsets.to_numpy())) if not pa.types.is_fixed_size_list(kind) else [0]
         if len(lengths) > 1:
-            raise ValueError(f"{path}: column {name!r} has lists of different lengths; allowed are equal ones")
-        return _column_values(flat, name, path).reshape(len(column), -1)
+            raise ValueError(f"column {name!r} has lists of different lengths; allowed are equal ones")
+        return _column_values(flat, name).reshape(len(column), -1)
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise ValueError(f"{path}: column {name!r} is of {kind}; allowed are numbers and lists of numbers")
+        raise ValueError(f"column {name!r} is of {kind}; allowed are numbers and lists of numbers")
     return column.to_numpy(zero_copy_only=False)
 
 
 @contextlib.contextmanager
-def parquet(path: Path, name: str) -> Iterator[Any]:
-    """Open all columns of a table, or the column `name`."""
+def parquet(path: Path, name: str, without: str = "") -> Iterator[Any]:
+    """Open columns of a table."""
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        if name and name not in names:
-            raise ValueError(f"{path}: has no column {name!r}; there are {', '.join(names)}")
-        yield TableRows(file, [name] if name else names, path)
+    # With `pre_buffer`, all columns of a group of rows are read at once; without, pages, of most often 1 MiB a column.
+    with pyarrow.parquet.ParquetFile(
+        path, pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True
+    ) as file:
+        yield TableRows(file, columns(file.schema_arrow.names, name, without))

@@ -13,12 +13,12 @@ import numpy as np
 
 from logitx._arrays.family import namespace_dtype
 from logitx._evaluate.names import chosen
+from logitx._evaluate.raw import LONGEST_HEADER, check_shape, mapped, shorten
 
 _DTYPE_NAMES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool",
 }  # fmt: skip
-_LONGEST = 100_000_000  # bytes of a header, as the format has it
 
 
 @contextlib.contextmanager
@@ -26,15 +26,28 @@ def safetensors(path: Path, name: str) -> Iterator[Any]:
     """Open an array."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(_LONGEST, path.stat().st_size - 8):
-            raise ValueError(f"{path}: is not a file of safetensors, or is cut off")
+        if not 2 <= length <= path.stat().st_size - 8:
+            raise ValueError("is not a file of safetensors, or is cut off")
+        if length > LONGEST_HEADER:
+            raise ValueError(f"has a header of {length} bytes; allowed are {LONGEST_HEADER}")
         header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is wrong: it is no object of JSON")  # noqa: TRY004  of a file, not an argument
     header.pop("__metadata__", None)
-    entry = header[chosen(path, list(header), name)]
-    if entry["dtype"] not in _DTYPE_NAMES:
-        raise ValueError(f"{path}: dtype {entry['dtype']} is not allowed; allowed are {', '.join(_DTYPE_NAMES)}")
-    dtype, shape = namespace_dtype(np, _DTYPE_NAMES[entry["dtype"]]).newbyteorder("<"), tuple(entry["shape"])
-    first, last = entry["data_offsets"]
-    if last - first != math.prod(shape) * dtype.itemsize or 8 + length + last > path.stat().st_size:
-        raise ValueError(f"{path}: is cut off, or its header is wrong")
-    yield np.memmap(path, dtype, "r", 8 + length + first, shape) if last > first else np.empty(shape, dtype)
+    chosen_name = chosen(path, list(header), name)
+    dtype, shape, first = _place(header[chosen_name])
+    yield mapped(path, dtype, shape, 8 + length + first)
+
+
+def _place(entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return dtype, shape and first byte of an array, counted from the end of the header."""
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= set(entry):
+        raise ValueError("its header is wrong: an array has dtype, shape and data_offsets")
+    if entry["dtype"] not in [*_DTYPE_NAMES]:
+        raise ValueError(f"dtype {shorten(entry['dtype'])} is not allowed; allowed are {', '.join(_DTYPE_NAMES)}")
+    dtype, shape = namespace_dtype(np, _DTYPE_NAMES[entry["dtype"]]).newbyteorder("<"), check_shape(entry["shape"])
+    offsets = entry["data_offsets"]
+    right = isinstance(offsets, list) and len(offsets) == 2 and all(type(one) is int and one >= 0 for one in offsets)
+    if not right or offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"its header is wrong: data_offsets {shorten(offsets)} do not fit shape {shorten(shape)}")
+    return dtype, shape, offsets[0]

@@ -12,12 +12,11 @@ from logitx._plan import Array
 
 
 def balanced_class_weight(labels: Array, n: int, /, *, ignore_index: int | None = -100) -> Array:
-    r"""Class weights that give every class the same total weight, as ``class_weight="balanced"`` has them.
+    """Class weights that give every class the same total weight, as ``class_weight="balanced"`` has them.
 
-    .. math:: w_j = \frac{N}{K \, N_j}
+    With the number of labels of each class and that of the classes that occur::
 
-    with :math:`N_j` the number of labels of class :math:`j`, :math:`N` that of all labels and :math:`K` the number of
-    classes that occur.
+        weight = number of labels / (classes that occur * labels of the class)
 
     Parameters
     ----------

@@ -9,11 +9,13 @@ from logitx._prepared import call
 
 
 def sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Array:
-    r"""Probability of the second of two classes, elementwise.
+    """Probability of the second of two classes, elementwise.
 
-    .. math:: p = \frac{1}{1 + e^{-x}} = \frac{e^x}{1 + e^x}
+    The probability is::
 
-    Each element of `x` is a logit of its own; `softmax` of the logits :math:`(0, x)` is :math:`(1 - p, p)`.
+        1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))
+
+    Each element of `x` is a logit of its own; `softmax` of the logits ``(0, x)`` is ``(1 - p, p)``.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ def sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Arra
     Notes
     -----
     -inf gives 0, +inf gives 1, NaN gives NaN. Small probabilities have full relative accuracy. Use ``sigmoid(-x)`` for
-    :math:`1 - p`: the subtraction cancels.
+    ``1 - sigmoid(x)``: the subtraction cancels.
 
     References
     ----------
@@ -57,9 +59,11 @@ def sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Arra
 
 
 def log_sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Array:
-    r"""Logarithm of the probability of the second of two classes, elementwise.
+    """Logarithm of the probability of the second of two classes, elementwise.
 
-    .. math:: \log p = -\log(1 + e^{-x}) = \min(x, 0) - \log(1 + e^{-|x|})
+    With full accuracy at both ends::
+
+        log(sigmoid(x)) = -log(1 + exp(-x)) = min(x, 0) - log(1 + exp(-abs(x)))
 
     Parameters
     ----------
@@ -113,12 +117,13 @@ def binary_cross_entropy(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> Any:
-    r"""Binary cross-entropy of logits against labels or probabilities, elementwise.
+    """Binary cross-entropy of logits against labels or probabilities, elementwise.
 
-    With :math:`p` the sigmoid of the logit :math:`x`, :math:`t` the target,
-    :math:`q = (1 - \epsilon) t + \epsilon / 2`, :math:`s` the sample weight and :math:`w` the positive weight:
+    With the sigmoid ``p`` of the logit, the target ``t``, the sample weight ``s``, the positive weight ``w`` and the
+    smoothing ``eps``::
 
-    .. math:: \ell = -s \bigl[w \, q \log p + (1 - q) \log (1 - p)\bigr]
+        q = (1 - eps) * t + eps / 2
+        loss = -s * (w * q * log(p) + (1 - q) * log(1 - p))
 
     Every element of `logits` is a logit of its own: one label a sample, or one column a label where a sample may have
     several (multi-label).
@@ -137,11 +142,11 @@ def binary_cross_entropy(
     ignore_index : int or None, default -100
         An integer target whose elements do not count: loss and gradient are 0.
     label_smoothing : float, default 0.0
-        :math:`\epsilon`, from 0 to 1: targets move towards 1/2 by this share.
+        ``eps``, from 0 to 1: targets move towards 1/2 by this share.
     where : array of bool, optional
         Elements that count; broadcasts to `logits`.
     reduction : {"mean", "sum", "none"}, default "mean"
-        "mean" divides the sum by the sum of :math:`s` over the elements that count, whatever `pos_weight`.
+        "mean" divides the sum by the sum of ``s`` over the elements that count, whatever `pos_weight`.
     empty : {"nan", "zero"}, default "nan"
         The mean over no element.
     dtype : dtype or str, optional
@@ -164,7 +169,7 @@ def binary_cross_entropy(
     -----
     NaN gives NaN. A logit of -inf or +inf gives 0 where the target agrees, else +inf; a target of exactly 0 times an
     infinite loss is 0. Elements that are ignored, masked or without weight give exactly 0, even for NaN.
-    `cross_entropy` of the logits :math:`(0, x)` is the same loss.
+    `cross_entropy` of the logits ``(0, x)`` is the same loss.
 
     References
     ----------
@@ -210,11 +215,11 @@ def binary_cross_entropy_value_and_grad(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> tuple[Array, Array]:
-    r"""Binary cross-entropy and its gradient by the logits, in one pass, for every array type.
+    """Binary cross-entropy and its gradient by the logits, in one pass, for every array type.
 
-    With the quantities of `binary_cross_entropy`, the gradient of the summed loss is
+    With the quantities of `binary_cross_entropy`, the gradient of the summed loss is::
 
-    .. math:: \frac{\partial \ell}{\partial x} = s \bigl[(1 - q) \, p - w \, q \, (1 - p)\bigr]
+        s * ((1 - q) * p - w * q * (1 - p))
 
     divided by the denominator of the mean where the reduction is "mean".
 
@@ -286,9 +291,12 @@ def binary_cross_entropy_grad_hess(
     ignore_index: int | None = -100,
     where: Array | None = None,
 ) -> tuple[Array, Array]:
-    r"""Gradient and diagonal of the Hessian of the summed binary cross-entropy, as boosting objectives want them.
+    """Gradient and diagonal of the Hessian of the summed binary cross-entropy, as boosting objectives want them.
 
-    .. math:: g = s \bigl[(1 - t) \, p - w \, t \, (1 - p)\bigr], \qquad h = s \, (w \, t + 1 - t) \, p \, (1 - p)
+    With the sigmoid ``p`` of the logit, the target ``t``, the sample weight ``s`` and the positive weight ``w``::
+
+        gradient = s * ((1 - t) * p - w * t * (1 - p))
+        hessian = s * (w * t + 1 - t) * p * (1 - p)
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ def _pairs(a: Array, b: Array, symmetric: bool, negatives: Array | None, labels:
 
 def _numbers(family: Family, x: Array) -> Array:
     """Return the numbers of the rows, on the device of `x`."""
-    if family.name in ("numpy", "dask") or family.readable(x):
+    if family.as_given or family.readable(x):
         return np.arange(x.shape[0])
     xp, device = family.namespace(x), family.device(x)
     return xp.arange(x.shape[0], dtype=namespace_dtype(xp, "int64"), **({} if device is None else {"device": device}))
@@ -84,11 +84,11 @@ def info_nce(
     labels: Array | None = None,
     block_bytes: int = 33_554_432,
 ) -> Array:
-    r"""Contrastive loss of pairs of embeddings (InfoNCE, the loss of CLIP), without the matrix of all pairs.
+    """Contrastive loss of pairs of embeddings (InfoNCE, the loss of CLIP), without the matrix of all pairs.
 
-    With the similarities :math:`x_{ij} = a_i \cdot b_j / T`:
+    With the similarities ``x = a @ b.T / temperature`` and the numbers ``i`` of the rows::
 
-    .. math:: \ell = \frac{1}{2N} \sum_i \Bigl[\log \sum_j e^{x_{ij}} + \log \sum_j e^{x_{ji}} - 2 x_{ii}\Bigr]
+        loss = (cross_entropy(x, i) + cross_entropy(x.T, i)) / 2
 
     Each row of `a` belongs to the row of `b` with the same number; all others are negative examples. The similarities
     are computed block by block: memory grows with the number of rows, not with its square.
@@ -99,7 +99,7 @@ def info_nce(
         Embeddings of shape (rows, features), of any array type. They are taken as they are: normalize them first, where
         the cosine is wanted.
     temperature : float or array, default 1.0
-        :math:`T`: a number or a 0-d array.
+        Divides the similarities: a number or a 0-d array.
     symmetric : bool, default True
         Also find the row of `a` for each row of `b`, and take the mean of both losses.
     negatives : array, optional
@@ -158,10 +158,10 @@ def info_nce_value_and_grad(
     labels: Array | None = None,
     block_bytes: int = 33_554_432,
 ) -> tuple[Array, ContrastiveGradients]:
-    r"""Contrastive loss of pairs and its gradients, for every array type, without the matrix of all pairs.
+    """Contrastive loss of pairs and its gradients, for every array type, without the matrix of all pairs.
 
-    As `info_nce`. The gradient by the temperature is :math:`-\frac{1}{T} \sum_{ij} g_{ij} x_{ij}` with the gradient
-    :math:`g` by the similarities.
+    As `info_nce`. The gradient by the temperature is ``-sum(g * x) / temperature`` with the gradient ``g``
+    by the similarities ``x``.
 
     Parameters
     ----------

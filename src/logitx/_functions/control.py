@@ -14,6 +14,7 @@ from logitx._arguments import plans
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
 from logitx._functions import binary, cross_entropy, focal, linear, softmax
+from logitx._functions.keywords import refuse_others
 from logitx._labelled.table import parameters
 from logitx._operations import OPERATIONS, check
 
@@ -37,7 +38,7 @@ def backends() -> tuple[BackendInfo, ...]:
     -------
     tuple of BackendInfo
         Named tuples ``(name, available, reason, families)``: whether the backend can be used here, what it is or what
-        it lacks, and the kinds of arrays it takes.
+        it lacks, and the kinds of arrays it takes. The tuple is printed as one line for each backend.
 
     Examples
     --------
@@ -62,7 +63,8 @@ def which(op: str, /, *args: Any, **options: Any) -> Choice:
     -------
     Choice
         Named tuple ``(backend, reason, declined)``; `declined` holds a pair ``(backend, reason)`` for every other
-        backend. ``backend`` is empty where `use_backend` is in force with one that cannot serve the call.
+        backend. ``backend`` is empty where `use_backend` is in force with one that cannot serve the call. The tuple is
+        printed as the backend with its reason, then one line for each other backend.
 
     Raises
     ------
@@ -78,7 +80,9 @@ def which(op: str, /, *args: Any, **options: Any) -> Choice:
     >>> lx.which("softmax", np.zeros((2, 3)), axis=0).backend
     'numba'
     """
-    bound = inspect.signature(_operation(op)).bind(*args, **options)
+    function = _operation(op)
+    refuse_others(function, options)
+    bound = inspect.signature(function).bind(*args, **options)
     bound.apply_defaults()
     _, *names = parameters(OPERATIONS[op].check)  # the arguments of the public function, in another order
     plan, operands, *_ = check(op, *(bound.arguments[name] for name in names if name in bound.arguments))
@@ -99,7 +103,7 @@ class use_backend:
     Raises
     ------
     ValueError
-        For a name that is not allowed.
+        For a name that is not allowed, and for a backend whose library is not installed.
 
     Examples
     --------
@@ -112,6 +116,9 @@ class use_backend:
 
     def __init__(self, name: str | None) -> None:
         self._name, self._before, self._over = name, _dispatch.force(name), False
+
+    def __repr__(self) -> str:
+        return f"use_backend({self._name!r})"
 
     def __enter__(self) -> use_backend:
         """Keep the backend in force; after an exit, put it in force again."""
@@ -156,6 +163,8 @@ def set_num_threads(n: int) -> None:
 def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] = ("float32",)) -> None:
     """Compile ahead what NumPy arrays and PyTorch tensors on the CPU will run, so that no first call has to wait.
 
+    Where PyTorch is imported, this also registers the operators that a program saved by ``torch.export`` calls.
+
     Parameters
     ----------
     ops : str or iterable of str, optional
@@ -175,6 +184,7 @@ def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] =
     """
     names = list(_FUNCTIONS) if ops is None else [ops] if isinstance(ops, str) else list(ops)
     functions = [_operation(name) for name in names]
+    _dispatch.load_present()
     for dtype in dtypes:
         if dtype not in FLOATS:
             raise ValueError(f"dtypes: {dtype!r} is not allowed; allowed are {', '.join(FLOATS)}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
+@exact
 def cross_entropy(
-    logits: Array,
-    targets: Array,
-    /,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     axis: Axis = -1,
     *,
     class_weight: Array | Literal["balanced"] | None = None,
@@ -26,16 +27,20 @@ def cross_entropy(
     empty: Empty = "nan",
     dtype: Any = None,
     return_parts: bool = False,
+    **wrong: Never,
 ) -> Any:
-    r"""Cross-entropy of logits against class ids or probabilities.
+    """Cross-entropy of logits against class ids or probabilities.
 
-    With :math:`u` the logits after softcap and temperature (see `softmax`), :math:`K` the number of unmasked classes
-    of the row, :math:`t` the target (one-hot for a class id), :math:`q = (1 - \epsilon) t + \epsilon / K` on those
-    classes, :math:`s` the sample weight, :math:`w` the class weights and :math:`c = \sum_j w_j t_j` (1 without class
-    weights):
+    The loss of a row, summed over its classes::
 
-    .. math:: \ell_i = s_i \Bigl[\sum_j w_j q_{ij} (\log Z_i - u_{ij}) + z \, c_i (\log Z_i)^2\Bigr], \qquad
-              \log Z_i = \log \sum_j \exp u_{ij}
+        loss = s * (sum(w * q * (log_Z - u)) + z_loss * c * log_Z**2)
+
+        u      logits after softcap and temperature, as in `softmax`
+        log_Z  log-normalizer, log(sum(exp(u)))
+        t      target, one-hot for a class id
+        q      smoothed target, (1 - label_smoothing) * t + label_smoothing / K for each of K unmasked classes
+        s, w   sample weight of the row, class weights; 1 by default
+        c      class weight of the row, sum(w * t); 1 without class weights
 
     Parameters
     ----------
@@ -55,7 +60,7 @@ def cross_entropy(
     ignore_index : int or None, default -100
         A class id whose rows do not count: loss and gradient are 0. It may be a valid id.
     label_smoothing : float, default 0.0
-        :math:`\epsilon`, from 0 to 1: this share of the target is spread over the unmasked classes.
+        From 0 to 1: this share of the target is spread over the unmasked classes.
     z_loss : float, default 0.0
         Factor of the squared log-normalizer.
     softcap, temperature : float or array, optional
@@ -64,7 +69,7 @@ def cross_entropy(
         Classes that take part; broadcasts to `logits`. A masked label is a label with a logit of -inf. Rows are masked
         by `sample_weight` or `ignore_index`.
     reduction : {"mean", "sum", "none"}, default "mean"
-        "mean" divides the sum by the sum of :math:`s_i c_i` over the rows that count.
+        "mean" divides the sum by the sum of ``s * c`` over the rows that count.
     empty : {"nan", "zero"}, default "nan"
         The loss of a row in which every unmasked logit is -inf, and the mean over no row.
     dtype : dtype or str, optional
@@ -76,7 +81,7 @@ def cross_entropy(
     -------
     array, or a pair of an array and a named tuple
         The loss in nats: of the shape of `logits` without `axis` for "none", else a scalar. At least float32. The part
-        ``z_loss`` is reduced like the loss, ``log_normalizer`` (:math:`\log Z`) is not reduced.
+        ``z_loss`` is reduced like the loss, ``log_normalizer`` (``log_Z``) is not reduced.
 
     Raises
     ------
@@ -89,7 +94,7 @@ def cross_entropy(
     Notes
     -----
     A row with NaN or +inf gives NaN. A label whose logit is -inf gives +inf; where its weight is 0, 0. Ignored rows,
-    fully masked rows and rows with :math:`s_i c_i = 0` give exactly 0, even with NaN in them. Ignored and fully masked
+    fully masked rows and rows with ``s * c == 0`` give exactly 0, even with NaN in them. Ignored and fully masked
     rows are not counted. Unlike in PyTorch, the mean of weighted probabilities has the same denominator as that of
     class ids, and float16 and bfloat16 logits give a float32 loss.
 
@@ -108,6 +113,8 @@ def cross_entropy(
     >>> print(lx.cross_entropy(logits, [0, -100], label_smoothing=0.1, reduction="none").round(4))
     [0.5076 0.    ]
     """
+    if wrong:
+        raise unexpected(cross_entropy, wrong)
     return call(
         "cross_entropy",
         logits,
@@ -128,10 +135,10 @@ def cross_entropy(
     )
 
 
+@exact
 def cross_entropy_value_and_grad(
-    logits: Array,
-    targets: Array,
-    /,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     axis: Axis = -1,
     *,
     class_weight: Array | Literal["balanced"] | None = None,
@@ -146,15 +153,15 @@ def cross_entropy_value_and_grad(
     empty: Empty = "nan",
     dtype: Any = None,
     return_parts: bool = False,
+    **wrong: Never,
 ) -> Any:
-    r"""Cross-entropy and its gradient by the logits, in one pass, for every array type.
+    """Cross-entropy and its gradient by the logits, in one pass, for every array type.
 
-    With the quantities of `cross_entropy` and :math:`A_i = \sum_j w_j q_{ij}`, the gradient of the summed loss is
+    With the quantities of `cross_entropy` and the softmax ``p`` of ``u``, the gradient of the summed loss is::
 
-    .. math:: \frac{\partial \ell_i}{\partial x_{ij}} = s_i \bigl[A_i p_{ij} - w_j q_{ij}
-              + 2 z \, c_i \log Z_i \, p_{ij}\bigr] \frac{d u_{ij}}{d x_{ij}}
+        dlogits = s * (sum(w * q) * p - w * q + 2 * z_loss * c * log_Z * p) * du/dx
 
-    divided by the denominator of the mean where the reduction is "mean".
+    It is divided by the denominator of the mean where the reduction is "mean".
 
     Parameters
     ----------
@@ -186,7 +193,7 @@ def cross_entropy_value_and_grad(
     Notes
     -----
     The gradient is exactly 0 at masked entries and those of -inf, and in rows that are ignored, have no weight or hold
-    only -inf. Rows with NaN or +inf have NaN elsewhere. Where a label's logit is -inf the gradient is :math:`p` at the
+    only -inf. Rows with NaN or +inf have NaN elsewhere. Where a label's logit is -inf the gradient is ``p`` at the
     other classes.
 
     References
@@ -201,6 +208,8 @@ def cross_entropy_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.4076 [[-0.3348  0.2447  0.09  ]]
     """
+    if wrong:
+        raise unexpected(cross_entropy_value_and_grad, wrong)
     return call(
         "cross_entropy_value_and_grad",
         logits,
@@ -221,22 +230,25 @@ def cross_entropy_value_and_grad(
     )
 
 
+@exact
 def cross_entropy_grad_hess(
-    logits: Array,
-    targets: Array,
-    /,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     axis: Axis = -1,
     *,
     class_weight: Array | Literal["balanced"] | None = None,
     sample_weight: Array | None = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
-    r"""Gradient and diagonal of the Hessian of the summed cross-entropy, as boosting objectives want them.
+    """Gradient and diagonal of the Hessian of the summed cross-entropy, as boosting objectives want them.
 
-    With :math:`A_i = s_i \sum_j w_j t_{ij}` and :math:`p` the softmax of the logits:
+    With the softmax ``p`` of the logits, the target ``t`` (one-hot for a class id), the sample weight ``s`` of the row
+    and the class weights ``w``::
 
-    .. math:: g_{ij} = A_i p_{ij} - s_i w_j t_{ij}, \qquad h_{ij} = A_i p_{ij} (1 - p_{ij})
+        gradient = s * (sum(w * t) * p - w * t)
+        hessian = s * sum(w * t) * p * (1 - p)
 
-    without the factor :math:`K / (K - 1)` and without the floor that some boosting libraries apply.
+    There is no factor ``K / (K - 1)`` for K classes, and no floor, which some boosting libraries apply.
 
     Parameters
     ----------
@@ -281,5 +293,7 @@ def cross_entropy_grad_hess(
     >>> print(gradient, hessian)
     [[ 0.5 -0.5]] [[0.25 0.25]]
     """
+    if wrong:
+        raise unexpected(cross_entropy_grad_hess, wrong)
     gradient, hessian = call("cross_entropy_grad_hess", logits, targets, axis, class_weight, sample_weight)
     return gradient, hessian

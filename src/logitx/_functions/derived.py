@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Never
 
-from logitx._arguments.operands import operand_dtype
+from logitx._arguments.operands import first_array, operand_dtype
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.softmax import log_softmax, logsumexp, merge_logsumexp
 from logitx._plan import Array, Axis, layout
 
 
+@exact
 def logmeanexp(
-    x: Array, /, axis: Axis = -1, *, where: Array | None = None, keepdims: bool = False, dtype: Any = None
+    x: Array = MISSING,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Array | None = None,
+    keepdims: bool = False,
+    dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
-    r"""Logarithm of the mean of exponentials along an axis.
+    """Logarithm of the mean of exponentials along an axis.
 
-    .. math:: \log \frac{1}{n} \sum_j \exp(x_j) = \log \sum_j \exp(x_j) - \log n
+    With the number ``n`` of unmasked entries::
 
-    with :math:`n` the number of unmasked entries.
+        log(sum(exp(x)) / n) = log(sum(exp(x))) - log(n)
 
     Parameters
     ----------
@@ -60,6 +69,10 @@ def logmeanexp(
     >>> print(lx.logmeanexp(np.array([1000.0, 1000.0])))
     1000.0
     """
+    if wrong:
+        raise unexpected(logmeanexp, wrong)
+    if not hasattr(x, "shape"):  # a list, which has no `!=` of its entries
+        x = first_array("x", x)[1]
     half = _dtype_of(x).endswith("float16")
     wide = dtype if str(dtype).endswith(("float64", "float64'>")) else "float32" if half else None
     value = logsumexp(x, axis, where=where, keepdims=keepdims, dtype=wide)
@@ -87,10 +100,13 @@ def _log_count(x: Array, axis: Axis, where: Array | None, keepdims: bool, dtype:
     return count + log_softmax(count, ())  # of one class: 0, or NaN where nothing counts
 
 
-def logaddexp(a: Array, b: Array, /) -> Array:
-    r"""Logarithm of the sum of two exponentials, elementwise.
+@exact
+def logaddexp(a: Array = MISSING, b: Array = MISSING, /, **wrong: Never) -> Array:
+    """Logarithm of the sum of two exponentials, elementwise.
 
-    .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
+    As NumPy's function::
+
+        log(exp(a) + exp(b)) = max(a, b) + log(1 + exp(-abs(a - b)))
 
     The function of NumPy's name, for every array type; `merge_logsumexp` without `axis_name` is the same function.
 
@@ -127,4 +143,6 @@ def logaddexp(a: Array, b: Array, /) -> Array:
     >>> print(lx.logaddexp(np.array([0.0, -np.inf]), 0.0).round(4))
     [0.6931 0.    ]
     """
+    if wrong:
+        raise unexpected(logaddexp, wrong)
     return merge_logsumexp(a, b)

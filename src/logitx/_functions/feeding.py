@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
 
+from logitx._arguments.operands import refuse_array
 from logitx._arrays import memory_maps
+from logitx._arrays.ahead import Ahead
 from logitx._arrays.families import family_of
 from logitx._arrays.family import dtype_name
 from logitx._labelled.table import is_labelled
@@ -25,13 +26,13 @@ SourceBlock = tuple[int, Any, Any, Any]  # the first row, logits, targets, sampl
 
 def source_blocks(
     source: Any, targets: Any, sample_weight: Any, axis: Any, block_bytes: int, progress: bool
-) -> Iterator[SourceBlock]:  # fmt: skip
+) -> Generator[SourceBlock]:  # fmt: skip
     """Yield blocks of rows, with a progress bar if `progress`."""
     length = _checked(source, axis, {"targets": targets, "sample_weight": sample_weight})
     row = max(1, _logit_bytes(source) * int(np.prod(source.shape[1:], dtype=np.int64)))
     size = max(1, block_bytes // row)
     bar = _bar(length) if progress else contextlib.nullcontext()
-    pieces = [slice(start, min(start + size, length)) for start in range(0, length, size)]
+    pieces = (slice(start, min(start + size, length)) for start in range(0, length, size))
     with bar as shown:
         for first, *block in _read_blocks(pieces, source, targets, sample_weight):
             rows = min(size, length - first)
@@ -53,6 +54,10 @@ def _logit_bytes(source: Any) -> int:
 
 def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
     """Check the shapes; return the number of rows along the first axis."""
+    for name, value in {"source": source, **others}.items():
+        family = family_of(value)
+        if family is not None:
+            refuse_array(name, value, family)
     shape = getattr(source, "shape", None)
     if shape is None or not hasattr(source, "__getitem__"):
         raise TypeError(f"source: {type(source).__name__} is not allowed; allowed is what has a shape and slices")
@@ -61,31 +66,44 @@ def _checked(source: Any, axis: Any, others: dict[str, Any]) -> int:
     if not shape or 0 in layout(shape, axis).axes:
         raise ValueError(f"axis: {axis!r} of shape {shape} is the first; allowed are rows along the first axis")
     for name, value in others.items():
-        rows = None if value is None else value.shape[0] if hasattr(value, "shape") else len(value)
-        if rows is not None and rows != shape[0]:
-            raise ValueError(f"{name}: {rows} rows are not allowed; allowed are as many as of logits, {shape[0]}")
+        if value is None:
+            continue
+        lengths = value.shape if hasattr(value, "shape") else (len(value),) if hasattr(value, "__len__") else ()
+        if not lengths:
+            raise TypeError(f"{name}: {value!r} is not allowed; allowed is what has one row for each of the source")
+        if lengths[0] != shape[0]:
+            raise ValueError(f"{name}: {lengths[0]} rows are not allowed; allowed are as many as of logits, {shape[0]}")
     return int(shape[0])
 
 
-def _read_blocks(pieces: list[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
-    if any(memory_maps.is_mapped(one) for one in sources):
+def _read_blocks(pieces: Iterator[slice], *sources: Any) -> Iterator[tuple[Any, ...]]:
+    maps = [one for one in sources if memory_maps.is_mapped(one)]
+    in_memory = all(one is None or isinstance(one, np.ndarray | list | tuple) for one in sources)
+    if maps and in_memory:
         for piece in memory_maps.in_turn(pieces, *sources):
             yield piece.start, *(_array(one, piece) for one in sources)
         return
-    if all(one is None or isinstance(one, np.ndarray | list | tuple) for one in sources):
-        for piece in pieces:  # in memory: no thread is needed
+    if in_memory:
+        for piece in pieces:  # no thread is needed
             yield piece.start, *(_array(one, piece) for one in sources)
         return
 
     def read(piece: slice) -> tuple[Any, ...]:
+        for one in maps:
+            memory_maps.fetch_pages(one[piece])
         return tuple(_array(one, piece) for one in sources)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="logitx-ahead") as reader:
-        ahead = None
+    ahead: Ahead | None = None
+    try:
         for piece, following in memory_maps.with_next(pieces):
             block = read(piece) if ahead is None else ahead.result()
-            ahead = None if following is None else reader.submit(read, following)
+            ahead = None if following is None else Ahead(read, following)
             yield piece.start, *block
+            for one in maps:
+                memory_maps.give_back(one[piece])
+    finally:
+        if ahead is not None:
+            ahead.wait()
 
 
 def _array(source: Any, piece: slice) -> Any:

@@ -26,11 +26,11 @@ def focal_loss(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> Array:
-    r"""Focal loss of logits against class ids or probabilities.
+    """Focal loss of logits against class ids or probabilities.
 
-    With the quantities of `cross_entropy` and :math:`p` the softmax of the logits:
+    With the quantities of `cross_entropy` and the softmax ``p`` of the logits, for each row::
 
-    .. math:: \ell_i = -s_i \sum_j w_j q_{ij} (1 - p_{ij})^\gamma \log p_{ij}
+        loss = -s * sum(w * q * (1 - p)**gamma * log(p))
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def focal_loss(
     gamma : float, default 2.0
         Power of the focal factor, 0 or more; 0 gives `cross_entropy`, to the last bit.
     class_weight : array or "balanced", optional
-        One weight a class (the :math:`\alpha` of the focal loss), as in `cross_entropy`.
+        One weight a class (the alpha of the focal loss), as in `cross_entropy`.
     sample_weight, ignore_index, label_smoothing, softcap, temperature, where
         As in `cross_entropy`.
     reduction, empty, dtype
@@ -100,11 +100,12 @@ def focal_loss_value_and_grad(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> tuple[Array, Array]:
-    r"""Focal loss and its gradient by the logits, for every array type.
+    """Focal loss and its gradient by the logits, for every array type.
 
-    The gradient of the summed loss by the scaled logits is :math:`s_i [p_{ij} \sum_k v_k - v_j]` with
+    The gradient of the summed loss by the scaled logits is::
 
-    .. math:: v_j = w_j q_{ij} (1 - p_{ij})^\gamma \Bigl[1 - \frac{\gamma p_{ij} \log p_{ij}}{1 - p_{ij}}\Bigr]
+        v = w * q * (1 - p)**gamma * (1 - gamma * p * log(p) / (1 - p))
+        dlogits = s * (p * sum(v) - v)
 
     Parameters
     ----------
@@ -170,14 +171,13 @@ def binary_focal_loss(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> Array:
-    r"""Binary focal loss of logits against labels or probabilities, elementwise.
+    """Binary focal loss of logits against labels or probabilities, elementwise.
 
-    With the quantities of `binary_cross_entropy`:
+    With the quantities of `binary_cross_entropy`::
 
-    .. math:: \ell = -s \bigl[\alpha \, w \, q \, (1 - p)^\gamma \log p
-              + (1 - \alpha) (1 - q) \, p^\gamma \log (1 - p)\bigr]
+        loss = -s * (alpha * w * q * (1 - p)**gamma * log(p) + (1 - alpha) * (1 - q) * p**gamma * log(1 - p))
 
-    without the factors of :math:`\alpha` where it is None.
+    without the factors of `alpha` where it is None.
 
     Parameters
     ----------
@@ -242,12 +242,12 @@ def binary_focal_loss_value_and_grad(
     empty: Empty = "nan",
     dtype: Any = None,
 ) -> tuple[Array, Array]:
-    r"""Binary focal loss and its gradient by the logits, in one pass, for every array type.
+    """Binary focal loss and its gradient by the logits, in one pass, for every array type.
 
-    With the quantities of `binary_focal_loss`, without :math:`\alpha`, the gradient of the summed loss is
+    With the quantities of `binary_focal_loss`, without `alpha`, the gradient of the summed loss is::
 
-    .. math:: s \bigl[(1 - q) \, p^\gamma (p - \gamma (1 - p) \log (1 - p))
-              - w \, q \, (1 - p)^\gamma (1 - p - \gamma \, p \log p)\bigr]
+        s * ((1 - q) * p**gamma * (p - gamma * (1 - p) * log(1 - p))
+             - w * q * (1 - p)**gamma * (1 - p - gamma * p * log(p)))
 
     Parameters
     ----------

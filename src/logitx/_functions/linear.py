@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
+@exact
 def linear_cross_entropy(
-    hidden: Array,
-    weight: Array,
-    targets: Array,
+    hidden: Array = MISSING,
+    weight: Array = MISSING,
+    targets: Array = MISSING,
     /,
     bias: Array | None = None,
     *,
@@ -25,12 +27,13 @@ def linear_cross_entropy(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     block_bytes: int = 33_554_432,
+    **wrong: Never,
 ) -> Array:
-    r"""Cross-entropy of the logits of a linear layer, which are never in memory as a whole.
+    """Cross-entropy of the logits of a linear layer, which are never in memory as a whole.
 
-    The loss of `cross_entropy`, of :math:`x = h W^T + b`:
+    The loss of `cross_entropy`, of these logits::
 
-    .. math:: x_{ij} = b_j + \sum_k h_{ik} W_{jk}
+        x = hidden @ weight.T + bias
 
     In a language model the logits are the largest array there is, and their gradient is as large. Here they are made
     and used up in blocks.
@@ -91,6 +94,8 @@ def linear_cross_entropy(
     >>> print(lx.cross_entropy(hidden @ weight.T, np.array([0, 1])).round(4))
     0.3236
     """
+    if wrong:
+        raise unexpected(linear_cross_entropy, wrong)
     return call(
         "linear_cross_entropy",
         hidden,
@@ -110,10 +115,11 @@ def linear_cross_entropy(
     )
 
 
+@exact
 def linear_cross_entropy_value_and_grad(
-    hidden: Array,
-    weight: Array,
-    targets: Array,
+    hidden: Array = MISSING,
+    weight: Array = MISSING,
+    targets: Array = MISSING,
     /,
     bias: Array | None = None,
     *,
@@ -127,13 +133,13 @@ def linear_cross_entropy_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     block_bytes: int = 33_554_432,
+    **wrong: Never,
 ) -> Any:
-    r"""Cross-entropy of a linear layer and its gradients, in one go, for every array type.
+    """Cross-entropy of a linear layer and its gradients, in one go, for every array type.
 
-    With :math:`g` the gradient by the logits, as `cross_entropy_value_and_grad` gives it:
+    With the gradient ``g`` by the logits, as `cross_entropy_value_and_grad` gives it, of one row a sample::
 
-    .. math:: \frac{\partial \ell}{\partial h} = g W, \qquad \frac{\partial \ell}{\partial W} = g^T h, \qquad
-              \frac{\partial \ell}{\partial b_j} = \sum_i g_{ij}
+        dhidden = g @ weight,   dweight = g.T @ hidden,   dbias = sum of g over the rows
 
     Parameters
     ----------
@@ -179,6 +185,8 @@ def linear_cross_entropy_value_and_grad(
     >>> print(loss.round(4), dhidden.tolist(), dweight.tolist(), dbias)
     0.6931 [[-1.0, 0.5]] [[-0.5, -1.0], [0.5, 1.0]] None
     """
+    if wrong:
+        raise unexpected(linear_cross_entropy_value_and_grad, wrong)
     return call(
         "linear_cross_entropy_value_and_grad",
         hidden,

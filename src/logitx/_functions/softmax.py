@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Axis, Empty, Scalar
 from logitx._prepared import call
 
 
+@exact
 def softmax(
-    x: Array,
+    x: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -19,13 +21,15 @@ def softmax(
     empty: Empty = "nan",
     dtype: Any = None,
     out: Array | None = None,
+    **wrong: Never,
 ) -> Array:
-    r"""Probabilities of the classes along an axis.
+    """Probabilities of the classes along an axis.
 
-    .. math:: p_i = \frac{\exp(u_i - \max u)}{\sum_j \exp(u_j - \max u)}, \qquad
-              u = \frac{c \tanh(x / c)}{T}
+    With the logits after softcap and temperature, ``u = softcap * tanh(x / softcap) / temperature``::
 
-    with the temperature :math:`T` and the softcap :math:`c`; without a softcap, :math:`u = x / T`.
+        p = exp(u - max(u)) / sum(exp(u - max(u)))
+
+    Without a softcap, ``u = x / temperature``.
 
     Parameters
     ----------
@@ -80,11 +84,14 @@ def softmax(
     >>> print(lx.softmax(np.array([1.0, 2.0, np.nan]), where=np.array([True, True, False])).round(4))
     [0.2689 0.7311 0.    ]
     """
+    if wrong:
+        raise unexpected(softmax, wrong)
     return call("softmax", x, out, axis, where, temperature, softcap, empty, dtype)
 
 
+@exact
 def log_softmax(
-    x: Array,
+    x: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -94,12 +101,15 @@ def log_softmax(
     empty: Empty = "nan",
     dtype: Any = None,
     out: Array | None = None,
+    **wrong: Never,
 ) -> Array:
-    r"""Logarithms of the probabilities of the classes along an axis.
+    """Logarithms of the probabilities of the classes along an axis.
 
-    .. math:: \log p_i = (u_i - \max u) - \log \sum_j \exp(u_j - \max u)
+    With ``u`` as in `softmax`::
 
-    with :math:`u` as in `softmax`. Where the maximum dominates it is left out of the sum and log1p is used, so that
+        log_p = (u - max(u)) - log(sum(exp(u - max(u))))
+
+    Where the maximum dominates it is left out of the sum and log1p is used, so that
     its log-probability keeps full precision where ``log(softmax(x))`` is 0.
 
     Parameters
@@ -151,11 +161,14 @@ def log_softmax(
     >>> print(lx.log_softmax(np.array([40.0, 0.0])))
     [-4.24835426e-18 -4.00000000e+01]
     """
+    if wrong:
+        raise unexpected(log_softmax, wrong)
     return call("log_softmax", x, out, axis, where, temperature, softcap, empty, dtype)
 
 
+@exact
 def logsumexp(
-    x: Array,
+    x: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -165,11 +178,13 @@ def logsumexp(
     return_sign: bool = False,
     dtype: Any = None,
     out: Array | None = None,
+    **wrong: Never,
 ) -> Any:
-    r"""Logarithm of the sum of exponentials along an axis.
+    """Logarithm of the sum of exponentials along an axis.
 
-    .. math:: \log \Bigl| \sum_j b_j \exp(x_j) \Bigr|
-              = \max x + \log \Bigl| \sum_j b_j \exp(x_j - \max x) \Bigr|
+    With the factors ``b``, 1 by default::
+
+        log(abs(sum(b * exp(x)))) = max(x) + log(abs(sum(b * exp(x - max(x)))))
 
     Parameters
     ----------
@@ -228,13 +243,18 @@ def logsumexp(
     >>> print(value.round(4), sign)
     1.5413 -1.0
     """
+    if wrong:
+        raise unexpected(logsumexp, wrong)
     return call("logsumexp", x, out, axis, b, where, keepdims, return_sign, dtype)
 
 
-def softmax_vjp(p: Array, dp: Array, /, axis: Axis = -1) -> Array:
-    r"""Gradient by the logits, from the gradient by their softmax.
+@exact
+def softmax_vjp(p: Array = MISSING, dp: Array = MISSING, /, axis: Axis = -1, **wrong: Never) -> Array:
+    """Gradient by the logits, from the gradient by their softmax.
 
-    .. math:: dx_i = p_i \Bigl(dp_i - \sum_j p_j \, dp_j\Bigr)
+    For backward passes written by hand::
+
+        dx = p * (dp - sum(p * dp))
 
     Parameters
     ----------
@@ -272,13 +292,18 @@ def softmax_vjp(p: Array, dp: Array, /, axis: Axis = -1) -> Array:
     >>> print(lx.softmax_vjp(np.array([0.25, 0.75]), np.array([1.0, 0.0])))
     [ 0.1875 -0.1875]
     """
+    if wrong:
+        raise unexpected(softmax_vjp, wrong)
     return call("softmax_vjp", p, dp, axis)
 
 
-def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
-    r"""Gradient by the logits, from the gradient by their log-softmax.
+@exact
+def log_softmax_vjp(log_p: Array = MISSING, dlog_p: Array = MISSING, /, axis: Axis = -1, **wrong: Never) -> Array:
+    """Gradient by the logits, from the gradient by their log-softmax.
 
-    .. math:: dx_i = d\log p_i - \exp(\log p_i) \sum_j d\log p_j
+    For backward passes written by hand::
+
+        dx = dlog_p - exp(log_p) * sum(dlog_p)
 
     Parameters
     ----------
@@ -316,13 +341,20 @@ def log_softmax_vjp(log_p: Array, dlog_p: Array, /, axis: Axis = -1) -> Array:
     >>> print(lx.log_softmax_vjp(np.log([0.25, 0.75]), np.array([1.0, 0.0])).round(4))
     [ 0.75 -0.75]
     """
+    if wrong:
+        raise unexpected(log_softmax_vjp, wrong)
     return call("log_softmax_vjp", log_p, dlog_p, axis)
 
 
-def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tuple[str, ...] | None = None) -> Array:
-    r"""Merge partial log-normalizers, of a stream, of chunks or of shards.
+@exact
+def merge_logsumexp(
+    a: Array = MISSING, b: Array | None = None, /, *, axis_name: str | tuple[str, ...] | None = None, **wrong: Never
+) -> Array:
+    """Merge partial log-normalizers, of a stream, of chunks or of shards.
 
-    .. math:: \log(e^a + e^b) = \max(a, b) + \log(1 + e^{-|a - b|})
+    Elementwise::
+
+        log(exp(a) + exp(b)) = max(a, b) + log(1 + exp(-abs(a - b)))
 
     Parameters
     ----------
@@ -363,4 +395,6 @@ def merge_logsumexp(a: Array, b: Array | None = None, /, *, axis_name: str | tup
     >>> print(lx.merge_logsumexp(lx.logsumexp(x[:3]), lx.logsumexp(x[3:])).round(6), lx.logsumexp(x).round(6))
     9.45863 9.45863
     """
+    if wrong:
+        raise unexpected(merge_logsumexp, wrong)
     return call("merge_logsumexp", a, b, axis_name)

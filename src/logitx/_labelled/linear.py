@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from logitx._arrays.family import FLOATS, dtype_name
-from logitx._labelled.table import ROLES, ArrayLabels, labels_of, parameters, without_labels
+from logitx._labelled.table import ROLES, ArrayLabels, class_ids, labels_of, parameters, without_labels
 from logitx._plan import Array, Call, layout
 
 
@@ -23,6 +23,7 @@ def take_layer_apart(check: Callable[..., Call], *arguments: Any) -> Call:
             given[name] = labels.bare
         elif isinstance(value, labels.kinds):
             given[name] = _aligned(labels, weight, name, value, lay)
+    given["targets"] = class_ids(given["targets"], None if weight is None else weight.classes(0))
     return check(*given.values())._replace(labels=labels)
 
 

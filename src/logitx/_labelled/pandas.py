@@ -1,4 +1,4 @@
-"""DataFrames and Series of pandas: index and columns come back, and operands must have the same."""
+"""Objects of pandas: index and columns of DataFrames and Series come back, and operands must have the same."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from logitx._labelled.table import ArrayLabels
 from logitx._plan import Array, Layout
 
 
-def _values(x: Any) -> Any:
-    """Return the values of a frame or series; nullable dtypes become NumPy's, with NaN for missing values."""
+def values(x: Any) -> Any:
+    """Return the values of a pandas object; nullable dtypes become NumPy's, with NaN for missing values."""
+    dtypes = x.dtypes if x.ndim == 2 else [x.dtype]
+    if any(isinstance(dtype, pd.CategoricalDtype) for dtype in dtypes):
+        return x.to_numpy(dtype=object)  # categories are names, also where they are numbers
     array = x.to_numpy()
-    kinds = [getattr(dtype, "numpy_dtype", dtype) for dtype in (x.dtypes if x.ndim == 2 else [x.dtype])]
+    kinds = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
     numeric = all(isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in kinds)
     if array.dtype != object or not numeric or not kinds:
         return array
     kind = np.result_type(*kinds)
-    if kind.kind != "f" and x.isna().to_numpy().any():
+    if kind.kind != "f" and np.any(x.isna()):
         kind = np.dtype(np.float64)
     return x.to_numpy(dtype=kind, na_value=np.nan) if kind.kind == "f" else x.to_numpy(dtype=kind)
 
@@ -30,7 +33,7 @@ class Indexed(ArrayLabels):
     kinds = (pd.DataFrame, pd.Series)
 
     def __init__(self, x: Any) -> None:
-        self.x, self.bare = x, _values(x)
+        self.x, self.bare = x, values(x)
 
     def names(self) -> tuple[str, ...]:
         """Return what pandas calls the axes."""
@@ -51,7 +54,11 @@ class Indexed(ArrayLabels):
                     f"{name}: its labels are not those of the logits; allowed are the same in the same order, reindex"
                     " it or pass its to_numpy()"
                 )
-        return _values(value)
+        return values(value)
+
+    def classes(self, axis: int) -> list[Any]:
+        """Return the columns, or the index."""
+        return list(self.x.axes[axis])
 
     def full(self, result: Array) -> Array:
         """Label a result of the shape of the logits."""
@@ -73,3 +80,28 @@ class Indexed(ArrayLabels):
             made = pd.DataFrame(result, index=labels[0], columns=labels[1], copy=False)
         made.attrs = dict(self.x.attrs)
         return made
+
+
+class Listed(ArrayLabels):
+    """The type of an Index or of an array of pandas."""
+
+    kinds = (pd.Index, pd.api.extensions.ExtensionArray)
+
+    def __init__(self, x: Any) -> None:
+        self.x, self.bare = x, values(x)
+
+    def names(self) -> tuple[Any, ...]:
+        """Return nothing: the one axis has no name."""
+        return ()
+
+    def aligned(self, name: str, value: Any, role: str, lay: Layout) -> Array:
+        """Return the values: these have no labels."""
+        return values(value)
+
+    def full(self, result: Array) -> Array:
+        """Return an Index or an array of pandas."""
+        return pd.Index(result, name=self.x.name) if isinstance(self.x, pd.Index) else pd.array(result)
+
+    def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
+        """Return the number of the one row; every element is a row without class axes."""
+        return self.full(result) if result.ndim else result

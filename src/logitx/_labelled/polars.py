@@ -34,6 +34,10 @@ class Columns(ArrayLabels):
             )
         return without_labels(value, name)
 
+    def classes(self, axis: int) -> list[str] | None:
+        """Return the names of the columns."""
+        return self.x.columns if axis and isinstance(self.x, pl.DataFrame) else None
+
     def full(self, result: Array) -> Array:
         """Label a result of the shape of the logits."""
         if isinstance(self.x, pl.DataFrame):

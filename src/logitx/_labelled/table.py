@@ -11,7 +11,7 @@ import importlib
 import inspect
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +79,10 @@ class ArrayLabels(ABC):
         """Label a single number, reduced over all rows."""
         return result
 
+    def classes(self, axis: int) -> Sequence[Any] | None:
+        """Return the labels along an axis, None where it has none: targets may be names of classes among them."""
+        return None
+
     def without(self, op: str, first: str, given: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of a check without labels; `first` is the name of the argument that `self` labels."""
         given = {**given, first: self.bare}
@@ -89,7 +93,31 @@ class ArrayLabels(ABC):
             if isinstance(value, self.kinds):
                 soft = name == "targets" and dtype_name(without_labels(value, name).dtype) in FLOATS
                 given[name] = self.aligned(name, value, "entries" if soft else ROLES.get(name, "entries"), lay)
+        if "targets" in given and len(lay.axes) == 1:
+            given["targets"] = class_ids(given["targets"], self.classes(lay.axes[0]))
         return given
+
+
+def class_ids(targets: Any, classes: Sequence[Any] | None) -> Any:
+    """Return the places of names of classes among the labels of the logits; targets that are no names as they are."""
+    values = without_labels(targets, "targets")
+    leaf = values
+    while isinstance(leaf, list | tuple) and leaf:
+        leaf = leaf[0]
+    names = np.asarray(values) if isinstance(leaf, str) else values
+    if classes is None or not isinstance(names, np.ndarray) or names.dtype.kind not in "OSTU":
+        return targets
+    places = {name: place for place, name in enumerate(classes)}
+    if len(places) < len(classes):
+        raise ValueError("targets: names of classes are not allowed where two classes have one name; allowed are ids")
+    flat = names.ravel().tolist()
+    ids = np.array([places.get(name, -1) for name in flat], np.int64)
+    if (ids < 0).any():
+        first = int(ids.argmin())
+        index = tuple(map(int, np.unravel_index(first, names.shape)))
+        shown = ", ".join(map(repr, classes[:10])) + ", ..." * (len(classes) > 10)
+        raise ValueError(f"targets: {flat[first]!r} at position {index} is not a class; allowed are {shown}")
+    return ids.reshape(names.shape)
 
 
 class _LabelledType(NamedTuple):
@@ -105,6 +133,16 @@ def _unmasked(x: Any) -> Any:
     if np.ma.is_masked(x):
         raise ValueError("has masked entries; allowed are none, fill them first")
     return np.ma.getdata(x)
+
+
+def _pandas_values(x: Any) -> Any:
+    from logitx._labelled.pandas import values
+
+    return values(x)
+
+
+def _is_listed(pandas: Any, cls: type) -> bool:
+    return issubclass(cls, (pandas.Index, pandas.api.extensions.ExtensionArray))
 
 
 def _without_nulls(x: Any) -> Any:
@@ -131,7 +169,8 @@ def _exactly(*names: str) -> Callable[[Any, type], bool]:
 
 LABELLED_TYPES = (
     _LabelledType("numpy.ma", _exactly("MaskedArray"), "masked.Masked", _unmasked),
-    _LabelledType("pandas", _exactly("DataFrame", "Series"), "pandas.Indexed", lambda x: x.to_numpy()),
+    _LabelledType("pandas", _exactly("DataFrame", "Series"), "pandas.Indexed", _pandas_values),
+    _LabelledType("pandas", _is_listed, "pandas.Listed", _pandas_values),
     _LabelledType("polars", _exactly("DataFrame", "Series"), "polars.Columns", _without_nulls),
     _LabelledType("xarray", _exactly("DataArray"), "xarray.Dimensions", lambda x: x.data),
     _LabelledType("tensorflow", _holds_a_tensor, "variables.Held", _held_tensor),
@@ -203,7 +242,13 @@ def take_apart(check: Callable[..., Call], *arguments: Any) -> Call:
         kind = type(given[first]).__name__
         raise TypeError(f"out: nothing is written to a {kind}; allowed is None, or call with the array within")
     labels = labels_of(given[first])
-    call = check(*labels.without(given["op"], first, given).values())
+    try:
+        call = check(*labels.without(given["op"], first, given).values())
+    except Labelled:
+        raise TypeError(
+            f"{first}: its labels and those of another argument are of two kinds; allowed are labels of one kind, pass"
+            " the bare array of the other"
+        ) from None
     if tuple(labels.bare.shape) != call.plan.layout.given:  # only `merge_logsumexp` broadcasts its first array
         shapes = f"{tuple(labels.bare.shape)} and {call.plan.layout.given}"
         raise ValueError(f"{first}: shapes {shapes} do not have the same labels; allowed is the larger one with labels")

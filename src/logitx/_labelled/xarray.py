@@ -65,6 +65,11 @@ class Dimensions(ArrayLabels):
         """Move the dimension of the features last."""
         return weight.transpose(..., self.x.dims[-1], missing_dims="ignore") if self.x.dims else weight
 
+    def classes(self, axis: int) -> list[Any] | None:
+        """Return the coordinates along the dimension."""
+        index = self.x.indexes.get(self.x.dims[axis])
+        return None if index is None else list(index)
+
     def full(self, result: Array) -> Array:
         """Label a result of the shape of the logits."""
         return self.x.copy(deep=False, data=result)

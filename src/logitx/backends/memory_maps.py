@@ -15,7 +15,9 @@ import numpy as np
 
 from logitx._arrays import memory_maps
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LabelError, LossOptions, Plan, Scalar, layout
+from logitx._label_error import LabelError
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan, Scalar, layout
 from logitx.backends import numba
 from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.linear_blocks import pieces
@@ -112,6 +114,8 @@ def _losses_in_turn(
     """Yield for each block of rows its results, and the shares of these rows in the mean."""
     for piece, part in _blocks_in_turn(plan, x, targets):
         ids, cut = targets[piece], _options_of_rows(options, piece, len(x))
+        if plan.reduction != "none" and plan.compute != plan.loss and plan.dtype != "float64":
+            part = dataclasses.replace(part, loss=plan.compute)  # weights are beyond float32, only their sums are not
         try:
             found = numba.cross_entropy(part, x[piece], ids, cut)
         except LabelError as error:
@@ -157,7 +161,7 @@ class _BlockSums:
         return (
             self._reduced(self.losses),
             self._reduced(self.z_losses) if parts else None,
-            _join_blocks(self.log_normalizers, self.plan.layout.rows) if parts else None,
+            _join_blocks(self.log_normalizers, self.plan.layout.rows).astype(self.plan.loss) if parts else None,
         )
 
     def _reduced(self, values: list[Any]) -> Array:

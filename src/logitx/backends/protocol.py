@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from logitx._plan import Array, BinaryOptions, LinearLayer, LossOptions, Plan, Scalar
+from logitx._options import BinaryOptions, LinearLayer, LossOptions
+from logitx._plan import Array, Plan, Scalar
 
 Prepared = Callable[[Array, Array], Any]
 

@@ -13,7 +13,8 @@ from typing import Any
 import tensorflow as tf
 
 from logitx._arrays import tensorflow as xp
-from logitx._plan import Array, LossOptions, Plan, Scalar, flat, nested
+from logitx._options import LossOptions, flat, nested
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
 from logitx.backends.formulas.numbers import softcap_slope
 

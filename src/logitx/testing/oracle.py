@@ -178,14 +178,19 @@ def signed_logsumexp_row(x: NDArray, b: NDArray, valid: NDArray) -> tuple[Sum, S
         return Sum(-INF), Sum(ZERO)
     m = max(one for one, _ in terms)
     parts = [(by * CONTEXT.exp(one - m), m - one) for one, by in terms]
-    s = total([part for part, _ in parts])
+    # Equal exponents first: where the largest cancel, no precision of the context would show what is below them
+    factors: dict[Number, Number] = {}
+    for one, by in terms:
+        factors[one] = factors.get(one, ZERO) + by
+    top = max((one for one, by in factors.items() if by != 0), default=m)
+    s = total([by * CONTEXT.exp(one - top) for one, by in factors.items()])
     # No term at the maximum is rounded, and no sum before its end: what is left of these is the square of an eps.
     # At its end it is, once, if there is more than one term.
     moved = total([abs(part) * (1 + distance if distance else SQUARED) for part, distance in parts])
     ceiling = m + CONTEXT.log(moved)
     if s == 0:
         return Sum(-INF, ZERO, INF, ceiling), Sum(ZERO, ZERO, INF, INF)
-    value, condition = m + CONTEXT.log(abs(s)), moved / abs(s)
+    value, condition = top + CONTEXT.log(abs(s)), moved * CONTEXT.exp(m - top) / abs(s)
     slack = abs(value) + abs(CONTEXT.log(abs(s))) + condition + (len(parts) > 1)
     return Sum(value, slack, condition, ceiling), Sum(CONTEXT.sign(s), ZERO, condition, INF)
 

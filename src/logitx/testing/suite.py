@@ -102,7 +102,7 @@ def _declined(target: Target, error: ValueError) -> bool:
 
 def using(backend: str | None) -> AbstractContextManager[Any]:
     """Return a context in which a backend is forced; None leaves the choice to the library."""
-    return contextlib.nullcontext() if backend is None else logitx.use_backend(backend)
+    return contextlib.nullcontext() if backend is None else logitx.use_backend(backend)  # type: ignore[arg-type]  # a name in a row
 
 
 def check_case(op: Op, target: Target, case: Case) -> float:

@@ -13,7 +13,8 @@ from typing import Any
 import dask.array as da
 
 from logitx._arrays.families import family_of
-from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
 from logitx.backends.dask.binary import (
     binary_cross_entropy,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import logitx
-from logitx._plan import Array, BinaryOptions, Plan
+from logitx._options import BinaryOptions
+from logitx._plan import Array, Plan
 from logitx.backends.dask import totals, whole_rows
 from logitx.backends.dask.chunks import MANY, Lines, Operand, Work, map_blocks, pick
 from logitx.backends.formulas.class_ids import row_weights

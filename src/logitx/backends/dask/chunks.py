@@ -6,10 +6,13 @@ The logits keep their chunks; other operands are rechunked to them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import operator
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -20,7 +23,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 
 import logitx
-from logitx._arrays.families import FAMILIES, family_of
+from logitx._arrays.families import FAMILIES, family_of, jax_x64
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.class_ids import row_weights
@@ -135,7 +138,7 @@ class Lines:
 
     def share(self) -> Operand:
         """Return the denominator of the mean. It does not depend on the logits, so that no block of them waits."""
-        given = {one.name: one.array for one in self.operands}
+        given = {one.name: _of_numpy(one.array) for one in self.operands}
         targets, weight, where = given["targets"], given.get("class_weight"), given.get("where")
         if self.plan.hard:
             work = Work(self.plan, ("targets", *(("class_weight",) if weight is not None else ())), ())
@@ -143,7 +146,7 @@ class Lines:
                 () if weight is None else (Operand("", weight.rechunk(-1), tuple(-1 - axis for axis in self.axes)),)
             )
             used = [Operand("", targets, self.rows), *beside]
-            classes = map_blocks(_class_weights, work, used, self.rows, self.x, "float64")
+            classes = map_blocks(_class_weights, work, used, self.rows, targets, "float64")
         elif weight is None:
             first = tuple(0 if axis in self.axes else slice(None) for axis in self.entries)
             classes = da.ones_like(targets[first], dtype="float64")
@@ -174,6 +177,13 @@ def _class_weights(work: Work, *blocks: Any) -> Any:
     return xp.where(ignored, 0.0, classes)
 
 
+def _of_numpy(x: Array) -> Array:
+    """Return blocks of JAX, which may have no float64, as NumPy's; other blocks as they are."""
+    if not FAMILIES["jax"].recognizes(type(x._meta)):
+        return x
+    return x.map_blocks(np.asarray, dtype=x.dtype, meta=np.empty((0,) * x.ndim, x.dtype))
+
+
 def _beginnings(name: str, axes: Index, chunks: Any) -> list[Operand]:
     if any(np.isnan(chunks[axis]).any() for axis in axes):
         return []
@@ -197,20 +207,31 @@ def map_blocks(
 ) -> Array:
     """Call a function of (work, *operands) on all blocks."""
     flat = [part for _, array, index in operands for part in (array, index)]
-    meta = meta_from_array(like._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
+    meta = _meta(like, len(out), namespace_dtype(np, dtype))
     task = functools.partial(_run_block, function, work)
     return da.blockwise(task, out, *flat, align_arrays=False, meta=meta, token=function.__name__.strip("_"))
 
 
 def _run_block(function: Callable[..., Any], work: Work, *blocks: Any) -> Any:
     """Run a block without the backend that `use_backend` chose: that choice is for the lazy arrays."""
-    with logitx.use_backend(None):
+    with logitx.use_backend(None), _float64_of_jax():
         return function(work, *blocks)
+
+
+def _float64_of_jax() -> AbstractContextManager[Any]:
+    """Return a context in which blocks of JAX, too, have the float64 that sums over rows need."""
+    return jax_x64(True) if "jax" in sys.modules else contextlib.nullcontext()
+
+
+def _meta(like: Array, ndim: int, dtype: Any) -> Any:
+    """Return an empty block like those of `like`."""
+    with _float64_of_jax():
+        return meta_from_array(like._meta, ndim=ndim, dtype=dtype)
 
 
 def pick(blocks: Array, which: int, index: Index, out: Index, dtype: str) -> Array:
     """Return one of several results of the same blocks; an axis missing in `out` has one chunk."""
-    meta = meta_from_array(blocks._meta, ndim=len(out), dtype=namespace_dtype(np, dtype))
+    meta = _meta(blocks, len(out), namespace_dtype(np, dtype))
     return da.blockwise(functools.partial(_item, which), out, blocks, index, align_arrays=False, meta=meta)
 
 
@@ -244,13 +265,13 @@ def tree(
             keys, level = [(f"part-{level}-{name}", *place, i) for i in range(len(groups))], level + 1
             tasks |= {key: (_merge_group, merge, None, group) for key, group in zip(keys, groups, strict=True)}
         tasks[(name, *place)] = (_merge_group, merge, finish, keys)
-    meta = meta_from_array(blocks._meta, ndim=len(kept), dtype=blocks.dtype if dtype is None else dtype)
+    meta = _meta(blocks, len(kept), blocks.dtype if dtype is None else dtype)
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[blocks])
     return da.Array(graph, name, tuple(blocks.chunks[axis] for axis in kept), meta=meta)
 
 
 def _merge_group(merge: Callable[[list[Any]], Any], finish: Any, blocks: list[Any]) -> Any:
-    with logitx.use_backend(None):
+    with logitx.use_backend(None), _float64_of_jax():
         found = merge(blocks) if len(blocks) > 1 else blocks[0]
         return found if finish is None else finish(found)
 

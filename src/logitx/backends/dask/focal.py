@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import logitx
-from logitx._plan import Array, LossOptions, Plan, Scalar
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import totals, whole_rows
 from logitx.backends.dask.chunks import Lines, Work, pick
 

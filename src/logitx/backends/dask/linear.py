@@ -13,7 +13,8 @@ from dask.array.utils import meta_from_array
 
 import logitx
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LinearLayer, LossOptions, Plan
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Plan
 from logitx.backends.dask import totals, whole_rows
 from logitx.backends.dask.chunks import Index, Lines, Operand, Work, add_blocks, first_of, map_blocks, pick, tree
 from logitx.backends.dask.cut_rows import finish, reduce

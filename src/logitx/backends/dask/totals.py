@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LossOptions, Plan
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan
 from logitx.backends.dask import whole_rows
 from logitx.backends.dask.chunks import MANY, Lines, Operand, Work, map_blocks, pick, tree
 from logitx.backends.dask.cut_rows import merge, reduce

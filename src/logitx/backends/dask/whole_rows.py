@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import logitx
+from logitx._arguments.ranges import need_float64
 from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LabelError, Plan
+from logitx._label_error import LabelError
+from logitx._plan import Array, Plan
 from logitx.backends.dask.chunks import Work, first_of
 from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.numbers import empty_value, mean_of
@@ -46,7 +48,8 @@ def solid(xp: Any, result: Any, dtype: str) -> Any:
     """Return a result as an array, not a scalar, of a dtype."""
     if isinstance(result, np.generic):
         result = np.asarray(result)
-    return xp.astype(result, namespace_dtype(xp, dtype), copy=False)
+    with np.errstate(over="ignore"):  # a sum that is beyond the dtype is inf
+        return xp.astype(result, namespace_dtype(xp, dtype), copy=False)
 
 
 def whole_normalized(work: Work, *blocks: Any) -> Any:
@@ -135,8 +138,17 @@ def loss_of_block(work: Work, given: dict[str, Any], sample_weight: Any, functio
     return with_whole_positions(
         work, given, function, given["x"], targets, axis=plan.layout.axes,
         class_weight=flat_weights(given["class_weight"]), sample_weight=sample_weight, ignore_index=plan.ignore_index,
-        reduction="none", empty=plan.empty, dtype=plan.loss, return_parts=plan.return_parts, **options,
+        reduction="none", empty=plan.empty, dtype=_loss_dtype(work, given, sample_weight),
+        return_parts=plan.return_parts, **options,
     )  # fmt: skip
+
+
+def _loss_dtype(work: Work, given: dict[str, Any], sample_weight: Any) -> str:
+    """Return the dtype of the losses of a block, float64 if weights are beyond float32; they are rounded later."""
+    x, plan = given["x"], work.plan
+    if need_float64(family_of(x), x, given["class_weight"], sample_weight):  # type: ignore[arg-type]
+        return "float64"
+    return min(plan.loss, plan.compute)
 
 
 def flat_weights(class_weight: Any) -> Any:
@@ -165,8 +177,9 @@ def part_of_block(work: Work, given: dict[str, Any], found: Any, sample_weight: 
     plan, x = work.plan, given["x"]
     xp = space(x)
     loss, parts = found if plan.return_parts else (found, None)
-    loss = solid(xp, loss, plan.loss)
-    z_loss, log_normalizer = (None, None) if parts is None else (solid(xp, one, plan.loss) for one in parts)
+    dtype = _loss_dtype(work, given, sample_weight)
+    loss = solid(xp, loss, dtype)
+    z_loss, log_normalizer = (None, None) if parts is None else (solid(xp, one, dtype) for one in parts)
     if plan.reduction == "mean":
         where = None if given["where"] is None else xp.broadcast_to(given["where"], x.shape)
         counted = row_shares(

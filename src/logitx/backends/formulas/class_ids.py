@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LabelError, Plan
+from logitx._arrays.families import family_of
+from logitx._arrays.family import dtype_name, namespace_dtype
+from logitx._label_error import LabelError
+from logitx._plan import Array, Plan
 from logitx.backends.formulas.numbers import to_compute
+
+UNSIGNED = ("uint32", "uint64")  # ids of these dtypes may be too large for int32 or int64
 
 
 def row_weights(plan: Plan, xp: Any, targets: Array, class_weight: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     """Return the class weight c of each row in float64, and which rows are ignored; classes lie on `axes`."""
     if plan.hard:
-        ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
+        ids = signed_ids(plan, xp, targets)
         ignored, bad = sort_out(plan, xp, ids)
         if class_weight is None:
             return xp.ones(ids.shape, dtype=xp.float64), ignored
@@ -51,6 +55,19 @@ def row_shares(
     return xp.where(skipped, 0.0, share)
 
 
+def signed_ids(plan: Plan, xp: Any, targets: Array) -> Array:
+    """Return class ids as int64 (int32 where JAX has no other); what does not fit becomes an id out of range."""
+    ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
+    if dtype_name(targets.dtype) not in UNSIGNED:
+        return ids
+    return xp.where(ids < 0, xp.zeros_like(ids) + outside(plan), ids)  # 2**64 - 100 has become -100
+
+
+def outside(plan: Plan) -> int:
+    """Return a class id that is out of range and not ignored."""
+    return -2 if plan.ignore_index == -1 else -1
+
+
 def sort_out(plan: Plan, xp: Any, ids: Array) -> tuple[Array, Array]:
     """Return masks: (ids to ignore, ids out of range)."""
     index, held = plan.ignore_index, xp.iinfo(ids.dtype)  # JAX may hold no 64 bits
@@ -67,7 +84,8 @@ def refuse_labels(plan: Plan, xp: Any, ids: Array, bad: Array) -> None:
     """Raise for the first class id out of range."""
     if bool(xp.any(bad)):
         position = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
-        raise LabelError(plan, position, int(xp.reshape(ids, (-1,))[position]))
+        (known,) = family_of(ids).host(ids)  # type: ignore[union-attr]
+        raise LabelError(plan, position, int(known.flat[position]))
 
 
 def class_weights_and_shares(
@@ -76,13 +94,13 @@ def class_weights_and_shares(
     """Return the class weight of each row, and that times its sample weight; 0 where it is ignored."""
     ignored, classes = None, None
     if plan.hard:
-        ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
+        ids = signed_ids(plan, xp, targets)
         ignored, bad = sort_out(plan, xp, ids)
         if class_weight is not None:
             classes = xp.take(to_compute(plan, class_weight), xp.where(ignored | bad, xp.zeros_like(ids), ids), axis=0)
     elif class_weight is not None:
         t = to_compute(plan, targets)
-        classes = xp.sum(weighted_targets(xp, t, to_compute(plan, class_weight)), axis=-1)
+        classes = xp.sum(weighted_targets(xp, t, to_compute(plan, class_weight)[None, :]), axis=-1)
     if classes is None:
         classes = to_compute(plan, xp.ones_like(targets if plan.hard else targets[:, 0]))
     share = classes if sample_weight is None else sample_weight * classes

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import namespace_dtype
+from logitx._arrays.family import dtype_name, namespace_dtype
 from logitx._plan import Array, Plan, Scalar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +36,32 @@ def to_compute(plan: Plan, x: Array) -> Array:
 def operand(plan: Plan, value: Scalar) -> Scalar:
     """Return a number as it is, an array in the dtype that the plan computes in."""
     return value if value is None or isinstance(value, float) else to_compute(plan, value)
+
+
+_LEAST = {"float32": 2.0**-126, "float64": 2.0**-1022}  # smaller numbers have less precision, or are 0 to XLA
+_MOST = {"float32": 3.4028234663852886e38, "float64": 1.7976931348623157e308}
+
+
+def divisor(plan: Plan, value: Scalar) -> Scalar:
+    """Return a temperature or softcap as `operand` does, but at least and at most what the dtype computed in holds."""
+    least, most = _LEAST[plan.compute], _MOST[plan.compute]
+    if isinstance(value, float):
+        return min(max(value, least), most)
+    if value is None or dtype_name(value.dtype) != "float64" or plan.compute == "float64":
+        return operand(plan, value)
+    xp = FAMILIES[plan.family].namespace(value)
+    value = xp.where(value < least, least, xp.where(value > most, most, value))
+    return to_compute(plan, value)
+
+
+def capped(xp: Any, plan: Plan, x: Array, softcap: Scalar) -> Array:
+    """Return softcap tanh(x / softcap); x itself where the quotient would be too small to be precise."""
+    if softcap is None:
+        return x
+    ratio, detach = x / softcap, FAMILIES[plan.family].detach
+    u = softcap * xp.tanh(ratio)
+    # The derivatives are those of u, which are right
+    return u + detach(xp.where(xp.abs(ratio) < _LEAST[plan.compute], x - u, xp.zeros_like(u)))
 
 
 def to_result(plan: Plan, x: Array, masked: float, valid: Array) -> Array:

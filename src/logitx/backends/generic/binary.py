@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name, namespace_dtype
-from logitx._plan import Array, BinaryOptions, Plan, Scalar
+from logitx._options import BinaryOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.formulas.class_ids import refuse_labels, sort_out, weighted_targets
 from logitx.backends.formulas.numbers import empty_value, mean_of, operand, quiet, to_compute, to_result
 

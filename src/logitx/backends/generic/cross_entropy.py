@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LossOptions, Plan, Scaling
-from logitx.backends.formulas.class_ids import refuse_labels, sort_out, weighted_targets
+from logitx._options import LossOptions, Scaling
+from logitx._plan import Array, Plan
+from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out, weighted_targets
 from logitx.backends.formulas.numbers import (
     complement_of,
+    divisor,
     empty_value,
     mean_of,
     operand,
@@ -49,7 +51,7 @@ def _label_mask(plan: Plan, rows: ReducedRows, ids: Array) -> tuple[Array, Array
     """
     xp = rows.xp
     kind = namespace_dtype(xp, "int64")
-    ids = _along_rows(plan, xp.astype(ids, kind, copy=False))
+    ids = _along_rows(plan, signed_ids(plan, xp, ids))
     ignored, bad = sort_out(plan, xp, ids)
     device = FAMILIES[plan.family].device(ids)
     classes = xp.arange(plan.layout.n, dtype=kind, **({} if device is None else {"device": device}))
@@ -152,7 +154,7 @@ def _loss_of_rows(plan: Plan, logits: Array, targets: Array, options: LossOption
     target = _weigh_targets(plan, rows, targets, options)
     _refuse_readable_labels(plan, targets, target)
     temperature, z_loss = options.temperature, options.z_loss
-    peak = rows.peak if temperature is None else rows.peak / operand(plan, temperature)
+    peak = rows.peak if temperature is None else rows.peak / divisor(plan, temperature)
     log_normalizer = peak + rows.log_total
     loss = _override_losses(plan, rows, target, _row_losses(rows, target))
     z = xp.zeros_like(loss)
@@ -188,8 +190,8 @@ def _by_logits(plan: Plan, rows: ReducedRows, g: Array, logits: Array, scaling: 
     xp, softcap, temperature = rows.xp, scaling.softcap, scaling.temperature
     if softcap is not None:
         x = xp.where(rows.gate, to_compute(plan, logits), 0.0)
-        g = g * softcap_slope(xp, x, operand(plan, softcap))
-    return g if temperature is None else g / operand(plan, temperature)
+        g = g * softcap_slope(xp, x, divisor(plan, softcap))
+    return g if temperature is None else g / divisor(plan, temperature)
 
 
 def _override_gradient(

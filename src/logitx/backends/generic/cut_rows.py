@@ -7,7 +7,7 @@ from typing import Any
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.numbers import complement_of, operand, quiet, softcap_slope, to_compute, to_result
+from logitx.backends.formulas.numbers import capped, complement_of, divisor, quiet, softcap_slope, to_compute, to_result
 from logitx.backends.generic.rows import reduce_whole_rows
 
 
@@ -15,8 +15,8 @@ def _column(plan: Plan, value: Array) -> Array:
     return FAMILIES[plan.family].namespace(value).reshape(to_compute(plan, value), plan.layout.column)
 
 
-def _capped(xp: Any, x: Array, softcap: Scalar) -> Array:
-    return x if softcap is None else xp.where(xp.isinf(x), x, softcap * xp.tanh(x / softcap))
+def _capped(xp: Any, plan: Plan, x: Array, softcap: Scalar) -> Array:
+    return x if softcap is None else xp.where(xp.isinf(x), x, capped(xp, plan, x, divisor(plan, softcap)))
 
 
 @quiet
@@ -38,7 +38,7 @@ def reduce_rows(
     if where is not None:
         own = xp.where(xp.take_along_axis(where, at, axis=axis), own, -xp.inf)
     # if the label has the maximum, take `peak` itself: computed again, its softcap might round differently
-    logit = xp.where(own == rows.worst, rows.peak, _capped(xp, own, operand(plan, softcap)))
+    logit = xp.where(own == rows.worst, rows.peak, _capped(xp, plan, own, softcap))
     logit = xp.where(xp.isinf(own), own, logit)
     return top, rest, xp.squeeze(xp.where(inside, logit, 0.0), axis=axis)
 
@@ -68,9 +68,9 @@ def _scaled_logits(
     live = x != -xp.inf
     if where is not None:
         live = live & where
-    v = _capped(xp, x, operand(plan, softcap)) - _column(plan, top)
+    v = _capped(xp, plan, x, softcap) - _column(plan, top)
     if temperature is not None:
-        v = v / operand(plan, temperature)
+        v = v / divisor(plan, temperature)
     return xp, xp.where(live, v, -xp.inf), live
 
 
@@ -105,7 +105,7 @@ def differentiate_rows(
     """Share times [p - t + 2 z_loss logZ p] du/dx."""
     xp, v, live = _scaled_logits(plan, x, temperature, softcap, top, where)
     top, rest, logit, share = (_column(plan, one) for one in (top, rest, logit, share))
-    heat = 1.0 if temperature is None else operand(plan, temperature)
+    heat = 1.0 if temperature is None else divisor(plan, temperature)
     nothing = rest == -1.0
     safe = xp.where(nothing, 0.0, rest)
     pull = 2.0 * z_loss * (top / heat + xp.log1p(safe))
@@ -117,6 +117,6 @@ def differentiate_rows(
     hot = xp.reshape(classes, shape) == xp.reshape(ids, plan.layout.column)
     g = xp.where(hot, change, (1.0 + pull) * (xp.exp(v) / (1.0 + safe))) * (share / heat)
     if softcap is not None:
-        g = g * softcap_slope(xp, to_compute(plan, x), operand(plan, softcap))
+        g = g * softcap_slope(xp, to_compute(plan, x), divisor(plan, softcap))
     g = xp.where(xp.isnan(rest), xp.nan, xp.where(nothing, 0.0, g))
     return to_result(plan, xp.where((share == 0.0) | ~live, 0.0, g), 0.0, where)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from logitx._plan import Array, LossOptions, Plan, Scalar
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends.formulas.numbers import mean_of, operand, quiet
 from logitx.backends.generic.cross_entropy import (
     WeighedTargets,

@@ -8,8 +8,9 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
-from logitx._plan import Array, LinearLayer, LossOptions, Plan, Scalar
-from logitx.backends.formulas.class_ids import class_weights_and_shares, refuse_labels, sort_out
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Plan, Scalar
+from logitx.backends.formulas.class_ids import class_weights_and_shares, refuse_labels, signed_ids, sort_out
 from logitx.backends.formulas.linear_blocks import block_plan, block_rows, pieces
 from logitx.backends.formulas.numbers import mean_of, quiet, to_compute
 from logitx.backends.formulas.pairs import reduce_losses
@@ -59,10 +60,10 @@ def split(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) 
         per_row = value is not None and not isinstance(value, float) and value.ndim > 0
         (single if per_row else shared)[name] = xp.reshape(value, (count, 1)) if per_row else value
     flat = xp.reshape(targets, (count,) if plan.hard else (count, plan.layout.n))
-    if plan.hard and family.readable(targets):
-        refuse_labels(
-            plan, xp, targets, sort_out(plan, xp, xp.astype(flat, namespace_dtype(xp, "int64"), copy=False))[1]
-        )
+    if plan.hard:
+        bad = sort_out(plan, xp, signed_ids(plan, xp, flat))[1]
+        if family.readable(bad):  # concrete class ids are not enough where something around them is traced
+            refuse_labels(plan, xp, targets, bad)
     weights = None if sample_weight is None else to_compute(plan, xp.reshape(sample_weight, (count,)))
     classes, share = class_weights_and_shares(plan, xp, flat, class_weight, weights)
     dead = share == 0.0
@@ -82,7 +83,7 @@ def _block_arguments(plan: Plan, layer: LayerOperands, samples: Samples) -> tupl
     else:  # graphs of TensorFlow end the process where a bias is added to a product of nothing
         logits = xp.sum(hidden, axis=-1, keepdims=True) + xp.sum(weight, axis=-1)
     if layer.bias is not None:
-        logits = logits + to_compute(plan, layer.bias)
+        logits = logits + to_compute(plan, layer.bias)[None, :]
     softcap, temperature = scaling(layer, samples)
     return (
         block_plan(plan, samples.hidden.shape[0]), logits, samples.targets, LossOptions(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.numbers import operand, to_compute
+from logitx.backends.formulas.numbers import capped, divisor, to_compute
 
 
 class ReducedRows(NamedTuple):
@@ -33,7 +33,7 @@ def reduce_whole_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, s
     """Reduce rows of logits, after softcap and temperature."""
     family = FAMILIES[plan.family]
     xp, axis, detach = family.namespace(x), plan.layout.axis, family.detach
-    x, temperature, softcap = to_compute(plan, x), operand(plan, temperature), operand(plan, softcap)
+    x, temperature, softcap = to_compute(plan, x), divisor(plan, temperature), divisor(plan, softcap)
     live = x != -xp.inf
     if where is not None:
         live = live & where
@@ -48,7 +48,7 @@ def reduce_whole_rows(plan: Plan, x: Array, where: Array, temperature: Scalar, s
     top = gate & (detach(x) == worst)
     x, peak = xp.where(gate, x, 0.0), xp.where(nothing | poison, 0.0, worst)  # entries outside the gate are constants
     if softcap is not None:
-        x, peak = (softcap * xp.tanh(u / softcap) for u in (x, peak))
+        x, peak = (capped(xp, plan, u, softcap) for u in (x, peak))
     peak = detach(peak)
     scaled = xp.where(gate, x - peak, 0.0)
     if temperature is not None:  # after the subtraction: a small temperature cannot overflow the maximum

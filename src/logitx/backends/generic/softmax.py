@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas import exact_sums
 from logitx.backends.formulas.numbers import quiet, to_compute, to_result
 from logitx.backends.generic.rows import ReducedRows, reduce_whole_rows
+from logitx.backends.generic.signed_sums import signed_logsumexp
 
 
 def _undefined(plan: Plan, rows: ReducedRows) -> Array:
@@ -43,36 +43,12 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
         shape = plan.layout.rows
         empty = xp.reshape(xp.sum(to_compute(plan, x), axis=plan.layout.axis), shape)
         return to_result(plan, empty - xp.inf, 0.0, None), to_result(plan, empty, 0.0, None)
-    if b is None:
-        rows = reduce_whole_rows(plan, x, where, None, None)
-        value = xp.where(rows.poison | rows.nothing, rows.worst, rows.peak + rows.log_total)
-        sign = xp.where(xp.isnan(value), value, xp.where(rows.nothing, xp.zeros_like(value), 1.0))
-    else:
-        value, sign = _signed_logsumexp(plan, x, to_compute(plan, b), where)
-    rows_only = [xp.squeeze(to_result(plan, y, 0.0, None), axis=plan.layout.axis) for y in (value, sign)]
-    return rows_only[0], rows_only[1]
-
-
-def _signed_logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
-    xp = FAMILIES[plan.family].namespace(x)
-    used = b != 0.0
-    rows = reduce_whole_rows(plan, x, used if where is None else used & where, None, None)
-    total = exact_sums.exact_dot(plan, xp, xp.where(rows.gate, b, 0.0), rows.e)
-    infinite = (to_compute(plan, x) == xp.inf) & used
-    if where is not None:
-        infinite = infinite & where
-    up = xp.any(infinite & (b > 0.0), axis=rows.axis, keepdims=True)
-    down = xp.any(infinite & (b < 0.0), axis=rows.axis, keepdims=True)
-    nan = xp.isnan(rows.worst) | (up & down)
-    zero = (total == 0.0) | rows.poison
-    value = xp.where(zero, -xp.inf, rows.peak + xp.log(xp.where(zero, 1.0, xp.abs(total))))
-    value = xp.where(up | down, xp.inf, value)
-    # Not `sign`: as array-api-compat writes it for PyTorch, vmap cannot map it
-    certain = xp.where(total > 0.0, 1.0, xp.where(total < 0.0, -1.0, rows.detach(total)))
-    sign = xp.where(up, 1.0, xp.where(down, -1.0, certain))
-    value, sign = xp.where(nan, xp.nan, value), xp.where(nan, xp.nan, sign)
-    if not plan.return_sign:
-        value = xp.where(sign < 0.0, xp.nan, value)
+    if b is not None:
+        return signed_logsumexp(plan, x, b, where)
+    rows = reduce_whole_rows(plan, x, where, None, None)
+    value = xp.where(rows.poison | rows.nothing, rows.worst, rows.peak + rows.log_total)
+    sign = xp.where(xp.isnan(value), value, xp.where(rows.nothing, xp.zeros_like(value), 1.0))
+    value, sign = (xp.squeeze(to_result(plan, y, 0.0, None), axis=plan.layout.axis) for y in (value, sign))
     return value, sign
 
 
@@ -100,9 +76,14 @@ def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
 @quiet
 def merge_logsumexp(plan: Plan, a: Array, b: Array) -> Array:
     """max + log1p(exp(-|a - b|))."""
-    xp = FAMILIES[plan.family].namespace(a)
+    xp, detach = FAMILIES[plan.family].namespace(a), FAMILIES[plan.family].detach
     a, b = to_compute(plan, a), to_compute(plan, b)
     larger = xp.maximum(a, b)
     infinite = xp.isinf(larger)
     gap = xp.where(infinite, 0.0, xp.abs(a - b))
-    return to_result(plan, xp.where(infinite, larger, larger + xp.log1p(xp.exp(-gap))), 0.0, None)
+    merged = larger + xp.log1p(xp.exp(-gap))
+    # This has a corner where a = b; there derivatives are those of the logarithm of a sum
+    equal = (a == b) & ~infinite
+    smooth = xp.log(sum(xp.exp(xp.where(equal, x - detach(x), 0.0)) for x in (a, b)))
+    merged = xp.where(equal, detach(merged) + (smooth - detach(smooth)), merged)
+    return to_result(plan, xp.where(infinite, larger, merged), 0.0, None)

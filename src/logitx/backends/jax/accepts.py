@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from logitx._arrays.families import FAMILIES
-from logitx._plan import Plan, flat
+from logitx._options import flat
+from logitx._plan import Plan
 from logitx.backends.jax.kernel_calls import KINDS
 from logitx.backends.jax.primitive import kernel_refusal
 from logitx.backends.jax.registration import why_missing
@@ -27,4 +29,8 @@ def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
     if not isinstance(operands[0], jax.core.Tracer) and not FAMILIES[plan.family].readable(operands[0]):
         return "jitted JAX with custom derivatives: the array is not on the CPU"
     reason = why_missing() or kernel_refusal(plan, flat(operands))
-    return f"jitted JAX with custom derivatives: {reason}" if reason else "jitted JAX, on CPUs around the Numba kernels"
+    if reason:
+        return f"jitted JAX with custom derivatives: {reason}"
+    others = any(jnp.issubdtype(jnp.result_type(one), jnp.floating) for one in flat(operands)[1:] if one is not None)
+    formulas = "; derivatives by other operands than the first are taken by way of the formulas" if others else ""
+    return f"jitted JAX, on CPUs around the Numba kernels{formulas}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from logitx._plan import Array, BinaryOptions, Plan
+from logitx._options import BinaryOptions
+from logitx._plan import Array, Plan
 from logitx.backends import generic
-from logitx.backends.jax.cross_entropy import check_class_ids
+from logitx.backends.jax.cross_entropy import checked_class_ids
 from logitx.backends.jax.primitive import jitted
 
 _jitted_sigmoid = jitted(generic.sigmoid)
@@ -26,7 +27,7 @@ def log_sigmoid(plan: Plan, x: Array, out: Array) -> Array:
 
 def binary_cross_entropy(plan: Plan, logits: Array, targets: Array, options: BinaryOptions) -> Array:
     """s [w q (-log p) + (1 - q) (-log (1 - p))], reduced."""
-    check_class_ids(plan, targets, options.where)
+    targets = checked_class_ids(plan, targets, options.where)
     return _jitted_loss(plan, logits, targets, options)
 
 
@@ -34,7 +35,7 @@ def binary_cross_entropy_value_and_grad(
     plan: Plan, logits: Array, targets: Array, options: BinaryOptions
 ) -> tuple[Array, Array]:
     """The loss, and s [(1 - q) p - w q (1 - p)]."""
-    check_class_ids(plan, targets, options.where)
+    targets = checked_class_ids(plan, targets, options.where)
     loss, gradient = _jitted_loss_and_gradient(plan, logits, targets, options)
     return loss, gradient
 
@@ -43,6 +44,6 @@ def binary_cross_entropy_grad_hess(
     plan: Plan, logits: Array, targets: Array, options: BinaryOptions
 ) -> tuple[Array, Array]:
     """The gradient and the diagonal of the Hessian of the summed loss."""
-    check_class_ids(plan, targets, options.where)
+    targets = checked_class_ids(plan, targets, options.where)
     gradient, hessian = _jitted_grad_hess(plan, logits, targets, options)
     return gradient, hessian

@@ -11,10 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._plan import Array, LossOptions, Plan, nested
+from logitx._arrays.family import dtype_name
+from logitx._options import LossOptions, nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
-from logitx.backends.formulas.class_ids import refuse_labels, sort_out
+from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
+
+_KERNEL_IDS = ("int8", "int16", "int32", "int64", "uint8", "uint16")
 
 
 @custom_jvp
@@ -79,21 +83,25 @@ def _jitted_value_and_grad(plan: Plan, *operands: Any) -> tuple[Array, Array, Ar
 _jitted_grad_hess = jitted(generic.cross_entropy_grad_hess)
 
 
-def check_class_ids(plan: Plan, targets: Array, where: Array = None) -> None:
-    """Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere.
+def checked_class_ids(plan: Plan, targets: Array, where: Array = None) -> Array:
+    """Return the targets, class ids in a dtype that kernels take.
 
-    `where` are the ids that count.
+    Raise for a class id out of range where the targets are concrete and on the CPU; NaN marks it elsewhere. `where` are
+    the ids that count.
     """
+    if not plan.hard:
+        return targets
     readable = FAMILIES[plan.family].readable
-    if plan.hard and readable(targets) and (where is None or readable(where)):
+    if readable(targets) and (where is None or readable(where)):
         ids = np.asarray(targets)  # no copy on the CPU
-        bad = sort_out(plan, np, ids.astype(np.int64))[1]
+        bad = sort_out(plan, np, signed_ids(plan, np, ids))[1]
         refuse_labels(plan, np, ids, bad if where is None else bad & np.asarray(where))
+    return targets if dtype_name(targets.dtype) in _KERNEL_IDS else signed_ids(plan, jnp, targets)
 
 
 def cross_entropy(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array, Array]:
     """s [sum of class_weight q ((max - x) + log(sum)) + z_loss c logZ^2], reduced."""
-    check_class_ids(plan, targets)
+    targets = checked_class_ids(plan, targets)
     result: tuple[Array, Array, Array] = _jitted_cross_entropy(plan, logits, targets, *options)
     return result
 
@@ -102,13 +110,13 @@ def cross_entropy_value_and_grad(
     plan: Plan, logits: Array, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss and its gradient by the logits."""
-    check_class_ids(plan, targets)
+    targets = checked_class_ids(plan, targets)
     result: tuple[Array, Array, Array, Array] = _jitted_value_and_grad(plan, logits, targets, *options)
     return result
 
 
 def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:
     """The gradient and the diagonal of the Hessian of the summed loss."""
-    check_class_ids(plan, targets)
+    targets = checked_class_ids(plan, targets)
     result: tuple[Array, Array] = _jitted_grad_hess(plan, logits, targets, options)
     return result

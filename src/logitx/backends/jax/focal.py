@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from logitx._plan import Array, LossOptions, Plan, Scalar
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.jax.cross_entropy import (
-    check_class_ids,
+    checked_class_ids,
     cross_entropy,
     cross_entropy_value_and_grad,
     plan_for,
@@ -20,7 +21,7 @@ def focal_loss(plan: Plan, logits: Array, targets: Array, options: LossOptions, 
     """s [sum of class_weight q (1 - p)^gamma ((max - x) + log(sum))], reduced."""
     if gamma is None:
         return cross_entropy(plan_for(plan, "cross_entropy", False), logits, targets, options)[0]
-    check_class_ids(plan, targets)
+    targets = checked_class_ids(plan, targets)
     return _jitted_loss(plan, logits, targets, options, gamma)
 
 
@@ -32,6 +33,6 @@ def focal_loss_value_and_grad(
         plain = plan_for(plan, "cross_entropy_value_and_grad", False)
         loss, gradient, *_ = cross_entropy_value_and_grad(plain, logits, targets, options)
         return loss, gradient
-    check_class_ids(plan, targets)
+    targets = checked_class_ids(plan, targets)
     loss, gradient = _jitted_loss_and_gradient(plan, logits, targets, options, gamma)
     return loss, gradient

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from logitx._arrays.family import FLOATS, dtype_name
-from logitx._plan import Array, LossOptions, Plan
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan
+from logitx.backends.formulas.numbers import divisor
 from logitx.backends.jax.registration import registered
 from logitx.backends.xla.facts import CallFacts
 
@@ -88,11 +90,15 @@ def _packed(operands: tuple[tuple[Array, str | None], ...], first: int) -> tuple
     return arrays, places
 
 
+def _divisors(plan: Plan, *values: Array) -> tuple[tuple[Array, str], ...]:
+    return tuple((divisor(plan, value), plan.compute) for value in values)
+
+
 def _normalize_call(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
-    others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), (temperature, compute), (softcap, compute)), 1)
+    others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), *_divisors(plan, temperature, softcap)), 1)
     log = _way(plan.op == "log_softmax")
     facts = CallFacts(plan.layout.axis, int(plan.empty == "nan"), where=at_where, temperature=at_heat, softcap=at_cap)
     if is_long(plan) and not others:
@@ -105,7 +111,7 @@ def _normalize_call(plan: Plan, x: Array, where: Array, temperature: Array, soft
 
 
 def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     others, (at_where,) = _packed(((where, "bool"),), 1)
@@ -119,11 +125,12 @@ def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
 
 
 def _pull_back_call(plan: Plan, value: Array, cotangent: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across
+    from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     other = held_dtype(dtype_name(cotangent.dtype), compute)
-    handler = _handler("pull_back", (is_across(plan),), logits=store, compute=compute, result=plan.result, other=other)
+    across = is_across(plan, FEW_TO_PULL_BACK)
+    handler = _handler("pull_back", (across,), logits=store, compute=compute, result=plan.result, other=other)
     facts = CallFacts(plan.layout.axis, log=int(plan.op == "log_softmax_vjp"))
     return HandlerCall(handler, (value.astype(store), cotangent.astype(other)), facts)
 
@@ -138,13 +145,13 @@ def _ids(targets: Array) -> Array:
 
 
 def _loss_call(plan: Plan, logits: Array, targets: Array, *values: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     shares = store if plan.hard else held_dtype(dtype_name(targets.dtype), compute)
     targets, options = _ids(targets) if plan.hard else targets.astype(shares), LossOptions(*values)
     named = (
-        (options.where, "bool"), (options.temperature, compute), (options.softcap, compute),
+        (options.where, "bool"), *_divisors(plan, options.temperature, options.softcap),
         (options.class_weight, compute), (options.sample_weight, compute), (options.label_smoothing, compute),
         (options.z_loss, compute),
     )  # fmt: skip
@@ -187,10 +194,10 @@ def _loss_call(plan: Plan, logits: Array, targets: Array, *values: Array) -> Han
 def _reduce_part_call(
     plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array, ids: Array
 ) -> HandlerCall:
-    from logitx.backends.numba.passes.blocks import is_across
+    from logitx.backends.numba.passes.rows_or_columns import is_across
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
-    named = (where, "bool"), (temperature, compute), (softcap, compute), (None if ids is None else _ids(ids), None)
+    named = (where, "bool"), *_divisors(plan, temperature, softcap), (None if ids is None else _ids(ids), None)
     others, (at_where, at_heat, at_cap, at_ids) = _packed(named, 1)
     options = _way(len(others) > (ids is not None))
     facts = CallFacts(plan.layout.axis, where=at_where, temperature=at_heat, softcap=at_cap, labels=at_ids)

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-from logitx._arrays.family import dtype_name
-from logitx._plan import Array, Plan, nested
+from logitx._options import nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.jax import sharding
 from logitx.backends.jax.kernel_calls import CLASSES, ONE, ROWS_OR_ONE, kernel, kinds, results
@@ -197,8 +197,6 @@ def kernel_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "the array is empty"
     if plan.op == "logsumexp" and len(operands) > 2 and operands[1] is not None:
         return "b: its sums are computed by the formulas"
-    if plan.hard and dtype_name(operands[1].dtype) in ("uint32", "uint64"):
-        return f"targets: class ids of {dtype_name(operands[1].dtype)} do not fit what kernels take"
     return None
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.experimental.custom_partitioning import ArrayMapping, SdyShardingRule, custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
+from logitx._arrays.families import jax_x64
 from logitx._arrays.family import dtype_name
 from logitx._plan import Array, Plan
 from logitx.backends.jax import cut_rows
@@ -157,9 +158,7 @@ def _sharding_rule(plan: Plan, each: list[int]) -> Any:
 def _bits_of(plan: Plan, shapes: Any) -> AbstractContextManager[Any]:
     """Turn 64-bit numbers on if the program has them: XLA asks from a thread that does not see the setting."""
     names = {dtype_name(one.dtype) for one in (*shapes, *results(plan))} | {plan.compute}
-    home = jax if hasattr(jax, "enable_x64") else jax.experimental  # where it came from
-    context: AbstractContextManager[Any] = home.enable_x64(any(name.endswith("64") for name in names))
-    return context
+    return jax_x64(any(name.endswith("64") for name in names))
 
 
 @functools.lru_cache(maxsize=256)

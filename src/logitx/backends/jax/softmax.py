@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
+from logitx.backends.formulas.numbers import capped
+from logitx.backends.generic import signed_sums
 from logitx.backends.jax.cut_rows import merged_along
 from logitx.backends.jax.jacobians import jacobian_product
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
@@ -24,7 +26,7 @@ def _direction(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) 
 
     def scaled(x: Array, temperature: Scalar, softcap: Scalar) -> Array:
         u = jnp.where(live, x.astype(compute), 0.0)
-        u = u if softcap is None else softcap * jnp.tanh(u / softcap)
+        u = capped(jnp, plan, u, softcap)
         # The shift changes no probability; without it a common offset would swamp the derivative by temperature.
         top = jax.lax.stop_gradient(jnp.max(jnp.where(live, u, -jnp.inf), axis=axis, keepdims=True))
         u = u - jnp.where(jnp.isfinite(top), top, 0.0)
@@ -98,7 +100,24 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
         value = _logsumexp(plan, x, where)
         known = jax.lax.stop_gradient(value)
         return value, jnp.where(known == -jnp.inf, 0.0, jnp.where(jnp.isnan(known), known, jnp.ones_like(known)))
-    return generic.logsumexp(plan, x, b, where)
+    if b is None or not plan.layout.n:
+        return generic.logsumexp(plan, x, b, where)
+    found: tuple[Array, Array] = signed_sums.signed_logsumexp(plan, x, b, where, _uncancelled)
+    return found
+
+
+def _uncancelled(plan: Plan, x: Array, b: Array, used: Array, found: signed_sums.SignedRows) -> Array:
+    """Return which entries are used without those that cancel at the top, as often as that is so."""
+    x, b = jax.lax.stop_gradient((x, b))
+
+    def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        left, dropped = signed_sums.without_cancelled(plan, x, b, state[0])
+        return left, jnp.any(dropped)
+
+    left, _ = jax.lax.while_loop(
+        lambda state: state[1], step, (used, jnp.any(signed_sums.may_have_cancelled(plan, found)))
+    )
+    return left
 
 
 @jitted

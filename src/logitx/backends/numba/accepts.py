@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 from logitx._arrays.families import FAMILIES
-from logitx._plan import Plan, flat
+from logitx._options import flat
+from logitx._plan import Plan
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:

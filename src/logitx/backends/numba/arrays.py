@@ -10,7 +10,8 @@ import numpy as np
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, dtype_name
 from logitx._plan import Array, Plan
-from logitx.backends.numba.memory.arguments import FAILED
+from logitx.backends.formulas.class_ids import outside
+from logitx.backends.numba.memory.arguments import FAILED, UNFIT
 
 NumpyArray = np.ndarray[Any, Any]
 
@@ -34,8 +35,7 @@ def view_3d(plan: Plan, x: Array, dtype: str, held: str) -> NumpyArray:
     elif not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     layout = plan.layout
-    shape = (layout.outer, layout.n, layout.inner)
-    return array if array.shape == shape else array.reshape(shape)
+    return array.reshape((layout.outer, layout.n, layout.inner))  # a view whose shape no other thread can change
 
 
 def decode_bfloat16(array: NumpyArray, dtype: str) -> NumpyArray:
@@ -46,13 +46,19 @@ def decode_bfloat16(array: NumpyArray, dtype: str) -> NumpyArray:
 
 
 def contiguous(plan: Plan, x: Array, kind: str) -> NumpyArray:
-    """Return a small array, of weights or class ids, as a contiguous one of `kind`."""
+    """Return a small array, of weights or class ids, as a contiguous one of `kind` with one axis."""
     array: NumpyArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
     if array.dtype == HELD[kind] and array.flags.c_contiguous:
-        return array
+        return array.reshape(-1)
     with np.errstate(all="ignore"):
         array = decode_bfloat16(array, dtype_name(x.dtype))
-        return np.ascontiguousarray(array, dtype=HELD[kind])
+        return np.ascontiguousarray(array, dtype=HELD[kind]).reshape(-1)
+
+
+def label_ids(plan: Plan, targets: Array) -> NumpyArray:
+    """Return class ids as contiguous int64; those of uint64 that do not fit become an id out of range."""
+    ids = contiguous(plan, targets, "int64")
+    return ids if dtype_name(targets.dtype) != "uint64" else np.where(ids < 0, outside(plan), ids)
 
 
 def static_flag(wanted: bool) -> bool | None:
@@ -64,6 +70,10 @@ def checked_code(code: int) -> int:
     """Pass on what a kernel returned, unless it could not do its work."""
     if code == FAILED:
         raise MemoryError("the scratch memory of a kernel could not be allocated")
+    if code == UNFIT:  # nothing has been written
+        raise ValueError(
+            "x: its shape or memory was changed by another thread during the call; allowed is to wait for it"
+        )
     return code
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, BinaryOptions, Plan
+from logitx._options import BinaryOptions
+from logitx._plan import Array, Plan
 from logitx.backends.formulas.class_ids import refuse_labels, sort_out
 from logitx.backends.numba.arrays import (
     HELD,

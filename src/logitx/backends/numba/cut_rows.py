@@ -32,7 +32,7 @@ from logitx.backends.numba.kernels.cut_rows import (
 )
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.kernels.softmax import NormalizeOptions
-from logitx.backends.numba.passes.blocks import is_across
+from logitx.backends.numba.passes.rows_or_columns import is_across
 from logitx.backends.numba.threads.policy import CREW, parts_for
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, LossOptions, Plan, Scalar
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.numbers import quiet

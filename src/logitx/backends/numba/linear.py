@@ -15,7 +15,8 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, LinearLayer, LossOptions, Plan
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Plan
 from logitx.backends.formulas.linear_blocks import RowBlock, pieces, row_blocks
 from logitx.backends.formulas.pairs import RowOperands, RowSums, Shared, gradient_facts, losses_of, merge_row_sums
 from logitx.backends.numba.arrays import HELD, NumpyArray, checked_code, fresh, given_back, rounded_to_dtype, stored

@@ -9,9 +9,20 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
-from logitx._plan import Array, LabelError, LinearLayer, LossOptions, Plan
+from logitx._label_error import LabelError
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, Plan
 from logitx.backends.formulas.linear_blocks import pieces
-from logitx.backends.numba.arrays import HELD, NumpyArray, contiguous, decode_bfloat16, scaling_array, stored, view_3d
+from logitx.backends.numba.arrays import (
+    HELD,
+    NumpyArray,
+    contiguous,
+    decode_bfloat16,
+    label_ids,
+    scaling_array,
+    stored,
+    view_3d,
+)
 
 PANEL = 1 << 20  # elements of an array that are converted at a time, to be multiplied
 
@@ -46,7 +57,7 @@ def read_operands(plan: Plan, layer: LinearLayer, targets: Array, options: LossO
     labels, soft = None, None
     counted: Any
     if plan.hard:
-        labels = contiguous(plan, targets, "int64").reshape(count)
+        labels = label_ids(plan, targets).reshape(count)
         counted = _counted_labels(plan, labels, targets)
         safe = np.where(counted, labels, 0)
         classes = np.ones(count) if per_class is None else per_class[safe].astype(np.float64)

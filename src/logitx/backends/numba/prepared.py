@@ -9,7 +9,7 @@ from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan
 from logitx.backends.numba.arrays import stored
 from logitx.backends.numba.cross_entropy import prepare_loss_kernel
-from logitx.backends.numba.passes.blocks import is_long
+from logitx.backends.numba.passes.rows_or_columns import is_long
 from logitx.backends.numba.softmax import prepare_logsumexp_kernel, prepare_softmax_kernel, prepare_vjp_kernel
 from logitx.backends.protocol import Prepared
 

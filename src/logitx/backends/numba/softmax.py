@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, dtype_name, namespace_dtype
+from logitx._arrays.overlap import overlaps_itself
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba.arrays import (
     CLASS_AXIS,
     HELD,
-    NumpyArray,
     checked_code,
     decode_bfloat16,
     empty_3d,
@@ -24,7 +24,6 @@ from logitx.backends.numba.arrays import (
     stored,
     view_3d,
 )
-from logitx.backends.numba.compile.static import Function
 from logitx.backends.numba.kernels.logsumexp import LogsumexpArrays, LogsumexpLongArrays, logsumexp_long, logsumexp_rows
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.kernels.softmax import (
@@ -36,7 +35,7 @@ from logitx.backends.numba.kernels.softmax import (
 )
 from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions, pull_back
 from logitx.backends.numba.memory.arguments import OK
-from logitx.backends.numba.passes.blocks import is_across, is_long
+from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across, is_long
 from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 
@@ -45,12 +44,11 @@ def prepare_softmax_kernel(
     plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, given: Array
 ) -> Prepared | None:
     """Return softmax or log_softmax with all arguments of its kernel but the arrays."""
-    if where is not None or (given is not None and not given.dtype.isnative):
+    if plan.scalar or where is not None or (given is not None and not given.dtype.isnative):
         return None
-    kernel, settled = _normalizing(plan, False, temperature, softcap)
+    kernel, options, (across, log, adjusted), heat, cap = _settled(plan, False, temperature, softcap)
     shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
-    empty, crew, options, heat, cap = np.empty, CREW, settled.options._replace(axis=axis), settled.heat, settled.cap
-    across, log, adjusted = settled.ways
+    empty, crew, options = np.empty, CREW, options._replace(axis=axis)
 
     def call(x: Array, out: Array) -> Array | None:
         if out is None:
@@ -67,7 +65,9 @@ def prepare_softmax_kernel(
 
 def _is_apart(x: Array, out: Array) -> bool:
     """True if a kernel may write to `out` while it reads `x`: `out` is `x` itself, or apart from it."""
-    return out.flags.writeable and (out is x or not np.may_share_memory(out, x))
+    flags = out.flags
+    distinct = flags.forc or not overlaps_itself(out)
+    return flags.writeable and distinct and (out is x or not np.may_share_memory(out, x))
 
 
 def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array) -> Prepared | None:
@@ -92,9 +92,9 @@ def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array) -> Pr
 def prepare_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Prepared | None:
     """Return softmax_vjp or log_softmax_vjp with all arguments of its kernel but the arrays."""
     given = dtype_name(cotangent.dtype)
-    if given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
+    if plan.scalar or given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None
-    across, options = is_across(plan), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
+    across, options = is_across(plan, FEW_TO_PULL_BACK), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
     kernel = compiled_kernel(pull_back, (across,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
     shape, dtype, nbytes = plan.layout.given, namespace_dtype(np, plan.result), value.nbytes
     empty, crew = np.empty, CREW
@@ -119,26 +119,13 @@ def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
     return _run_softmax_kernel(plan, x, where, temperature, softcap, out)
 
 
-class Settled(NamedTuple):
-    """The arguments of `normalize` that are no array of the caller."""
-
-    options: NormalizeOptions
-    ways: tuple[bool | None, bool | None, bool | None]
-    heat: NumpyArray | None
-    cap: NumpyArray | None
-
-
-def _normalizing(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> tuple[Function, Settled]:
-    """Return the kernel of softmax and log_softmax, and its arguments that are no array of the caller."""
-    compute, held = plan.compute, stored(plan.dtype, plan.compute)
-    heat, cap = scaling_array(plan, temperature, "float64"), scaling_array(plan, softcap, compute)
-    ways = (
-        is_across(plan),
-        static_flag(plan.op == "log_softmax"),
-        static_flag(masked or heat is not None or cap is not None),
-    )
-    options = NormalizeOptions(CLASS_AXIS, np.nan if plan.empty == "nan" else 0.0)
-    return compiled_kernel(normalize, ways, Dtypes(held, compute, plan.result)), Settled(options, ways, heat, cap)
+def _settled(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> tuple[Any, ...]:
+    """Return (kernel, options, ways, temperature, softcap) of `normalize`: all but the arrays of the logits' shape."""
+    heat, cap = scaling_array(plan, temperature, "float64"), scaling_array(plan, softcap, plan.compute)
+    adjusted = True if masked or heat is not None or cap is not None else None
+    ways = is_across(plan), True if plan.op == "log_softmax" else None, adjusted
+    kernel = compiled_kernel(normalize, ways, Dtypes(stored(plan.dtype, plan.compute), plan.compute, plan.result))
+    return kernel, NormalizeOptions(CLASS_AXIS, np.nan if plan.empty == "nan" else 0.0), ways, heat, cap
 
 
 def _run_softmax_kernel(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
@@ -149,14 +136,14 @@ def _run_softmax_kernel(plan: Plan, x: Array, where: Array, temperature: Scalar,
     direct = written is not None
     if written is None:
         written = empty_3d(plan, result)
-    kernel, (options, ways, heat, cap) = _normalizing(plan, mask is not None, temperature, softcap)
+    kernel, options, ways, heat, cap = _settled(plan, mask is not None, temperature, softcap)
     parts = parts_for(view.nbytes)
     if is_long(plan) and ways[2] is None:
         log, keeping = ways[1], static_flag(ways[1] is None and result == plan.compute)
         kernel = compiled_kernel(normalize_long, (log, keeping), Dtypes(held, plan.compute, result))
         checked_code(kernel(NormalizeLongArrays(view, written, None, None), options, log, keeping, parts, CREW.address))
     else:
-        arrays = NormalizeArrays(logits=view, where=mask, temperature=heat, softcap=cap, out=written)
+        arrays = NormalizeArrays(view, mask, heat, cap, written)
         checked_code(kernel(arrays, options, *ways, parts, CREW.address))
     return out if direct else given_back(plan, written, result, plan.layout.shape)
 
@@ -176,7 +163,7 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
         checked_code(kernel(LogsumexpLongArrays(view, value, None, None), CLASS_AXIS, parts, CREW.address))
     else:
         kernel = compiled_kernel(logsumexp_rows, ways, Dtypes(held, compute, plan.result))
-        arrays = LogsumexpArrays(logits=view, b=factor, where=mask, like=None, value=value, sign=sign)
+        arrays = LogsumexpArrays(view, factor, mask, None, value, sign)
         checked_code(kernel(arrays, CLASS_AXIS, *ways, parts, CREW.address))
     found = given_back(plan, value, plan.result, layout.rows)
     return found, None if sign is None else given_back(plan, sign, plan.result, layout.rows)
@@ -197,11 +184,11 @@ def _run_vjp_kernel(plan: Plan, value: Array, cotangent: Array, log: bool) -> Ar
     dtype = dtype_name(cotangent.dtype)
     other = stored(dtype, compute)
     view, pulled = view_3d(plan, value, plan.dtype, held), view_3d(plan, cotangent, dtype, other)
-    written, across = empty_3d(plan, plan.result), is_across(plan)
+    written, across = empty_3d(plan, plan.result), is_across(plan, FEW_TO_PULL_BACK)
     if across:
         view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
     kernel = compiled_kernel(pull_back, (across,), Dtypes(held, compute, plan.result, other=other))
-    arrays = PullBackArrays(value=view, cotangent=pulled, out=written, like=None)
+    arrays = PullBackArrays(view, pulled, written, None)
     checked_code(kernel(arrays, PullBackOptions(CLASS_AXIS, log), across, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 

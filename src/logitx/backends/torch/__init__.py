@@ -8,7 +8,7 @@ the graph (`operators`).
 
 from __future__ import annotations
 
-from logitx.backends.torch.accepts import DECLINES, accepts
+from logitx.backends.torch.accepts import DECLINES, accepts, explain
 from logitx.backends.torch.binary import binary_cross_entropy
 from logitx.backends.torch.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.torch.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
@@ -24,6 +24,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "explain",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",

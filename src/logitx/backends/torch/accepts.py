@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from logitx._plan import Plan, flat
+from logitx._options import flat
+from logitx._plan import Plan
 from logitx.backends.torch import binary
 from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, declined
 from logitx.backends.torch.state import has_plain_class, in_graph, in_transform, may_differentiate, tracing
@@ -53,3 +54,10 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     if by_others:
         return "derivatives by other operands than the logits are taken by way of the formulas"
     return _PARTS if by_logits and (plan.op not in _BY_LOGITS or plan.return_parts) else None
+
+
+def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
+    """Say what runs: the kernels, and for which derivatives the formulas."""
+    others = any(map(may_differentiate, flat(operands)[1:]))
+    formulas = "; derivatives by other operands than the first are taken by way of the formulas" if others else ""
+    return f"derivatives and operators of PyTorch around the kernels{formulas}"

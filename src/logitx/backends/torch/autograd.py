@@ -65,7 +65,7 @@ def differentiate_formulas(
         inputs = tuple(_alias(one, want, again) for one, want in zip(operands, wanted, strict=True))
         pairs = [
             (value, cotangent)
-            for value, cotangent in zip(function(*inputs), cotangents, strict=True)
+            for value, cotangent in zip(function(*inputs), cotangents, strict=False)
             if cotangent is not None and value is not None and value.requires_grad
         ]
         chosen = [i for i, want in enumerate(wanted) if want]

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from logitx._plan import Array, BinaryOptions, Plan, flat, nested
+from logitx._options import BinaryOptions, flat, nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept
 from logitx.backends.torch.cross_entropy import unscaled_loss_plan

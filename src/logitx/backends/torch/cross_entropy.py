@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from logitx._arrays.torch import bare
-from logitx._plan import Array, LossOptions, Plan, flat, nested
+from logitx._options import LossOptions, flat, nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept, pushing
 from logitx.backends.torch.state import (
@@ -100,7 +101,12 @@ def loss_gradients(
 
     results: list[Array] = [None] * len(operands)
     if any(wanted[1:]):
-        results = differentiate_formulas(lambda *values: formula(plan, *values), operands, (False, *wanted[1:]), given)
+        alone = all(cotangent is None for cotangent in given[1:])  # then the formula of the loss is enough
+        function = generic.cross_entropy if alone else generic.cross_entropy_value_and_grad
+        results = differentiate_formulas(
+            lambda *values: function(plan, *nested(LOSS_AND_GRADIENT, values)),
+            operands, (False, *wanted[1:]), given[:1] if alone else given,
+        )  # fmt: skip
     if not by_logits:
         return results
     if dloss is not None and torch.is_grad_enabled():

@@ -13,7 +13,8 @@ import torch
 
 from logitx._arrays.family import dtype_name
 from logitx._arrays.torch import bare
-from logitx._plan import Array, LinearLayer, LossOptions, Plan, flat, nested
+from logitx._options import LinearLayer, LossOptions, flat, nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept
 from logitx.backends.torch.state import (

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from logitx._arrays.family import FLOATS, dtype_name
+from logitx._options import LossOptions
 from logitx._plan import Array, Layout, Plan
 from logitx.backends.torch.autograd import keep, kept
 from logitx.backends.torch.cross_entropy import loss_gradients
@@ -242,8 +243,7 @@ def _by_linear_and_gradients(plan: Plan, operands: Any, outputs: Any, wanted: An
 
 
 _LOGITS = ("x", "where?", "temperature?", "softcap?", None)
-_TARGETS = ("logits", "targets", "class_weight?", "sample_weight?", "label_smoothing?", "z_loss?", "softcap?",
-            "temperature?", "where?")  # fmt: skip
+_TARGETS = ("logits", "targets", *(f"{name}?" for name in LossOptions._fields))
 _LINEAR = ("hidden", "weight", "bias?", "targets", *_TARGETS[2:-1], None)
 _CUT = ("ignore_index", "reduction", "empty", "block_bytes", "gradients")
 _REDUCED = ("axis", "ignore_index", "reduction", "empty", "return_parts", "result", "loss")

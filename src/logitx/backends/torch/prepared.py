@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from logitx._plan import Array, LossOptions, Plan
+from logitx._options import LossOptions
+from logitx._plan import Array, Plan
 from logitx.backends.numba.prepared import prepare as prepare_kernel
 from logitx.backends.protocol import Prepared
 from logitx.backends.torch.cross_entropy import LOSS_AND_GRADIENT, Loss, PreparedLoss

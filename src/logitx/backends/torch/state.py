@@ -9,7 +9,8 @@ import torch
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
-from logitx._plan import Array, Plan, nested
+from logitx._options import nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic, numba
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)

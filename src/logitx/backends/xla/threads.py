@@ -21,6 +21,7 @@ from logitx.backends.numba.threads.workers import (
     JOB_ARGUMENTS,
     JOB_FAILED,
     JOB_FUNCTION,
+    JOB_MODE,
     JOB_PARTS,
     NEXT,
     _add_to_word,
@@ -29,6 +30,8 @@ from logitx.backends.numba.threads.workers import (
     _get,
     _pause,
     _put,
+    float_mode,
+    set_float_mode,
 )
 from logitx.backends.numba.vectors.lanes import least
 from logitx.backends.xla.call_frame import CONTEXT, ERROR_DESTROY, NUM_THREADS, SCHEDULE, api_of
@@ -104,8 +107,11 @@ def _leave(shared: int, holders: int) -> None:
 @primitive
 def _help(shared: int) -> int:
     """Draw parts of a job that may be over by now: a task of XLA's threads."""
+    mode = float_mode()
     _add_to_word(shared, INSIDE, 1)
+    set_float_mode(_get(shared, JOB_MODE))
     _draw(shared, _get(shared, JOB_FUNCTION), _get(shared, JOB_ARGUMENTS), _get(shared, JOB_PARTS))
+    set_float_mode(mode)  # the thread is not ours
     _add_to_word(shared, INSIDE, -1)
     _leave(shared, 1)
     return 0
@@ -144,6 +150,7 @@ def _run_with_tasks(crew: int, function: int, arguments: int, parts: int) -> Any
     _put(shared, JOB_ARGUMENTS, arguments)
     _put(shared, JOB_PARTS, parts)
     _put(shared, JOB_FAILED, 0)
+    _put(shared, JOB_MODE, float_mode())
     _put(shared, INSIDE, 0)
     _put(shared, HOLDERS, 1 + helpers)
     _put(shared, NEXT, 0)

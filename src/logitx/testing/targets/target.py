@@ -132,6 +132,6 @@ def numpy_problem(array: Any, elementwise: bool) -> str | None:
     """Return None, or why a call on NumPy arrays must not return this."""
     if type(array) is np.ndarray and (elementwise or array.ndim):
         return None if array.dtype.isnative else f"byte order of {array.dtype} is foreign"
-    if not elementwise and isinstance(array, np.generic):
+    if isinstance(array, np.generic):  # of 0 dimensions; with `out=`, the output itself
         return None
     return f"type is {type(array).__name__}; expected is an ndarray, or a NumPy scalar for a 0-d reduction"

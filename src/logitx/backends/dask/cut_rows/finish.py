@@ -7,6 +7,7 @@ import functools
 import math
 from typing import Any
 
+from logitx._arguments.ranges import need_float64
 from logitx._arrays.family import namespace_dtype
 from logitx._arrays.folding import unfold_axes
 from logitx._plan import Array, Plan
@@ -49,6 +50,8 @@ class _Entries:
 
     def __init__(self, work: Work, given: dict[str, Any], block: LogitsBlock) -> None:
         self.given, self.plan, self.block, self.xp = given, work.plan, block, block.xp
+        if need_float64(block.family, block.x, given["class_weight"], given["sample_weight"]):
+            self.plan = dataclasses.replace(self.plan, compute="float64")
         self.pair: Pair = given["pair"]
         self.row: RowTargets = row_targets(self.plan, self.xp, self.pair)
         asked = dataclasses.replace(block.plan, op="softmax", result=self.plan.compute, empty="zero")

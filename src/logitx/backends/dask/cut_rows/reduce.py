@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import logitx
 from logitx import _dispatch
-from logitx._arguments import operands
+from logitx._arguments import scaling
+from logitx._arguments.ranges import fit_numbers
 from logitx._arrays.families import FAMILIES, family_of
 from logitx._arrays.family import dtype_name
 from logitx._arrays.folding import fold_axes, unfold_axes
@@ -21,7 +22,7 @@ from logitx._plan import Array, Layout, Plan, layout
 from logitx.backends.dask.chunks import Work, first_of
 from logitx.backends.dask.cut_rows.merge import Pair, as_memory
 from logitx.backends.dask.whole_rows import flat_weights, solid, space, with_whole_positions
-from logitx.backends.formulas.class_ids import refuse_labels, sort_out
+from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out
 from logitx.backends.formulas.numbers import quiet
 
 
@@ -63,9 +64,10 @@ def block_of(work: Work, given: dict[str, Any]) -> LogitsBlock:
     lay = layout(tuple(x.shape), work.plan.layout.axes)
     plan = dataclasses.replace(work.plan, family=family.name, layout=lay, dtype=dtype_name(x.dtype))  # type: ignore[union-attr]
     temperature, softcap = (
-        None if given[name] is None else operands.scalar(name, given[name], neutral, family, x, lay)  # type: ignore[arg-type]
+        None if given[name] is None else scaling.scalar(name, given[name], neutral, family, x, lay)  # type: ignore[arg-type]
         for name, neutral in (("temperature", 1.0), ("softcap", None))
     )
+    plan = fit_numbers(plan, family, x, temperature, softcap)  # type: ignore[arg-type]
     valid = None if where is None else xp.broadcast_to(where, x.shape)
     mask = None if where is None else fold_axes(family, valid, lay)  # type: ignore[arg-type]
     folded = (fold_axes(family, x, lay), mask, temperature, softcap)  # type: ignore[arg-type]
@@ -121,7 +123,7 @@ def reduce_block(work: Work, *blocks: Any) -> Pair:
 
 def known_number(given: dict[str, Any], name: str) -> float | None:
     """Return label smoothing or the factor of the z-loss; None where absent."""
-    return None if given[name] is None else operands.option_number(name, given[name])
+    return None if given[name] is None else scaling.option_number(name, given[name])
 
 
 def _is_first(given: dict[str, Any], n: int) -> bool:
@@ -143,7 +145,7 @@ def _row_fields(plan: Plan, given: dict[str, Any], top: Array, n: int) -> dict[s
     xp, sample = space(top), given["sample_weight"]
     sample = xp.ones_like(top) if sample is None else xp.broadcast_to(sample, top.shape)
     if plan.hard:
-        ids = xp.astype(given["targets"], xp.int64, copy=False)
+        ids = signed_ids(plan, xp, given["targets"])
         sample = xp.where(sort_out(plan, xp, ids)[0], 0.0, sample)
     return numbers | {"sample": sample}
 
@@ -174,8 +176,20 @@ def _with_probabilities(block: LogitsBlock, given: dict[str, Any], pair: Pair, w
     t = xp.astype(t, xp.float64)
     wanted = t if weights is None else xp.where(t == 0.0, 0.0, t * _in_class_places(block, weights))
     mass = xp.sum(wanted, axis=lay.axes)
+    loss = _with_cancelled(block, loss, mass, None if weights is None else wanted)
     loss = xp.where((mass > 0.0) & (pair.rest == -1.0), xp.inf, loss)  # another block may have entries that count
     return pair._replace(loss=loss, mass=mass)
+
+
+def _with_cancelled(block: LogitsBlock, loss: Array, mass: Array, wanted: Array) -> Array:
+    """Return losses, also of rows whose weights add up to 0 in this block: those of all its blocks may not."""
+    if wanted is None:
+        return loss
+    xp = block.xp
+    cancelled = (mass == 0.0) & xp.any(wanted != 0.0, axis=block.lay.axes)
+    if not xp.any(cancelled):
+        return loss
+    return xp.where(cancelled, _under(block, wanted, ignore_index=None), loss)
 
 
 def _in_class_places(block: LogitsBlock, weights: Array) -> Array:
@@ -202,6 +216,10 @@ def _with_smoothing(block: LogitsBlock, pair: Pair, weights: Array) -> Pair:
     else:
         mass = xp.sum(xp.where(block.valid, _in_class_places(block, weights), 0.0), axis=lay.axes)
     loss = xp.where(mass == 0.0, 0.0, mean * count)
+    if weights is not None:
+        every = _in_class_places(block, weights)
+        every = every if block.valid is None else xp.where(block.valid, every, 0.0)
+        loss = _with_cancelled(block, loss, mass, every)
     loss = xp.where((pair.rest == -1.0) & (mass > 0.0), xp.inf, loss)
     return pair._replace(even_loss=loss, even_mass=mass)
 
@@ -226,7 +244,7 @@ def check_block_labels(plan: Plan, xp: Any, given: dict[str, Any], n: int) -> No
 
 
 def _refuse_block_labels(plan: Plan, xp: Any, ids: Array) -> None:
-    _, bad = sort_out(plan, xp, xp.astype(ids, xp.int64, copy=False))
+    _, bad = sort_out(plan, xp, signed_ids(plan, xp, ids))
     if bool(xp.any(bad)):
         rows = tuple(ids.shape)
         refuse_labels(dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, rows=rows)), xp, ids, bad)
@@ -235,7 +253,7 @@ def _refuse_block_labels(plan: Plan, xp: Any, ids: Array) -> None:
 def local_ids(plan: Plan, block: LogitsBlock, given: dict[str, Any]) -> Array:
     """Return class ids counted from the first class of a block; below 0, or too large, where they are in another."""
     xp, axes = block.xp, block.lay.axes
-    ids = xp.astype(given["targets"], xp.int64, copy=False)
+    ids = signed_ids(plan, xp, given["targets"])
     if len(axes) == 1:
         return ids - first_of(given[f"class {axes[0]}"])
     inside = (ids >= 0) & (ids < plan.layout.n)

@@ -22,7 +22,7 @@ def logits_of(plan: Plan, layer: LayerOperands, hidden: Array) -> Array:
     if hidden.dtype != weight.dtype:
         hidden, weight = hidden.astype(plan.compute), weight.astype(plan.compute)
     x = jnp.matmul(hidden, weight.T, preferred_element_type=plan.compute)
-    return x if layer.bias is None else x + layer.bias.astype(plan.compute)
+    return x if layer.bias is None else x + layer.bias.astype(plan.compute)[None, :]  # of one rank, as some users ask
 
 
 @functools.lru_cache(maxsize=1024)

@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from logitx._plan import Array, LinearLayer, LossOptions, Plan, flat, nested
+from logitx._options import LinearLayer, LossOptions, flat, nested
+from logitx._plan import Array, Plan
 from logitx.backends import generic
 from logitx.backends.formulas.pairs import reduce_losses
 from logitx.backends.generic import linear
 from logitx.backends.generic.linear import LayerOperands, Samples
-from logitx.backends.jax.cross_entropy import check_class_ids
+from logitx.backends.jax.cross_entropy import checked_class_ids
 from logitx.backends.jax.linear import class_tiles, gradients
 from logitx.backends.jax.linear.layer import from_logits, logits_of
 from logitx.backends.jax.linear.row_blocks import block_sizes, over_blocks, scan_blocks
@@ -140,7 +141,7 @@ def jitted_layer_gradients(plan: Plan, *operands: Any) -> tuple[Array, Array, Ar
 
 def linear_cross_entropy(plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions) -> Array:
     """The cross-entropy of hidden @ weight.T + bias."""
-    check_class_ids(plan, targets)
+    targets = checked_class_ids(plan, targets)
     return jitted_layer_loss(plan, *flat((layer, targets, options)))
 
 
@@ -148,6 +149,6 @@ def linear_cross_entropy_value_and_grad(
     plan: Plan, layer: LinearLayer, targets: Array, options: LossOptions
 ) -> tuple[Array, Array, Array, Array]:
     """The loss, and with g its gradient by the logits: g @ weight, g.T @ hidden and the sum of g over the rows."""
-    check_class_ids(plan, targets)
+    targets = checked_class_ids(plan, targets)
     result: tuple[Array, Array, Array, Array] = jitted_layer_gradients(plan, *flat((layer, targets, options)))
     return result

@@ -36,11 +36,11 @@ class _Draft(codegen.CPUCodeLibrary):
 class _InlinedDraft(_Draft):
     """A draft that LLVM copies into its callers, whatever its size."""
 
-    def finalize(self) -> None:
-        for function in self._final_module.functions:
-            if not function.is_declaration and function.linkage == binding.Linkage.external:
-                function.add_function_attribute("alwaysinline")
-        super().finalize()
+    def add_ir_module(self, ir_module: Any) -> None:
+        for function in ir_module.functions:  # before it is parsed: llvmlite 0.45 gives a parsed function no attribute
+            if not function.is_declaration and not function.linkage:
+                function.attributes.add("alwaysinline")
+        super().add_ir_module(ir_module)
 
 
 class _LinkedLibrary(codegen.JITCodeLibrary):

@@ -16,12 +16,13 @@ from typing import Any
 
 import numba
 from llvmlite import ir
-from numba.core import codegen, registry, types
+from numba.core import codegen, config, registry, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic as _numba_intrinsic
 
-from logitx.backends.numba.compile.cache import _Cache
+from logitx._undisturbed import undisturbed
+from logitx.backends.numba.compile.cache import KernelCache
 from logitx.backends.numba.compile.llvm_types import I64
 from logitx.backends.numba.compile.pipeline import _InlinedPipeline, _KernelPipeline, _PrimitivePipeline
 from logitx.backends.numba.compile.static import Function
@@ -36,9 +37,18 @@ def intrinsic(function: Function) -> Function:
     return made
 
 
+def _jit(function: Function, **options: Any) -> Any:
+    """Call `numba.njit`, also where NUMBA_DISABLE_JIT is set: kernels are made of what Python cannot run."""
+    disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+    try:
+        return numba.njit(function, **options)
+    finally:
+        config.DISABLE_JIT = disabled
+
+
 def primitive(function: Function, pipeline: type = _PrimitivePipeline) -> Function:
     """Compile a building block of kernels, never called from Python: LLVM decides where it is inlined."""
-    made: Function = numba.njit(
+    made: Function = _jit(
         function,
         nogil=True,
         error_model="numpy",
@@ -63,12 +73,11 @@ def compile_kernel(function: Function, signature: tuple[Any, ...]) -> Function:
 
     It is what Numba's dispatcher would call after looking at every argument, which costs 0.3 us.
     """
-    dispatcher: Any = numba.njit(
+    dispatcher: Any = _jit(
         function, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True, pipeline_class=_KernelPipeline
     )
-    with contextlib.suppress(RuntimeError, OSError):  # without a directory to write to, every process compiles
-        dispatcher._cache = _Cache(function)
-    with _uncollected():
+    dispatcher._cache = KernelCache(function)
+    with undisturbed(), _uncollected():
         made: Function = dispatcher.compile(signature)
     _KEPT.append(dispatcher)
     (_MACHINE_CODE[made],) = dispatcher.overloads.values()
@@ -92,7 +101,7 @@ def bind_word(function: int, word: int) -> int:
     builder = ir.IRBuilder(entry.append_basic_block())
     target = builder.inttoptr(I64(function), ir.FunctionType(I64, [I64, I64]).as_pointer())
     builder.ret(builder.call(target, [entry.args[0], I64(word)]))
-    with global_compiler_lock:
+    with undisturbed(), global_compiler_lock:
         library.add_ir_module(module)
         library.finalize()
     _KEPT.append(library)
@@ -116,9 +125,9 @@ def native(function: Function, signature: tuple[Any, ...]) -> int:
     """Compile a function of integers for machine code to call, without Python and the GIL; return its address."""
     options = {"nopython": True, "error_model": "numpy"}
     callback: Any = CFunc(function, (signature, types.int64), {}, options, pipeline_class=_KernelPipeline)
-    with contextlib.suppress(RuntimeError, OSError):
-        callback._cache = _Cache(function)
-    callback.compile()
+    callback._cache = KernelCache(function)
+    with undisturbed():
+        callback.compile()
     _KEPT.append(callback)
     address: int = callback.address
     return address

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from logitx.backends.numba.compile.policy import inlined
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfLoss, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import FAILED, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
 from logitx.backends.numba.memory.scratch import is_missing, release
 from logitx.backends.numba.passes.blocks import geometry_of
@@ -23,6 +23,7 @@ from logitx.backends.numba.passes.loss import (
     LossNumbers,
     differentiate_panel,
     finish_label_loss,
+    has_room,
     logarithms_of,
     losses_to_write,
     place_of,
@@ -76,9 +77,9 @@ def hard(
     For a mean the gradient is divided by the sum of shares, which then has to be known first.
     """
     x, fits_x = view_of_entries(arrays.logits, numbers.axis)
-    where, fits_where = view_of_entries(arrays.where, numbers.axis)
-    grad, fits_grad = view_of_entries(arrays.grad, numbers.axis)
-    if not (fits_x and fits_where and fits_grad):
+    where, fits_where = view_beside(arrays.where, numbers.axis, x)
+    grad, fits_grad = view_beside(arrays.grad, numbers.axis, x)
+    if not (fits_x and fits_where and fits_grad and has_room(arrays, numbers, x)):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
     labels = LabelRule(

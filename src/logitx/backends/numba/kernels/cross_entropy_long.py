@@ -8,7 +8,7 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, OfLogits, OfLoss, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import FAILED, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.load_store import write_back
 from logitx.backends.numba.memory.scratch import is_missing, place_one, release, reserve
 from logitx.backends.numba.passes.blocks import geometry_of
@@ -33,6 +33,7 @@ from logitx.backends.numba.passes.loss import (
     LossNumbers,
     Place,
     finish_label_loss,
+    has_room,
     logarithms_of,
     losses_to_write,
     slopes_of,
@@ -60,8 +61,8 @@ def hard_long(arrays: HardLongArrays, numbers: LossNumbers, backward: Way, keepi
     With `keeping` the gradient holds the exponentials until they are normalized.
     """
     logits, fits_x = view_of_entries(arrays.logits, numbers.axis)
-    gradient, fits_grad = view_of_entries(arrays.grad, numbers.axis)
-    if not (fits_x and fits_grad):
+    gradient, fits_grad = view_beside(arrays.grad, numbers.axis, logits)
+    if not (fits_x and fits_grad and has_room(arrays, numbers, logits)):
         return UNFIT
     number, double = view_of_rows(arrays.like), view_of_rows(arrays.wide)
     targets = LabelRule(view_of_rows(arrays.labels), numbers.ignoring, numbers.ignored, number, number, number, None)

@@ -11,7 +11,7 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfLoss, OfOther, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, UNFIT, given, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import FAILED, UNFIT, given, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.load_store import number_at
 from logitx.backends.numba.memory.prefetch import ahead_of
 from logitx.backends.numba.memory.scratch import (
@@ -38,6 +38,7 @@ from logitx.backends.numba.passes.loss import (
     LossNumbers,
     Weights,
     finish_loss,
+    has_room,
     logarithms_of,
     losses_to_write,
     place_of,
@@ -110,11 +111,12 @@ def soft(arrays: SoftArrays, numbers: LossNumbers, across: Way, parts: int, crew
     For a mean the gradient is divided by the sum of shares.
     """
     x, fits_x = view_of_entries(arrays.logits, numbers.axis)
-    targets, fits_targets = view_of_entries(arrays.targets, numbers.axis)
-    where, fits_where = view_of_entries(arrays.where, numbers.axis)
-    grad, fits_grad = view_of_entries(arrays.grad, numbers.axis)
-    hess, fits_hess = view_of_entries(arrays.hess, numbers.axis)
-    if not (fits_x and fits_targets and fits_where and fits_grad and fits_hess):
+    targets, fits_targets = view_beside(arrays.targets, numbers.axis, x)
+    where, fits_where = view_beside(arrays.where, numbers.axis, x)
+    grad, fits_grad = view_beside(arrays.grad, numbers.axis, x)
+    hess, fits_hess = view_beside(arrays.hess, numbers.axis, x)
+    fit = fits_x and fits_targets and fits_where and fits_grad and fits_hess
+    if not (fit and has_room(arrays, numbers, x)):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
     labels = LabelRule(

@@ -14,7 +14,16 @@ import numpy as np
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfResult, Way, Wide
 from logitx.backends.numba.kernels.softmax import NormalizeOptions, masked_value, normalize_panel
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import (
+    FAILED,
+    OK,
+    UNFIT,
+    given,
+    has_one_a_row,
+    view_beside,
+    view_of_entries,
+    view_of_rows,
+)
 from logitx.backends.numba.memory.load_store import class_id, number_at, read_one, write_back
 from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
 from logitx.backends.numba.memory.scratch import place_one, store_lanes, take_one
@@ -68,14 +77,15 @@ def reduce_part(arrays: ReducePartArrays, axis: int, across: Way, adjusted: Way,
     mask, no temperature and no softcap.
     """
     x, fits_x = view_of_entries(arrays.logits, axis)
-    where, fits_where = view_of_entries(arrays.where, axis)
-    if not (fits_x and fits_where):
+    where, fits_where = view_beside(arrays.where, axis, x)
+    tops, rests = view_of_rows(arrays.top), view_of_rows(arrays.rest)
+    if not (fits_x and fits_where and has_one_a_row(tops, x) and has_one_a_row(rests, x)):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
     task = ReducePartTask(
         RoomNeeds(0, 0, 0, False, False, 0.0),
-        view_of_rows(arrays.top),
-        view_of_rows(arrays.rest),
+        tops,
+        rests,
         view_of_rows(arrays.labels),
         view_of_rows(arrays.label_logits),
     )
@@ -226,8 +236,8 @@ def normalize_part(
 ) -> int:
     """Write softmax, or with `log` its logarithm, as `normalize` does."""
     x, fits_x = view_of_entries(arrays.logits, options.axis)
-    where, fits_where = view_of_entries(arrays.where, options.axis)
-    out, fits_out = view_of_entries(arrays.out, options.axis)
+    where, fits_where = view_beside(arrays.where, options.axis, x)
+    out, fits_out = view_beside(arrays.out, options.axis, x)
     if not (fits_x and fits_where and fits_out):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
@@ -322,8 +332,8 @@ def differentiate_part(
 ) -> int:
     """Write the gradient of cross-entropy as `hard` does."""
     x, fits_x = view_of_entries(arrays.logits, numbers.axis)
-    where, fits_where = view_of_entries(arrays.where, numbers.axis)
-    grad, fits_grad = view_of_entries(arrays.grad, numbers.axis)
+    where, fits_where = view_beside(arrays.where, numbers.axis, x)
+    grad, fits_grad = view_beside(arrays.grad, numbers.axis, x)
     if not (fits_x and fits_where and fits_grad):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))

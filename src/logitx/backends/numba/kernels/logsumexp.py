@@ -9,10 +9,20 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import (
+    FAILED,
+    OK,
+    UNFIT,
+    given,
+    has_one_a_row,
+    view_beside,
+    view_of_entries,
+    view_of_rows,
+)
 from logitx.backends.numba.memory.load_store import write_back
 from logitx.backends.numba.memory.prefetch import ahead_of
-from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve
+from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve, take_one
+from logitx.backends.numba.passes.class_ids import entry, place_in_panel
 from logitx.backends.numba.passes.copies import load_block
 from logitx.backends.numba.passes.long_rows import PIECE_NUMBERS, pieces_of, reduce_long_row
 from logitx.backends.numba.passes.loop import (
@@ -23,10 +33,10 @@ from logitx.backends.numba.passes.loop import (
     run_blocks,
 )
 from logitx.backends.numba.passes.reduce import emit, hide, log_normalizer_of, nans_beside_infinity, peak, rest_of
-from logitx.backends.numba.passes.sums import dot_of_tiles, fold_rows
+from logitx.backends.numba.passes.sums import add_to_sum, dot_of_tiles, fold_rows
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import log1p_of_sum
-from logitx.backends.numba.vectors.lanes import any_of, lane, select, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import any_of, biggest, lane, select, spread_as, width_of
 
 
 class LogsumexpArrays(NamedTuple):
@@ -82,11 +92,11 @@ class SignedLogsumexpNumbers(NamedTuple):
 def logsumexp_rows(arrays: LogsumexpArrays, axis: int, across: Way, adjusted: Way, parts: int, crew: int) -> int:
     """Write log(sum of b exp(x)) of every row and the sign of the sum; without `adjusted` there is no b and no mask."""
     x, fits_x = view_of_entries(arrays.logits, axis)
-    b, fits_b = view_of_entries(arrays.b, axis)
-    where, fits_where = view_of_entries(arrays.where, axis)
-    if not (fits_x and fits_b and fits_where):
-        return UNFIT
+    b, fits_b = view_beside(arrays.b, axis, x)
+    where, fits_where = view_beside(arrays.where, axis, x)
     value, sign = view_of_rows(arrays.value), view_of_rows(arrays.sign)
+    if not (fits_x and fits_b and fits_where and has_one_a_row(value, x) and has_one_a_row(sign, x)):
+        return UNFIT
     if x.n == 0:
         for row in range(value.outer):
             write_back(value, row * value.outer_stride, -np.inf)
@@ -169,14 +179,14 @@ def _reduce_signed(panel: Any, across: Any, task: Any) -> Any:
 @inlined
 def _emit_signed(panel: Any, found: Any, across: Any, task: Any) -> bool:
     if given(task.b):
-        _emit_signs(panel, found, task)
+        _emit_signs(panel, found, across, task)
     else:
         _emit_logarithm(panel, found, across, task)
     return True
 
 
 @primitive
-def _emit_signs(panel: Any, found: Any, task: Any) -> None:
+def _emit_signs(panel: Any, found: Any, across: Any, task: Any) -> None:
     value, sign, zero, one = task.value, task.sign, spread_as(found.top, 0.0), spread_as(found.top, 1.0)
     nan = spread_as(found.top, np.nan)
     from_positive = select(found.negative > zero, nan, one)
@@ -186,6 +196,8 @@ def _emit_signs(panel: Any, found: Any, task: Any) -> None:
     for i in range(panel.rows):
         number = float(lane(total, i))
         size = float(lane(found.top, i))
+        if abs(number) < LEAST_SUM / biggest(found.top):
+            size, number = _below_what_cancels(panel, i, size, number, across)
         direction = 1.0 if number > 0.0 else -1.0 if number < 0.0 else number
         result = -np.inf if number == 0.0 else size + math.log(abs(number))
         if number < 0.0 and not given(sign):
@@ -193,6 +205,43 @@ def _emit_signs(panel: Any, found: Any, task: Any) -> None:
         write_back(value, (panel.row + i) * value.outer_stride, result)
         if given(sign):
             write_back(sign, (panel.row + i) * sign.outer_stride, direction)
+
+
+LEAST_SUM = 2.0**28  # times the least normal number: sums below that may have lost terms that are not 0
+
+
+@primitive
+def _below_what_cancels(panel: Any, i: int, size: float, number: float, across: Any) -> Any:
+    """Return the maximum and the sum of a row without its largest logits, if the factors of these add up to 0.
+
+    Equal logits leave no trace then, and what is below them may be too far below to be seen beside them.
+    """
+    tile, factor, n = panel.memory.tile, panel.memory.more, panel.g.n
+    limit = np.inf
+    while True:
+        top = -np.inf
+        for j in range(n):
+            x = float(entry(panel.x, panel.g, panel.row + i, j, tile))
+            if top < x < limit and take_one(factor, panel.base + place_in_panel(j, i, tile, across)) != 0.0:
+                top = x
+        if top == -np.inf:
+            return 0.0, 0.0
+        high, low, top_high, top_low = 0.0, 0.0, 0.0, 0.0
+        for j in range(n):
+            x = float(entry(panel.x, panel.g, panel.row + i, j, tile))
+            b = float(take_one(factor, panel.base + place_in_panel(j, i, tile, across)))
+            if b != 0.0 and x == top:
+                top_high, top_low = add_to_sum(top_high, top_low, b)
+            elif b != 0.0 and x < top:
+                high, low = add_to_sum(high, low, b * math.exp(x - top))
+        at_top, below = top_high + top_low, high + low
+        if at_top != 0.0 and limit == np.inf:
+            return size, number
+        if at_top != 0.0:
+            return top, at_top + below
+        if abs(below) > LEAST_SUM / biggest(size):
+            return top, below
+        limit = top if below != 0.0 else top - 700.0  # all that exp can tell from 0 cancels too
 
 
 @primitive
@@ -224,12 +273,12 @@ class LogsumexpLongArrays(NamedTuple):
 def logsumexp_long(arrays: LogsumexpLongArrays, axis: int, parts: int, crew: int) -> int:
     """Write log(sum of exp(x)) of long rows."""
     logits, fits = view_of_entries(arrays.logits, axis)
-    if not fits:
+    found, fine = view_of_rows(arrays.value), True
+    if not (fits and has_one_a_row(found, logits)):
         return UNFIT
     facts = reserve(PIECE_NUMBERS * pieces_of(logits.n), view_of_rows(arrays.wide))
     if is_missing(facts):
         return FAILED
-    found, fine = view_of_rows(arrays.value), True
     for row in range(logits.outer):
         reduced, top, rest, nans = reduce_long_row(logits, None, row, facts, view_of_rows(arrays.like), parts, crew)
         emit(found, row, 1, log_normalizer_of(top, rest, nans, top + log1p_of_sum(rest, spread_as(rest, 0.0))))

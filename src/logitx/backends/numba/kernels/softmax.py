@@ -8,7 +8,7 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult, Way, Wide
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.prefetch import ahead_of_both
 from logitx.backends.numba.memory.scratch import is_missing, release, reserve
 from logitx.backends.numba.passes.copies import finish_panel
@@ -66,8 +66,8 @@ def normalize(
 ) -> int:
     """Write softmax, or with `log` its logarithm; without `adjusted` there is no mask, temperature or softcap."""
     x, fits_x = view_of_entries(arrays.logits, options.axis)
-    where, fits_where = view_of_entries(arrays.where, options.axis)
-    out, fits_out = view_of_entries(arrays.out, options.axis)
+    where, fits_where = view_beside(arrays.where, options.axis, x)
+    out, fits_out = view_beside(arrays.out, options.axis, x)
     if not (fits_x and fits_where and fits_out):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
@@ -131,7 +131,7 @@ def normalize_long(
     With `keeping` the result holds the exponentials until they are normalized.
     """
     logits, fits_x = view_of_entries(arrays.logits, options.axis)
-    target, fits_out = view_of_entries(arrays.out, options.axis)
+    target, fits_out = view_beside(arrays.out, options.axis, logits)
     if not (fits_x and fits_out):
         return UNFIT
     number, undefined = view_of_rows(arrays.like), options.undefined

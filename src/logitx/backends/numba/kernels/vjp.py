@@ -12,7 +12,7 @@ import numpy as np
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, OfLogits, OfOther, OfResult, Way
 from logitx.backends.numba.kernels.vjp_rows import long_rows, neighbors, short_rows
-from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.scratch import load_lanes, store_lanes
 from logitx.backends.numba.passes.blocks import LONG
 from logitx.backends.numba.passes.copies import load_block
@@ -65,8 +65,8 @@ class CotangentSum(NamedTuple):
 def pull_back(arrays: PullBackArrays, options: PullBackOptions, across: Way, parts: int, crew: int) -> int:
     """Write p (dp - sum of p dp), or with `log` dlog_p - p sum of dlog_p."""
     value, fits_value = view_of_entries(arrays.value, options.axis)
-    cotangent, fits_cotangent = view_of_entries(arrays.cotangent, options.axis)
-    out, fits_out = view_of_entries(arrays.out, options.axis)
+    cotangent, fits_cotangent = view_beside(arrays.cotangent, options.axis, value)
+    out, fits_out = view_beside(arrays.out, options.axis, value)
     if not (fits_value and fits_cotangent and fits_out):
         return UNFIT
     like = view_of_rows(arrays.like)

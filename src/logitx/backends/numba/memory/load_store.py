@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from logitx.backends.numba.compile.llvm_types import I32, I64
 from logitx.backends.numba.compile.policy import intrinsic, primitive
 from logitx.backends.numba.memory.halves import _MEMORY, _converted_in, _converted_out
-from logitx.backends.numba.vectors.lanes import lanes_of
+from logitx.backends.numba.vectors.lanes import lanes_of, splat
 
 
 def _pointer_to(builder: Any, view: Any, offset: Any, kind: Any) -> Any:
@@ -67,6 +67,51 @@ def scatter_lanes(_context: Any, array: Any, offset: Any, stride: Any, value: An
             one = builder.extract_element(stored, I32(index))
             builder.store(one, _pointer_to(builder, operands[0], place, one.type), align=1)
             place = builder.add(place, operands[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), emit
+
+
+def _first(builder: Any, kind: Any, count: Any) -> Any:
+    """Return a mask of the first `count` lanes."""
+    places = ir.VectorType(I64, kind.count)
+    return builder.icmp_unsigned("<", ir.Constant(places, list(range(kind.count))), splat(builder, count, places))
+
+
+def _masked(builder: Any, name: str, result: Any, *operands: Any) -> Any:
+    """Call `llvm.masked.load` or `llvm.masked.store`."""
+    vector = result if name == "load" else operands[0].type
+    full = f"llvm.masked.{name}.v{vector.count}{vector.element.intrinsic_name}.p0"
+    function = ir.FunctionType(result, [one.type for one in operands])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, full), operands)
+
+
+@intrinsic
+def read_some(_context: Any, array: Any, offset: Any, count: Any, tile: Any, pad: Any) -> Any:
+    """Read fewer neighbors than lanes, converted to the dtype of a tile; the other lanes hold `pad`."""
+    kind = lanes_of(tile.dtype)
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        view, place, filled, _, other = operands
+        memory = ir.VectorType(_MEMORY[array.dtype], kind.width)
+        mask, nothing = _first(builder, memory, filled), ir.Constant(memory, None)
+        value = _masked(builder, "load", memory, _pointer_to(builder, view, place, memory), I32(1), mask, nothing)
+        value = _converted_in(builder, value, array.dtype, context.get_value_type(kind).element)
+        other = context.cast(builder, other, types.float64, tile.dtype)
+        return builder.select(mask, value, splat(builder, other, value.type))
+
+    return kind(array, types.int64, types.int64, tile, types.float64), emit
+
+
+@intrinsic
+def write_some(_context: Any, array: Any, offset: Any, count: Any, value: Any) -> Any:
+    """Write the first `count` lanes, rounded once to the dtype of the array."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        view, place, filled, lanes = operands
+        stored = _converted_out(builder, lanes, array.dtype)
+        target, mask = _pointer_to(builder, view, place, stored.type), _first(builder, stored.type, filled)
+        _masked(builder, "store", ir.VoidType(), stored, target, I32(1), mask)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, value), emit

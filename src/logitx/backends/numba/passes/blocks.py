@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from logitx._plan import Plan
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.memory.scratch import load_lanes, take_one
-from logitx.backends.numba.vectors.lanes import LANES, least, single_lane, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import least, single_lane, spread_as, width_of
 
-FEW_VECTORS = 6  # up to so many vectors of classes, turning rows into columns costs less than folding each row
 TILE_BYTES = 1 << 19  # a fraction of the second-level cache of any processor of the last decade
+TURNED_BYTES = 1 << 14  # of rows that are turned: half of a first-level cache
 MOST_PANELS = 16
 LONG = 1 << 18  # classes from which a row is cut into pieces (`long_rows`), 1 MiB of float32
 
@@ -43,16 +42,6 @@ class Geometry(NamedTuple):
     blocks: int
 
 
-def is_long(plan: Plan) -> bool:
-    """Return True if a row is too long for scratch memory, or for one thread."""
-    return plan.layout.inner == 1 and plan.layout.n >= LONG
-
-
-def is_across(plan: Plan) -> bool | None:
-    """Choose how to fill lanes: True for one row at a time, None for columns; kernels are compiled for either."""
-    return True if plan.layout.inner == 1 and plan.layout.n > FEW_VECTORS * LANES[plan.compute] else None
-
-
 @primitive
 def geometry(outer: int, n: int, inner: int, lanes: int, across: Any) -> Any:
     """Choose the size of blocks, from the shape and the compute dtype alone."""
@@ -65,8 +54,9 @@ def geometry(outer: int, n: int, inner: int, lanes: int, across: Any) -> Any:
     panels = (stretch + lanes - 1) // lanes
     if panels > MOST_PANELS:
         panels = MOST_PANELS
-    if panels * 128 * n > TILE_BYTES:
-        panels = TILE_BYTES // (128 * n)
+    most_bytes = TURNED_BYTES if inner == 1 else TILE_BYTES
+    if panels * 128 * n > most_bytes:
+        panels = most_bytes // (128 * n)
     if panels < 1:
         panels = 1
     most = panels * lanes

@@ -15,9 +15,11 @@ from logitx.backends.numba.memory.load_store import (
     gather_lanes,
     read_lanes,
     read_one,
+    read_some,
     scatter_lanes,
     stream,
     write_back,
+    write_some,
 )
 from logitx.backends.numba.memory.prefetch import is_streamed, start_of
 from logitx.backends.numba.memory.scratch import (
@@ -28,6 +30,7 @@ from logitx.backends.numba.memory.scratch import (
     store_lanes,
     take_one,
 )
+from logitx.backends.numba.memory.turn import read_half, read_quarter, write_half, write_quarter
 from logitx.backends.numba.passes.finish import finish_element
 from logitx.backends.numba.vectors.lanes import lane, least, maximum_of_two, spread_as, width_of
 
@@ -77,17 +80,49 @@ def row_stride(memory: Any, g: Any) -> int:
     return stride
 
 
+def _by_blocks(of_half: Any, of_quarter: Any) -> Any:
+    """Return a primitive that turns a panel, block by block; the last block of a row overlaps its neighbor."""
+
+    def turn_panel(memory: Any, place: int, stride: int, tile: Any, base: int, n: int) -> None:
+        lanes, step = width_of(tile), bytes_per_element(memory)
+        half, quarter = lanes // 2, lanes // 4
+        for row in range(0, lanes, half if n >= half else quarter):
+            start, at = place + row * stride, base + row
+            if n >= half:
+                for j in range(0, n, half):
+                    j = least(j, n - half)
+                    of_half(memory, start + j * step, stride, tile, at + j * lanes)
+            else:
+                for j in range(0, n, quarter):
+                    j = least(j, n - quarter)
+                    of_quarter(memory, start + j * step, stride, tile, at + j * lanes)
+
+    return primitive(turn_panel)
+
+
+_turn_in, _turn_out = _by_blocks(read_half, read_quarter), _by_blocks(write_half, write_quarter)
+
+
 @primitive
 def _load_columns(source: Any, g: Any, first: int, rows: int, tile: Any, pad: float) -> None:
     lanes = width_of(tile)
     stride = row_stride(source, g)
     done = rows // lanes if g.inner == 1 or first % g.inner + rows <= g.inner else 0
     start = start_of(source, g, first)
-    if stride == bytes_per_element(source):
+    if stride == bytes_per_element(source) and (g.inner == 1 or first % g.inner + rows <= g.inner):
+        left = rows - done * lanes
         for j in range(g.n):
+            place = start + j * source.n_stride
             for panel in range(done):
-                place = start + j * source.n_stride + panel * lanes * stride
-                store_lanes(tile, panel * g.panel + j * lanes, read_lanes(source, place, tile))
+                x = read_lanes(source, place + panel * lanes * stride, tile)
+                store_lanes(tile, panel * g.panel + j * lanes, x)
+            if left > 0:
+                x = read_some(source, place + done * lanes * stride, left, tile, pad)
+                store_lanes(tile, done * g.panel + j * lanes, x)
+        return
+    if source.n_stride == bytes_per_element(source) and g.n >= lanes // 4:
+        for panel in range(done):
+            _turn_in(source, start + panel * lanes * stride, stride, tile, panel * g.panel, g.n)
     else:
         for panel in range(done):
             for j in range(g.n):
@@ -157,11 +192,18 @@ def _store_columns(tile: Any, target: Any, g: Any, first: int, rows: int) -> Non
     stride = row_stride(target, g)
     done = rows // lanes if g.inner == 1 or first % g.inner + rows <= g.inner else 0
     start = start_of(target, g, first)
-    if stride == bytes_per_element(target):
+    if stride == bytes_per_element(target) and (g.inner == 1 or first % g.inner + rows <= g.inner):
+        left = rows - done * lanes
         for j in range(g.n):
+            place = start + j * target.n_stride
             for panel in range(done):
-                place = start + j * target.n_stride + panel * lanes * stride
-                write_back(target, place, load_lanes(tile, panel * g.panel + j * lanes))
+                write_back(target, place + panel * lanes * stride, load_lanes(tile, panel * g.panel + j * lanes))
+            if left > 0:
+                write_some(target, place + done * lanes * stride, left, load_lanes(tile, done * g.panel + j * lanes))
+        return
+    if target.n_stride == bytes_per_element(target) and g.n >= lanes // 4:
+        for panel in range(done):
+            _turn_out(target, start + panel * lanes * stride, stride, tile, panel * g.panel, g.n)
     else:
         for panel in range(done):
             for j in range(g.n):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
-from logitx.backends.numba.memory.arguments import view_of_rows
+from logitx.backends.numba.memory.arguments import has_one_a_row, view_of_rows
 from logitx.backends.numba.memory.scratch import place_one, store_lanes
 from logitx.backends.numba.passes.class_ids import (
     CHANGE,
@@ -85,6 +85,15 @@ class Weights(NamedTuple):
 
     terms: Any  # by this the sum of its terms is multiplied
     share: Any  # its part of the denominator of a mean; the weight of its z-loss
+
+
+@primitive
+def has_room(arrays: Any, numbers: Any, x: Any) -> bool:
+    """Return True if there is a number for each row of the view of the logits in what holds one a row."""
+    enough: bool = has_one_a_row(view_of_rows(arrays.log_normalizer), x)
+    if numbers.reduction == NONE:
+        enough = enough and has_one_a_row(view_of_rows(arrays.loss), x)
+    return enough and (arrays.labels.ndim == 0 or view_of_rows(arrays.labels).outer == x.outer * x.inner)
 
 
 @primitive

@@ -85,14 +85,15 @@ def exponent(x: Any, top: Any, scale: Any) -> Any:
 def cap(tile: Any, slope: Any, sloping: bool, base: int, steps: int, limit: Any) -> None:
     """Replace x by limit * tanh(x / limit), infinities excepted; with `sloping` keep the derivative in `slope`."""
     zero, one, two = spread_as(tile, 0.0), spread_as(tile, 1.0), spread_as(tile, 2.0)
-    infinity = spread_as(tile, np.inf)
+    infinity, least_ratio = spread_as(tile, np.inf), spread_as(tile, 4.0 / biggest(tile))
     for at in range(base, base + steps * width_of(tile), width_of(tile)):
         x = load_lanes(tile, at)
         negative = x < zero
         magnitude = select(negative, zero - x, x)
-        twice = zero - two * (magnitude / limit)
+        ratio = magnitude / limit
+        twice = zero - two * ratio
         grown = expm1(twice)
-        u = limit * (zero - grown / (two + grown))
+        u = select(ratio < least_ratio, magnitude, limit * (zero - grown / (two + grown)))  # below is little precision
         store_lanes(tile, at, select(magnitude == infinity, x, select(negative, zero - u, u)))
         if sloping:
             e = exp_of_sum(twice, zero)

@@ -1,10 +1,11 @@
 """The thread policy: into how many parts a call is cut, how many threads there are, and when they sleep.
 
-Which rows share a block never depends on the parts, so results are the same bits on any number of threads. Workers are
-Python threads that run one compiled function without the GIL (`workers.serve_jobs`): it takes parts of whatever call is
-open, and returns to sleep when nothing came for a while. Numba's own threads are not used on purpose: its workqueue
-layer aborts the process when two threads enter it, GNU OpenMP does in a forked child, and a parallel version of a
-kernel takes longer to compile than the kernel.
+Which rows share a block never depends on the parts, so results are the same bits on any number of threads. Workers run
+one compiled function (`workers.serve_jobs`): it takes parts of whatever call is open, and returns to sleep when nothing
+came for a while. They are threads of the operating system that never run Python: what a server makes of Python's own
+(gevent and eventlet run them on the thread of their caller) does not concern them, nor does the end of the main thread.
+Numba's own threads are not used on purpose: its workqueue layer aborts the process when two threads enter it, GNU
+OpenMP does in a forked child, and a parallel version of a kernel takes longer to compile than the kernel.
 """
 
 from __future__ import annotations
@@ -20,19 +21,21 @@ import numba
 import numpy as np
 from numba.core.types import int64
 
-from logitx.backends.numba.compile.policy import compile_kernel, native
-from logitx.backends.numba.compile.static import Function
+from logitx._undisturbed import undisturbed
+from logitx.backends.numba.compile.policy import native
 from logitx.backends.numba.threads import workers
 
 SERIAL_BYTES = 1 << 17  # bytes of input below which a second thread gains nothing, even one that is awake
 PARTS_PER_THREAD = 4  # a thread that is held up leaves its later parts to the others
 PART_BYTES = 1 << 15  # no part is smaller than this
-TURNS = 10_000  # of waiting before a worker sleeps: 0.28 ms where it was measured; waking it takes some 40 us
-
 
 _PYTHON = ctypes.PyDLL(None) if sys.platform != "win32" else ctypes.pythonapi
 _PYTHON.PyThread_allocate_lock.restype = ctypes.c_void_p
+_PYTHON.PyThread_free_lock.argtypes = (ctypes.c_void_p,)
 _PYTHON.PyThread_acquire_lock.argtypes = ctypes.c_void_p, ctypes.c_int
+_PYTHON.PyThread_start_new_thread.argtypes = ctypes.c_void_p, ctypes.c_void_p
+_PYTHON.PyThread_start_new_thread.restype = ctypes.c_ulong
+_NO_THREAD = ctypes.c_ulong(-1).value
 
 
 def _allowed() -> int:
@@ -65,41 +68,51 @@ class Crew:
         for word, address in _system_functions().items():
             self._view[word] = address
         self.address = int(words.ctypes.data)
-        self._started = 0
+        self._started, self._refused = 0, False
         self._lock = threading.Lock()
 
     def set_limit(self, n: int) -> None:
         """Use at most n threads, the calling one included."""
-        self.limit = min(n, workers.MOST + 1)
+        self.limit, self._refused = min(n, workers.MOST + 1), False
         self._view[workers.HELPERS] = self.limit - 1
 
-    def muster(self) -> None:
-        """Start the workers that are missing; they sleep until a kernel wakes them."""
-        if self._started < self.limit - 1:
+    def muster(self) -> bool:
+        """Start the workers that are missing, which sleep until a kernel wakes them; True if there may be parts."""
+        if self._started < self.limit - 1 and not self._refused:
             self._start()
+        ready: bool = self._view[workers.ASSEMBLE] != 0
+        return ready
 
     def _start(self) -> None:
-        with self._lock:
-            self._view[workers.ASSEMBLE] = _address_to_assemble()
-            while self._started < self.limit - 1:
-                lock = _PYTHON.PyThread_allocate_lock()
-                _PYTHON.PyThread_acquire_lock(lock, 1)
-                self._view[workers.WORKER_LOCK + workers.WORKER * self._started] = lock
-                self._view[workers.AVOIDS + workers.WORKER * self._started] = -1
-                arguments = (_compiled_serve(), self._view, self.address, self._started)
-                threading.Thread(target=_work, args=arguments, name="logitx", daemon=True).start()
-                self._started += 1
-                self._view[workers.STARTED] = self._started
+        """Start workers, unless that is under way: in another thread, or in the one that `__del__` interrupts."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            with undisturbed():
+                self._view[workers.ASSEMBLE] = _address_to_assemble()
+                while self._started < self.limit - 1 and not self._refused:
+                    self._refused = not self._start_one(workers.ASLEEP + workers.WORKER * self._started)
+        finally:
+            self._lock.release()
 
-
-def _work(serve: Function, words: memoryview, address: int, index: int) -> None:
-    words[workers.THREAD + workers.WORKER * index] = threading.get_native_id()
-    serve(address, index, TURNS)
+    def _start_one(self, own: int) -> bool:
+        """Start the worker whose words begin at `own`; False if the system has no thread for it."""
+        lock = _PYTHON.PyThread_allocate_lock()
+        _PYTHON.PyThread_acquire_lock(lock, 1)
+        values = {workers.WORKER_LOCK: lock, workers.AVOIDS: -1, workers.CREW_ADDRESS: self.address}
+        for word, value in (values | {workers.INDEX: self._started}).items():
+            self._view[own + word - workers.ASLEEP] = value
+        if _PYTHON.PyThread_start_new_thread(_address_to_serve(), self.address + 8 * own) == _NO_THREAD:
+            _PYTHON.PyThread_free_lock(lock)
+            return False
+        self._started += 1
+        self._view[workers.STARTED] = self._started
+        return True
 
 
 @functools.cache
-def _compiled_serve() -> Function:
-    return compile_kernel(workers.serve_jobs, (int64, int64, int64))
+def _address_to_serve() -> int:
+    return native(workers.serve_jobs, (int64,))
 
 
 @functools.cache
@@ -121,7 +134,10 @@ def _system_functions() -> dict[int, int]:
         library = ctypes.CDLL(None)
         functions[workers.YIELD] = library.sched_yield
         if sys.platform == "linux":
-            functions[workers.WHERE] = library.sched_getcpu
+            functions[workers.WHO], functions[workers.WHERE] = (
+                _PYTHON.PyThread_get_thread_native_id,
+                library.sched_getcpu,
+            )
             functions[workers.ALLOWED], functions[workers.ALLOW] = library.sched_getaffinity, library.sched_setaffinity
     return {word: _address_of(function) for word, function in functions.items()}
 
@@ -138,7 +154,6 @@ def set_num_threads(n: int) -> None:
 
 def parts_for(nbytes: int) -> int:
     """Return into how many parts a call on so many bytes is cut; 1 where it stays on the calling thread."""
-    if nbytes < SERIAL_BYTES or CREW.limit < 2:
+    if nbytes < SERIAL_BYTES or CREW.limit < 2 or not CREW.muster():
         return 1
-    CREW.muster()
     return max(2, min(CREW.limit * PARTS_PER_THREAD, nbytes // PART_BYTES))

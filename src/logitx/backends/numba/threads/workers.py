@@ -16,26 +16,22 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from logitx.backends.numba.compile.llvm_types import I32, I64
+from logitx.backends.numba.compile.llvm_types import BYTE_POINTER, I32, I64
 from logitx.backends.numba.compile.policy import intrinsic, primitive
 
 _PART = ir.FunctionType(I32, [I64, I64, I64])  # (address of the arguments, part, parts) -> 0, or 1 if it failed
 
 # The words, those that threads contend for on cache lines of their own
 OWNER, TICKET, NEXT, INSIDE = 0, 8, 16, 24
-JOB_FUNCTION, JOB_ARGUMENTS, JOB_PARTS, JOB_FAILED = 32, 33, 34, 35
+JOB_FUNCTION, JOB_ARGUMENTS, JOB_PARTS, JOB_FAILED, JOB_MODE = 32, 33, 34, 35, 36
 HELPERS, STARTED, ASSEMBLE = 40, 41, 42
-YIELD, ACQUIRE, RELEASE, WHERE, ALLOWED, ALLOW = 48, 49, 50, 51, 52, 53  # addresses of C functions
+YIELD, ACQUIRE, RELEASE, WHERE, ALLOWED, ALLOW, WHO = 48, 49, 50, 51, 52, 53, 54  # addresses of C functions
 PROCESSORS, SET_WORDS = 56, 16  # a set of up to 1024 processors
-ASLEEP, WORKER_LOCK, THREAD, AVOIDS, WORKER = (
-    72,
-    73,
-    74,
-    75,
-    8,
-)  # of the first worker, and how far apart the workers' lie
+ASLEEP, WORKER_LOCK, THREAD, AVOIDS, CREW_ADDRESS, INDEX = 72, 73, 74, 75, 76, 77  # of the first worker
+WORKER = 8  # how far apart the workers' words lie
 MOST = 255  # workers
 CREW_WORDS = ASLEEP + WORKER * MOST
+TURNS = 10_000  # of waiting before a worker sleeps: 0.28 ms where it was measured; waking it takes some 40 us
 PATIENCE = 1000  # turns of waiting for a worker to finish its part before the processor is offered to others
 
 
@@ -90,12 +86,52 @@ def _pause(_context: Any) -> Any:
     """Tell the processor that this is a waiting loop, where it has an instruction for that."""
 
     def emit(context: Any, builder: Any, _signature: Any, _operands: Any) -> Any:
-        if platform.machine().lower() in ("x86_64", "amd64"):
+        if _X86:
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
         return context.get_dummy_value()
 
     return types.void(), emit
+
+
+_X86, _ARM = (platform.machine().lower() in names for names in (("x86_64", "amd64"), ("aarch64", "arm64")))
+
+
+@intrinsic
+def float_mode(_context: Any) -> Any:
+    """Return how this thread rounds, and whether it takes subnormal numbers for 0; 0 where that is not known."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, _operands: Any) -> Any:
+        if _X86:
+            room = builder.bitcast(cgutils.alloca_once(builder, I32), BYTE_POINTER)
+            kind = ir.FunctionType(ir.VoidType(), [BYTE_POINTER])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr"), [room])
+            return builder.zext(builder.load(builder.bitcast(room, I32.as_pointer()), typ=I32), I64)
+        if _ARM:
+            kind = ir.FunctionType(I64, [])
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.get.fpcr"), [])
+        return I64(0)
+
+    return types.int64(), emit
+
+
+@intrinsic
+def set_float_mode(_context: Any, mode: Any) -> Any:
+    """Compute as the thread of which this is the `float_mode`, so that no result depends on who computed it."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        if _X86:
+            room = cgutils.alloca_once(builder, I32)
+            builder.store(builder.trunc(operands[0], I32), room)
+            kind = ir.FunctionType(ir.VoidType(), [BYTE_POINTER])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")
+            builder.call(function, [builder.bitcast(room, BYTE_POINTER)])
+        if _ARM:
+            kind = ir.FunctionType(ir.VoidType(), [I64])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.set.fpcr"), operands)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
 
 
 @intrinsic
@@ -212,6 +248,7 @@ def run_with_workers(words: int, function: int, arguments: int, parts: int) -> A
     _put(words, JOB_ARGUMENTS, arguments)
     _put(words, JOB_PARTS, parts)
     _put(words, JOB_FAILED, 0)
+    _put(words, JOB_MODE, float_mode())
     _put(words, NEXT, 0)
     _add_to_word(words, TICKET, 1)
     for index in range(min(parts - 1, _get(words, HELPERS), _get(words, STARTED))):
@@ -232,24 +269,31 @@ def run_with_workers(words: int, function: int, arguments: int, parts: int) -> A
     return failed
 
 
-def serve_jobs(words: int, index: int, patience: int) -> None:
-    """Take part in every job that is opened, forever; sleep when there was none for `patience` turns."""
-    asleep = ASLEEP + WORKER * index
+def serve_jobs(own: int) -> int:
+    """Take part in every job that is opened, forever; sleep when there was none for `TURNS` turns.
+
+    A worker is a thread of the operating system that starts here, with the address of its own words.
+    """
+    words, index = _get(own, CREW_ADDRESS - ASLEEP), _get(own, INDEX - ASLEEP)
+    if _get(words, WHO) != 0:
+        _put(own, THREAD - ASLEEP, _call_system(_get(words, WHO), ()))
     seen, turns = 0, 0
     while words != 0:
         ticket = _get(words, TICKET)
         if ticket & 1 == 1 and ticket != seen:
             _add_to_word(words, INSIDE, 1)
             if _get(words, TICKET) == ticket and index < _get(words, HELPERS):
+                set_float_mode(_get(words, JOB_MODE))
                 _draw(words, _get(words, JOB_FUNCTION), _get(words, JOB_ARGUMENTS), _get(words, JOB_PARTS))
             _add_to_word(words, INSIDE, -1)
             seen, turns = ticket, 0
-        elif turns < patience:
+        elif turns < TURNS:
             _pause()
             turns += 1
         else:
-            _put(words, asleep, 1)
+            _put(own, 0, 1)
             # A job that was opened before its caller could see this word must not wait for the next one
-            if _get(words, TICKET) == ticket or not _turn(words, asleep, 1, 0):
-                _call_system(_get(words, ACQUIRE), (_get(words, WORKER_LOCK + WORKER * index), 1))
+            if _get(words, TICKET) == ticket or not _turn(own, 0, 1, 0):
+                _call_system(_get(words, ACQUIRE), (_get(own, WORKER_LOCK - ASLEEP), 1))
             turns = 0
+    return 0

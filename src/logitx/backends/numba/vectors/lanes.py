@@ -48,10 +48,10 @@ def constant(builder: Any, like: Any, value: float | int) -> Any:
     """Return a constant of a scalar or vector LLVM type."""
     if not isinstance(like, ir.VectorType):
         return ir.Constant(like, value)
-    return _splat(builder, ir.Constant(like.element, value), like)
+    return splat(builder, ir.Constant(like.element, value), like)
 
 
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
+def splat(builder: Any, value: Any, kind: Any) -> Any:
     """Return a vector of one value; LLVM folds it, and its text is short, which matters when compiling."""
     undefined = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.IntType(32)(0))
@@ -158,7 +158,7 @@ def spread_as(_context: Any, like: Any, value: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
         single = context.cast(builder, operands[1], signature.args[1], kind.dtype)
-        return _splat(builder, single, ir.VectorType(single.type, kind.width))
+        return splat(builder, single, ir.VectorType(single.type, kind.width))
 
     return kind(like, value), emit
 
@@ -170,7 +170,7 @@ def single_lane(_context: Any, like: Any, value: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
         one = context.cast(builder, operands[1], signature.args[1], kind.dtype)
-        return _splat(builder, one, ir.VectorType(one.type, 1))
+        return splat(builder, one, ir.VectorType(one.type, 1))
 
     return kind(like, value), emit
 
@@ -185,7 +185,7 @@ def wide(_context: Any, like: Any, value: Any) -> Any:
         if given.type.count == kind.width:
             return given
         one = builder.extract_element(given, ir.IntType(32)(0))
-        return _splat(builder, one, ir.VectorType(one.type, kind.width))
+        return splat(builder, one, ir.VectorType(one.type, kind.width))
 
     return kind(like, value), emit
 

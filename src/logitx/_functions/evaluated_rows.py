@@ -1,0 +1,99 @@
+"""What `CrossEntropy` adds up of the rows of an update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from logitx import _dispatch
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import FLOATS, namespace_dtype
+from logitx._plan import Array, Plan
+
+
+class EvaluatedRows:
+    """The loss, label, weight and hit of every row of an update, as NumPy arrays."""
+
+    hits: Any
+    near: Any
+
+    def __init__(self, plan: Plan, operands: tuple[Any, ...], top_k: int | None) -> None:
+        self.plan, self.family = plan, FAMILIES[plan.family]
+        logits, targets, options = operands
+        class_weight, sample_weight, where = options.class_weight, options.sample_weight, options.where
+        self.xp = self.family.namespace(logits)
+        losses = _dispatch.choose(plan, operands).cross_entropy(plan, *operands)[0]
+        x = self._classes_last(logits if plan.dtype in FLOATS else self._real(logits))
+        if where is not None:
+            where = self._classes_last(self.xp.broadcast_to(where, logits.shape))
+            x = self.xp.where(where, x, -self.xp.inf)
+        classes, labels = self._targets(targets, class_weight)
+        lazy = {
+            "losses": losses,
+            "best": self.xp.argmax(x, axis=-1),
+            "labels": labels,
+            "classes": classes,
+            "sample": sample_weight,
+            "valid": None if where is None else self.xp.any(where, axis=-1),
+            "near": None if top_k is None else self._near(x, labels, top_k),
+        }
+        there = {name: value for name, value in lazy.items() if value is not None}
+        found = dict(zip(there, self.family.host(*there.values()), strict=True))
+        self._settle(found, None if class_weight is None or not plan.hard else self.family.host(class_weight)[0])
+        # In a row of NaN or of -inf alone no logit is the highest; the loss of any other hit is a number and not 0
+        if np.any((self.hits | self.near) & ~(np.isfinite(self.losses) & (self.losses != 0.0))):
+            (sound,) = self.family.host(self._has_maximum(x))
+            self.hits, self.near = self.hits & sound, self.near & sound
+
+    def _classes_last(self, x: Array) -> Array:
+        """Return an array of the shape of the logits with one class axis, the last."""
+        xp, lay = self.xp, self.plan.layout
+        if self.family.as_given:
+            order = (*(axis for axis in range(x.ndim) if axis not in lay.axes), *lay.axes)
+            x = x if order == tuple(range(x.ndim)) else xp.permute_dims(x, order)
+            return x if len(lay.axes) == 1 else xp.reshape(x, (*lay.rows, lay.n))
+        last = tuple(axis for axis in range(x.ndim) if axis != lay.axis)
+        return x if lay.axis == len(last) else xp.permute_dims(x, (*last, lay.axis))
+
+    def _real(self, x: Array) -> Array:
+        return self.xp.astype(x, namespace_dtype(self.xp, self.plan.compute), copy=False)
+
+    def _targets(self, targets: Array, class_weight: Array) -> tuple[Array, Array]:
+        """Return the class weight of each row (None for class ids and without weights) and its label."""
+        if self.plan.hard:
+            return None, targets
+        xp, t = self.xp, self._real(self._classes_last(targets))
+        if class_weight is None:
+            return None, xp.argmax(t, axis=-1)
+        return xp.sum(xp.where(t == 0.0, 0.0, t * self._real(class_weight)), axis=-1), xp.argmax(t, axis=-1)
+
+    def _near(self, x: Array, labels: Array, top_k: int) -> Array:
+        """True for rows whose label is among the `top_k` highest logits; of equal logits the first ranks higher."""
+        xp, kind = self.xp, namespace_dtype(self.xp, "int64")
+        places = xp.arange(self.plan.layout.n, dtype=kind)
+        ids = xp.reshape(xp.astype(labels, kind, copy=False), (*labels.shape, 1))
+        own = xp.max(xp.where(places == ids, x, -xp.inf), axis=-1, keepdims=True)
+        before = (x > own) | ((x == own) & (places < ids))
+        rank = xp.sum(xp.astype(before, kind), axis=-1)
+        return (rank < top_k) & xp.squeeze(own > -xp.inf, axis=-1)
+
+    def _has_maximum(self, x: Array) -> Array:
+        xp = self.xp
+        return xp.any(x > -xp.inf, axis=-1) & ~xp.any(xp.isnan(x), axis=-1)
+
+    def _settle(self, found: dict[str, Any], class_weight: Any) -> None:
+        plan, labels = self.plan, found["labels"].astype(np.int64)
+        counted = np.ones(labels.shape, bool)
+        if plan.hard and plan.ignore_index is not None:
+            counted = labels != plan.ignore_index
+        classes = found.get("classes")
+        if class_weight is not None:  # for a label out of range the loss raises or is NaN
+            classes = class_weight[np.clip(labels, 0, plan.layout.n - 1)]
+        if "valid" in found:
+            counted = counted & found["valid"]
+        sample = np.broadcast_to(found.get("sample", 1.0), labels.shape).astype(np.float64)
+        self.losses, self.sample = found["losses"], sample
+        self.share = np.where(counted, sample if classes is None else sample * classes, 0.0)
+        self.hits = found["best"] == labels
+        self.near = found.get("near", self.hits)
