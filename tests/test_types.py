@@ -75,7 +75,10 @@ CALLS = {
     "variables": [torch.from_numpy(X), torch.from_numpy(Y), True, "none"],
     "the_rest": [X, Y],
 }
-# The families in which every public function stands
+# Losses of elements have results of Any: their shape depends on the reduction and on that of the logits
+ANY = {"binary_cross_entropy", "binary_focal_loss", "info_nce"}
+ANY |= {f"{name}_value_and_grad" for name in ANY}
+# The families in which every other public function stands
 WHOLE = ("array_of_the_standard", "torch_tensor", "jax_array", "xarray_array", "dask_array", "numpy_array")
 
 
@@ -93,4 +96,4 @@ def test_every_function_of_the_users_file_runs(user):
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_public_function_is_asserted(user, name):
     asserted = set(re.findall(r"lx\.(\w+)", inspect.getsource(getattr(user, name))))
-    assert {op.name for op in OPS} - asserted == set()
+    assert {op.name for op in OPS} - asserted - ANY == set()

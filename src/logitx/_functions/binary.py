@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
-def sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Array:
+@exact
+def sigmoid(
+    x: Array = MISSING,
+    /,
+    *,
+    dtype: Any = None,
+    out: Array | None = None,
+    **wrong: Never,
+) -> Array:
     """Probability of the second of two classes, elementwise.
 
     The probability is::
@@ -55,10 +64,20 @@ def sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Arra
     >>> print(lx.sigmoid(np.array([-np.inf, 0.0, 2.0])).round(4))
     [0.     0.5    0.8808]
     """
+    if wrong:
+        raise unexpected(sigmoid, wrong)
     return call("sigmoid", x, out, dtype)
 
 
-def log_sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Array:
+@exact
+def log_sigmoid(
+    x: Array = MISSING,
+    /,
+    *,
+    dtype: Any = None,
+    out: Array | None = None,
+    **wrong: Never,
+) -> Array:
     """Logarithm of the probability of the second of two classes, elementwise.
 
     With full accuracy at both ends::
@@ -100,12 +119,15 @@ def log_sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> 
     >>> print(lx.log_sigmoid(np.array([-1000.0, 0.0, 1000.0])).round(4))
     [-1000.        -0.6931     0.    ]
     """
+    if wrong:
+        raise unexpected(log_sigmoid, wrong)
     return call("log_sigmoid", x, out, dtype)
 
 
+@exact
 def binary_cross_entropy(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     pos_weight: Array | None = None,
@@ -116,6 +138,7 @@ def binary_cross_entropy(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Any:
     """Binary cross-entropy of logits against labels or probabilities, elementwise.
 
@@ -186,6 +209,8 @@ def binary_cross_entropy(
     [[0.1269 0.3133]
      [0.     3.0486]]
     """
+    if wrong:
+        raise unexpected(binary_cross_entropy, wrong)
     return call(
         "binary_cross_entropy",
         logits,
@@ -201,9 +226,10 @@ def binary_cross_entropy(
     )
 
 
+@exact
 def binary_cross_entropy_value_and_grad(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     pos_weight: Array | None = None,
@@ -214,6 +240,7 @@ def binary_cross_entropy_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """Binary cross-entropy and its gradient by the logits, in one pass, for every array type.
 
@@ -265,6 +292,8 @@ def binary_cross_entropy_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     1.41 [-0.25    0.4404]
     """
+    if wrong:
+        raise unexpected(binary_cross_entropy_value_and_grad, wrong)
     loss, gradient = call(
         "binary_cross_entropy_value_and_grad",
         logits,
@@ -281,15 +310,17 @@ def binary_cross_entropy_value_and_grad(
     return loss, gradient
 
 
+@exact
 def binary_cross_entropy_grad_hess(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     pos_weight: Array | None = None,
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
     where: Array | None = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """Gradient and diagonal of the Hessian of the summed binary cross-entropy, as boosting objectives want them.
 
@@ -339,6 +370,8 @@ def binary_cross_entropy_grad_hess(
     >>> print(gradient, hessian)
     [-0.5  0.5] [0.25 0.25]
     """
+    if wrong:
+        raise unexpected(binary_cross_entropy_grad_hess, wrong)
     gradient, hessian = call(
         "binary_cross_entropy_grad_hess", logits, targets, pos_weight, sample_weight, ignore_index, where
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
+@exact
 def focal_loss(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -25,6 +27,7 @@ def focal_loss(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Focal loss of logits against class ids or probabilities.
 
@@ -76,15 +79,18 @@ def focal_loss(
     >>> print(lx.cross_entropy(logits, np.array([0, 1]), reduction="none").round(4))
     [0.036  0.5514]
     """
+    if wrong:
+        raise unexpected(focal_loss, wrong)
     return call(
         "focal_loss", logits, targets, axis, gamma, class_weight, sample_weight, ignore_index, label_smoothing,
         softcap, temperature, where, reduction, empty, dtype,
     )  # fmt: skip
 
 
+@exact
 def focal_loss_value_and_grad(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -99,6 +105,7 @@ def focal_loss_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """Focal loss and its gradient by the logits, for every array type.
 
@@ -148,6 +155,8 @@ def focal_loss_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.0457 [[-0.1423  0.1041  0.0383]]
     """
+    if wrong:
+        raise unexpected(focal_loss_value_and_grad, wrong)
     loss, gradient = call(
         "focal_loss_value_and_grad", logits, targets, axis, gamma, class_weight, sample_weight, ignore_index,
         label_smoothing, softcap, temperature, where, reduction, empty, dtype,
@@ -155,9 +164,10 @@ def focal_loss_value_and_grad(
     return loss, gradient
 
 
+@exact
 def binary_focal_loss(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     gamma: Scalar = 2.0,
@@ -170,6 +180,7 @@ def binary_focal_loss(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Binary focal loss of logits against labels or probabilities, elementwise.
 
@@ -220,15 +231,18 @@ def binary_focal_loss(
     >>> print(lx.binary_focal_loss(np.array([3.0, 0.0]), np.array([1, 0]), alpha=0.25, reduction="none").round(5))
     [3.0000e-05 1.2996e-01]
     """
+    if wrong:
+        raise unexpected(binary_focal_loss, wrong)
     return call(
         "binary_cross_entropy", logits, targets, pos_weight, sample_weight, ignore_index, where, label_smoothing,
         reduction, empty, dtype, gamma, alpha,
     )  # fmt: skip
 
 
+@exact
 def binary_focal_loss_value_and_grad(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     gamma: Scalar = 2.0,
@@ -241,6 +255,7 @@ def binary_focal_loss_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """Binary focal loss and its gradient by the logits, in one pass, for every array type.
 
@@ -290,6 +305,8 @@ def binary_focal_loss_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.9115 [-0.1491  0.5405]
     """
+    if wrong:
+        raise unexpected(binary_focal_loss_value_and_grad, wrong)
     loss, gradient = call(
         "binary_cross_entropy_value_and_grad", logits, targets, pos_weight, sample_weight, ignore_index, where,
         label_smoothing, reduction, empty, dtype, gamma, alpha,
