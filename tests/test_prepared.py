@@ -103,3 +103,13 @@ def test_cache_keeps_no_array() -> None:
     lx.cross_entropy(torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["ids"]), class_weight=tensor)
     del tensor
     assert [one() for one in seen] == [None, None]
+
+
+def test_weights_that_are_made_of_the_labels_are_made_anew() -> None:
+    """Balanced class weights depend on the labels of each call."""
+    for seed in range(3):
+        arrays = _arrays(seed)
+        weights = lx.balanced_class_weight(arrays["ids"], N)
+        wanted = lx.cross_entropy(arrays["x"], arrays["ids"], class_weight=weights)
+        found = lx.cross_entropy(arrays["x"], arrays["ids"], class_weight="balanced")
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)

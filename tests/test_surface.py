@@ -28,7 +28,9 @@ SHIPPED = [path for path in SOURCES if path.is_relative_to(PACKAGE)]
 LIBRARY = [path for path in SHIPPED if not path.is_relative_to(PACKAGE / "testing")]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-HELPERS = {"backends", "which", "use_backend", "set_num_threads", "warmup", "CrossEntropy", "balanced_class_weight"}
+SAMPLING = {"softmax_top_k", "sample", "gumbel_softmax"}  # rows of chosen classes: tests/test_sampling.py
+HELPERS = {"backends", "which", "use_backend", "set_num_threads", "warmup", "CrossEntropy"} | SAMPLING
+HELPERS |= {"balanced_class_weight"}
 ERRORS = {"LabelError"}
 OPERATIONS = [name for name in vars(Backend) if not name.startswith("_") and name != "accepts"]
 FUNCTIONS = [op.name for op in OPS]

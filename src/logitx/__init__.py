@@ -94,6 +94,14 @@ from logitx._functions.focal import (
     focal_loss_value_and_grad,
 )
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx._functions.row_numbers import (
+    entropy,
+    js_divergence,
+    kl_divergence,
+    selected_log_softmax,
+    softmax_mean,
+)
+from logitx._functions.sampling import gumbel_softmax, sample, softmax_top_k
 from logitx._functions.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -119,10 +127,14 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
     "focal_loss",
     "focal_loss_value_and_grad",
+    "gumbel_softmax",
     "info_nce",
     "info_nce_value_and_grad",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
@@ -132,9 +144,13 @@ __all__ = [
     "logmeanexp",
     "logsumexp",
     "merge_logsumexp",
+    "sample",
+    "selected_log_softmax",
     "set_num_threads",
     "sigmoid",
     "softmax",
+    "softmax_mean",
+    "softmax_top_k",
     "softmax_vjp",
     "use_backend",
     "warmup",

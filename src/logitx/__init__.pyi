@@ -12,10 +12,10 @@ from logitx._functions.control import use_backend as _use_backend
 from logitx._plan import Axis, Empty, Reduction
 from logitx._types import DType, Untyped, Frame, Tensor, Number, Flat, Nested, Whole, Array, Scalar, A, D, R, W, B, S, F, N, Floats, Doubles, Listed, Plain, OneRow, OneSeries, Single, Double, Numpy, LossParts
 
-_Operation: TypeAlias = Literal["softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_value_and_grad", "cross_entropy_grad_hess", "linear_cross_entropy", "linear_cross_entropy_value_and_grad", "softmax_vjp", "log_softmax_vjp", "merge_logsumexp", "focal_loss", "focal_loss_value_and_grad", "sigmoid", "log_sigmoid", "binary_cross_entropy", "binary_cross_entropy_value_and_grad", "binary_cross_entropy_grad_hess"]
+_Operation: TypeAlias = Literal["softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_value_and_grad", "cross_entropy_grad_hess", "linear_cross_entropy", "linear_cross_entropy_value_and_grad", "softmax_vjp", "log_softmax_vjp", "entropy", "selected_log_softmax", "kl_divergence", "js_divergence", "softmax_mean", "merge_logsumexp", "focal_loss", "focal_loss_value_and_grad", "sigmoid", "log_sigmoid", "binary_cross_entropy", "binary_cross_entropy_value_and_grad", "binary_cross_entropy_grad_hess"]
 _Backend: TypeAlias = Literal["memory_maps", "numba", "jax", "torch", "tensorflow", "dask", "generic"]
 _Float: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
-__all__ = ['CrossEntropy', 'LabelError', 'backends', 'balanced_class_weight', 'binary_cross_entropy', 'binary_cross_entropy_grad_hess', 'binary_cross_entropy_value_and_grad', 'binary_focal_loss', 'binary_focal_loss_value_and_grad', 'cross_entropy', 'cross_entropy_grad_hess', 'cross_entropy_value_and_grad', 'focal_loss', 'focal_loss_value_and_grad', 'info_nce', 'info_nce_value_and_grad', 'linear_cross_entropy', 'linear_cross_entropy_value_and_grad', 'log_sigmoid', 'log_softmax', 'log_softmax_vjp', 'logaddexp', 'logmeanexp', 'logsumexp', 'merge_logsumexp', 'set_num_threads', 'sigmoid', 'softmax', 'softmax_vjp', 'use_backend', 'warmup', 'which']
+__all__ = ['CrossEntropy', 'LabelError', 'backends', 'balanced_class_weight', 'binary_cross_entropy', 'binary_cross_entropy_grad_hess', 'binary_cross_entropy_value_and_grad', 'binary_focal_loss', 'binary_focal_loss_value_and_grad', 'cross_entropy', 'cross_entropy_grad_hess', 'cross_entropy_value_and_grad', 'entropy', 'focal_loss', 'focal_loss_value_and_grad', 'gumbel_softmax', 'info_nce', 'info_nce_value_and_grad', 'js_divergence', 'kl_divergence', 'linear_cross_entropy', 'linear_cross_entropy_value_and_grad', 'log_sigmoid', 'log_softmax', 'log_softmax_vjp', 'logaddexp', 'logmeanexp', 'logsumexp', 'merge_logsumexp', 'sample', 'selected_log_softmax', 'set_num_threads', 'sigmoid', 'softmax', 'softmax_mean', 'softmax_top_k', 'softmax_vjp', 'use_backend', 'warmup', 'which']
 __version__: str
 
 class use_backend(_use_backend):
@@ -200,6 +200,7 @@ def cross_entropy_value_and_grad(logits: A, targets: Array, axis: Axis = -1, *, 
 def cross_entropy_value_and_grad(logits: Sequence[A], targets: Array, axis: Axis = -1, *, class_weight: Array | Literal['balanced'] | None = None, sample_weight: Array | None = None, ignore_index: int | None = -100, label_smoothing: Scalar = 0.0, z_loss: Scalar = 0.0, softcap: Scalar | None = None, temperature: Scalar = 1.0, where: Array | None = None, reduction: Reduction = 'mean', empty: Empty = 'nan', dtype: Any = None, return_parts: Literal[True]) -> tuple[A, A, LossParts[A, A]]: ...
 @overload
 def cross_entropy_value_and_grad(logits: Array, targets: Array, axis: Axis = -1, *, class_weight: Array | Literal['balanced'] | None = None, sample_weight: Array | None = None, ignore_index: int | None = -100, label_smoothing: Scalar = 0.0, z_loss: Scalar = 0.0, softcap: Scalar | None = None, temperature: Scalar = 1.0, where: Array | None = None, reduction: Reduction = 'mean', empty: Empty = 'nan', dtype: Any = None, return_parts: bool) -> Any: ...
+from logitx._functions.row_numbers import entropy as entropy
 @overload
 def focal_loss(logits: Untyped, targets: Array, /, axis: Axis = -1, *, gamma: Scalar = 2.0, class_weight: Array | Literal['balanced'] | None = None, sample_weight: Array | None = None, ignore_index: int | None = -100, label_smoothing: Scalar = 0.0, softcap: Scalar | None = None, temperature: Scalar = 1.0, where: Array | None = None, reduction: Reduction = 'mean', empty: Empty = 'nan', dtype: Any = None) -> Any: ...
 @overload
@@ -260,6 +261,7 @@ def focal_loss_value_and_grad(logits: Tensor[R], targets: Array, /, axis: Axis =
 def focal_loss_value_and_grad(logits: A, targets: Array, /, axis: Axis = -1, *, gamma: Scalar = 2.0, class_weight: Array | Literal['balanced'] | None = None, sample_weight: Array | None = None, ignore_index: int | None = -100, label_smoothing: Scalar = 0.0, softcap: Scalar | None = None, temperature: Scalar = 1.0, where: Array | None = None, reduction: Reduction = 'mean', empty: Empty = 'nan', dtype: Any = None) -> tuple[A, A]: ...
 @overload
 def focal_loss_value_and_grad(logits: Sequence[A], targets: Array, /, axis: Axis = -1, *, gamma: Scalar = 2.0, class_weight: Array | Literal['balanced'] | None = None, sample_weight: Array | None = None, ignore_index: int | None = -100, label_smoothing: Scalar = 0.0, softcap: Scalar | None = None, temperature: Scalar = 1.0, where: Array | None = None, reduction: Reduction = 'mean', empty: Empty = 'nan', dtype: Any = None) -> tuple[A, A]: ...
+from logitx._functions.sampling import gumbel_softmax as gumbel_softmax
 @overload
 def info_nce(a: Untyped, b: Array, /, *, temperature: Scalar = 1.0, symmetric: bool = True, negatives: Array | None = None, targets: Array | None = None, block_bytes: int = 33554432) -> Any: ...
 @overload
@@ -268,6 +270,8 @@ def info_nce(a: Array, b: Array, /, *, temperature: Scalar = 1.0, symmetric: boo
 def info_nce_value_and_grad(a: Untyped, b: Array, /, *, temperature: Scalar = 1.0, symmetric: bool = True, negatives: Array | None = None, targets: Array | None = None, block_bytes: int = 33554432) -> tuple[Any, Any]: ...
 @overload
 def info_nce_value_and_grad(a: Array, b: Array, /, *, temperature: Scalar = 1.0, symmetric: bool = True, negatives: Array | None = None, targets: Array | None = None, block_bytes: int = 33554432) -> tuple[Any, Any]: ...
+from logitx._functions.row_numbers import js_divergence as js_divergence
+from logitx._functions.row_numbers import kl_divergence as kl_divergence
 @overload
 def linear_cross_entropy(hidden: Untyped, weight: Array, targets: Array, /, bias: Array | None = None, *, class_weight: Array | Literal['balanced'] | None = None, sample_weight: Array | None = None, ignore_index: int | None = -100, label_smoothing: Scalar = 0.0, z_loss: Scalar = 0.0, softcap: Scalar | None = None, temperature: Scalar = 1.0, reduction: Reduction = 'mean', empty: Empty = 'nan', block_bytes: int = 33554432) -> Any: ...
 @overload
@@ -512,6 +516,8 @@ def merge_logsumexp(a: Number, b: Tensor[R], /, *, axis_name: str | tuple[str, .
 def merge_logsumexp(a: A, b: A | Number | None = None, /, *, axis_name: str | tuple[str, ...] | None = None) -> A: ...
 @overload
 def merge_logsumexp(a: Number, b: A, /, *, axis_name: str | tuple[str, ...] | None = None) -> A: ...
+from logitx._functions.sampling import sample as sample
+from logitx._functions.row_numbers import selected_log_softmax as selected_log_softmax
 from logitx._functions.control import set_num_threads as set_num_threads
 @overload
 def sigmoid(x: Untyped, /, *, dtype: Any = None, out: Array | None = None) -> Any: ...
@@ -545,6 +551,8 @@ def softmax(x: Tensor[R], /, axis: Axis = -1, *, where: Array | None = None, tem
 def softmax(x: A, /, axis: Axis = -1, *, where: Array | None = None, temperature: Scalar = 1.0, softcap: Scalar | None = None, empty: Empty = 'nan', dtype: Any = None, out: Array | None = None) -> A: ...
 @overload
 def softmax(x: Sequence[A], /, axis: Axis = -1, *, where: Array | None = None, temperature: Scalar = 1.0, softcap: Scalar | None = None, empty: Empty = 'nan', dtype: Any = None, out: Array | None = None) -> A: ...
+from logitx._functions.row_numbers import softmax_mean as softmax_mean
+from logitx._functions.sampling import softmax_top_k as softmax_top_k
 @overload
 def softmax_vjp(p: Untyped, dp: Array, /, axis: Axis = -1) -> Any: ...
 @overload

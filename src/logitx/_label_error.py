@@ -35,7 +35,8 @@ class LabelError(ValueError):
         self.plan, self.index, self.label = plan, tuple(reversed(index)), label
         where = f" at position {self.index}" if index else ""
         ignored = "ignore_index is None" if plan.ignore_index is None else f"ignore_index is {plan.ignore_index}"
-        super().__init__(f"targets: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
+        argument = "ids" if plan.op.startswith("selected") else "targets"
+        super().__init__(f"{argument}: class id {label}{where} is out of range; allowed are 0 to {n - 1} ({ignored})")
 
     def within(self, plan: Plan, first: tuple[int, ...]) -> LabelError:
         """Return this error of a slice that starts at `first`, with the index in the full array of `plan`."""

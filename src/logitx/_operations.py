@@ -14,9 +14,16 @@ from logitx._arguments.binary import binary_cross_entropy, elementwise
 from logitx._arguments.cross_entropy import cross_entropy, cross_entropy_grad_hess
 from logitx._arguments.focal import focal_loss
 from logitx._arguments.linear import linear_cross_entropy
+from logitx._arguments.row_numbers import (
+    entropy,
+    js_divergence,
+    kl_divergence,
+    selected_log_softmax,
+    softmax_mean,
+)
 from logitx._arguments.softmax import log_softmax_vjp, logsumexp, merge_logsumexp, over_axis, softmax_vjp
 from logitx._labelled.linear import take_layer_apart
-from logitx._labelled.table import Labelled, take_apart
+from logitx._labelled.table import Labelled, take_apart, take_rows_apart
 from logitx._plan import Call
 
 
@@ -56,6 +63,11 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "softmax_vjp": Operation(softmax_vjp, (results.logits_like,), prepares=True),
     "log_softmax_vjp": Operation(log_softmax_vjp, (results.logits_like,), prepares=True),
+    "entropy": Operation(entropy, (results.row_number,)),
+    "selected_log_softmax": Operation(selected_log_softmax, (results.row_number,), without_labels=take_rows_apart),
+    "kl_divergence": Operation(kl_divergence, (results.reduced_loss,)),
+    "js_divergence": Operation(js_divergence, (results.reduced_loss,)),
+    "softmax_mean": Operation(softmax_mean, (results.row_number,)),
     "merge_logsumexp": Operation(merge_logsumexp, (results.elementwise,)),
     "focal_loss": Operation(focal_loss, (results.reduced_loss,)),
     "focal_loss_value_and_grad": Operation(focal_loss, (results.reduced_loss, results.logits_like), results.pair),

@@ -61,6 +61,7 @@ class Plan:
     return_parts: bool = False
     return_sign: bool = False
     keepdims: bool = False
+    weight: float = 0.5  # of the first of two distributions
     scalar: bool = False  # a Python or NumPy scalar went in: a 0-d result goes back as a scalar
     gradients: tuple[str, ...] = ()  # dtypes of the gradients by hidden, weight and bias, where there are these
     axis_name: tuple[str, ...] = ()  # axes of a mesh of devices along which normalizers are merged

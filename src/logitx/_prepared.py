@@ -133,7 +133,8 @@ def _repeated(plan: Plan, backend: Backend, operands: tuple[Any, ...], examples:
     """
     values: list[Any] = list(flat(operands))
     places = [(i, n) for i, value in enumerate(values) for n, one in enumerate(examples) if value is one is not None]
-    if len(places) < sum(one is not None for one in examples):
+    made = sum(type(value) is np.ndarray for value in values)  # balanced class weights are made of the labels
+    if not len(places) == made == sum(one is not None for one in examples):
         return None
     for i, _ in places:
         values[i] = None  # so that the cache keeps no array

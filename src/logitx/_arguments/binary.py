@@ -18,8 +18,7 @@ from logitx._plan import Array, Call, Layout
 def elementwise(op: str, x: Any, out: Any, dtype: Any) -> Call:
     """Check sigmoid and log_sigmoid."""
     family, array, plan = start(op, "x", x, (), dtype, False, ())
-    if out is not None:
-        out = _out.out(out, family, array, plan.layout.given, plan.result)
+    out = _out.out(out, family, array, plan.layout.given, plan.result)
     return Call(plan, (array, out), out)
 
 

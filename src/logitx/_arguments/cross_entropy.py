@@ -19,7 +19,7 @@ from logitx._arrays.folding import fold_axes
 from logitx._label_error import LabelError
 from logitx._labelled.table import Labelled, is_labelled, without_labels
 from logitx._options import LossOptions
-from logitx._plan import Array, Call, Plan
+from logitx._plan import Array, Call, Layout, Plan
 
 
 def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
@@ -50,7 +50,7 @@ def _narrow_ids(plan: Plan, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def ignored_id(ignore_index: Any, hard: bool) -> int | None:
-    """Check the class id to ignore."""
+    """Check `ignore_index`; None for targets that are probabilities."""
     if ignore_index is None:
         return None
     try:
@@ -112,11 +112,8 @@ def target_facts(logits: Any, targets: Any, ignore_index: Any) -> tuple[tuple[st
     return ("hard", hard), ("ignore_index", ignored_id(ignore_index, hard))
 
 
-def targets_and_options(
-    plan: Plan, family: Family, logits: Array, targets: Any, given: LossOptions
-) -> tuple[Array, LossOptions]:
-    """Check the targets and the options of a loss; return them in the order of the backends' arguments."""
-    lay = plan.layout
+def refuse_no_classes(lay: Layout) -> None:
+    """Raise for logits without classes, or whose number is not known."""
     if lay.n == 0:
         raise ValueError(f"logits: shape {lay.given} has no class along axis {lay.axes}; allowed are 1 or more")
     if lay.n is None:
@@ -124,6 +121,14 @@ def targets_and_options(
             f"logits: shape {lay.given} has no known length along axis {lay.axes}; allowed are known numbers of"
             " classes, set it with tensorflow.ensure_shape or compute_chunk_sizes of Dask"
         )
+
+
+def targets_and_options(
+    plan: Plan, family: Family, logits: Array, targets: Any, given: LossOptions
+) -> tuple[Array, LossOptions]:
+    """Check the targets and the options of a loss; return them in the order of the backends' arguments."""
+    lay = plan.layout
+    refuse_no_classes(lay)
     targets = _targets(plan, targets, family, logits)
     class_weight = given.class_weight
     if class_weight is not None:

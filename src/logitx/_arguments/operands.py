@@ -251,3 +251,12 @@ def sample_weight(value: Any, family: Family, x: Array, lay: Layout) -> Array:
     if family.as_given:
         return value
     return family.namespace(x).broadcast_to(value, lay.rows)
+
+
+def along_classes(value: Array, family: Family, lay: Layout) -> Array:
+    """Return numbers of the classes, one each, as an array that broadcasts to the logits as given."""
+    xp, axes = family.namespace(value), lay.axes
+    value = xp.reshape(value, tuple(lay.given[axis] for axis in axes))
+    order = tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
+    value = xp.permute_dims(value, order) if len(axes) > 1 else value
+    return xp.reshape(value, tuple(length if d in axes else 1 for d, length in enumerate(lay.given)))

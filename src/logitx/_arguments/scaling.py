@@ -87,3 +87,10 @@ def scalar(name: str, value: Any, neutral: float | None, family: Family, x: Arra
         return value
     xp = family.namespace(x)
     return xp.reshape(xp.broadcast_to(value, lay.kept), lay.column)
+
+
+def share(name: str, value: Any) -> float:
+    """Check a number from 0 to 1 that is a fact of the call, not an operand."""
+    if not is_python_number(value) or isinstance(value, bool):
+        raise TypeError(f"{name}: {value!r} is not allowed; allowed are numbers from 0 to 1")
+    return _in_range(name, value, "numbers from 0 to 1", 0.0, 1.0)

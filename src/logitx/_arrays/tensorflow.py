@@ -22,11 +22,12 @@ int64, bool = tf.int64, tf.bool  # noqa: A001  # their names in the standard
 inf, nan = math.inf, math.nan
 
 abs: Callable[..., Array] = tf.abs  # noqa: A001
-exp, tanh, log, log1p = tf.exp, tf.tanh, tf.math.log, tf.math.log1p
+exp, expm1, tanh, log, log1p = tf.exp, tf.math.expm1, tf.tanh, tf.math.log, tf.math.log1p
 isnan, isinf, isfinite, maximum = tf.math.is_nan, tf.math.is_inf, tf.math.is_finite, tf.maximum
 zeros_like, ones_like, permute_dims, squeeze = tf.zeros_like, tf.ones_like, tf.transpose, tf.squeeze
 sum, max, min, any = tf.reduce_sum, tf.reduce_max, tf.reduce_min, tf.reduce_any  # noqa: A001
 argmax, stop_gradient = tf.argmax, tf.stop_gradient
+expand_dims, take_along_axis = tf.expand_dims, tf.experimental.numpy.take_along_axis
 matrix_transpose = tf.linalg.matrix_transpose
 
 
@@ -55,6 +56,11 @@ def concat(arrays: list[Array], axis: int = 0) -> Array:
 def take(x: Array, indices: Array, axis: int) -> Array:
     """Choose along an axis by position."""
     return tf.gather(x, indices, axis=axis)
+
+
+def full_like(x: Array, value: float) -> Array:
+    """Return an array like another that holds one number."""
+    return tf.zeros_like(x) + value
 
 
 def iinfo(dtype: Any) -> Any:

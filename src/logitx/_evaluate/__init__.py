@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         text = text if default is None else f"{text}; default: %(default)s"
         given.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
     given.add_argument("--calibration", action="store_true", help="also calibration error and Brier score")
-    given.add_argument("--diagram", metavar="FILE", help="draw the calibration: a picture, written by matplotlib")
+    given.add_argument("--diagram", metavar="FILE", help="draw the calibration: a picture for matplotlib to write")
     given.add_argument("--json", action="store_true", help="print one object of JSON")
     given.add_argument("--no-progress", action="store_true", help="show no bar; without a terminal there is none")
     given.set_defaults(run=evaluate, shown=for_a_person)

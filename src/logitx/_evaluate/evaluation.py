@@ -35,7 +35,11 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
         evaluation.labels, evaluation.hard = given.labels, hard
         if given.calibration or given.diagram:
-            evaluation.calibration = _calibration(given, hard)
+            if given.softcap is not None:
+                raise FileError("--softcap: is not allowed with --calibration and --diagram")
+            evaluation.calibration = Calibration(
+                axis=given.axis, ignore_index=given.ignore_index if hard else None, temperature=given.temperature
+            )
         try:
             evaluation.feed(logits, labels, progress=_shows_a_bar(given), block_bytes=given.block_bytes)
         except ValueError as error:
@@ -44,10 +48,16 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
             raise (FileError(f"{names[name]}: {text}") if colon and name in names else error) from None
         lay = layout(tuple(logits.shape), given.axis)
     result = evaluation.result()
-    found = {} if evaluation.calibration is None else _calibrated(evaluation.calibration, given.diagram)
+    measured = {}
+    if evaluation.calibration is not None:
+        reliability = evaluation.calibration.result()
+        measured = {"calibration_error": reliability.error, "brier": reliability.brier}
+        if given.diagram:
+            reliability_diagram(evaluation.calibration).figure.savefig(given.diagram)
     return {
-        "loss": result.loss, "perplexity": result.perplexity, "accuracy": result.accuracy, **found,
-        f"top_{given.top_k}_accuracy": result.top_k_accuracy, "count": result.count, "rows": math.prod(lay.rows),
+        "loss": result.loss, "perplexity": result.perplexity, "accuracy": result.accuracy,
+        f"top_{given.top_k}_accuracy": result.top_k_accuracy, **measured,
+        "count": result.count, "rows": math.prod(lay.rows),
         "classes": lay.n, "unit": "nats", "targets": "class ids" if hard else "probabilities",
         "logits": given.logits, "labels": given.labels,
         "options": {name: getattr(given, name) for name in _OPTIONS if hard or name != "ignore_index"},
@@ -56,30 +66,13 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
 
 def for_a_person(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values that are printed as a table."""
-    shares = {name: value for name, value in values.items() if name.endswith("accuracy")}
-    measured: dict[str, Any] = {name: values[name] for name in ("calibration_error", "brier") if name in values}
+    shares = {name: value for name, value in values.items() if name.endswith(("accuracy", "error")) or name == "brier"}
     return {
         "loss": f"{values['loss']:.6g} {values['unit']}, the mean of the rows that count",
-        "perplexity": values["perplexity"], **shares, **measured,
-        "count": f"{values['count']} of {values['rows']} rows",
+        "perplexity": values["perplexity"], **shares, "count": f"{values['count']} of {values['rows']} rows",
         "classes": values["classes"],
         "targets": values["targets"],
     }  # fmt: skip
-
-
-def _calibration(given: argparse.Namespace, hard: bool) -> Calibration:
-    if given.softcap is not None:
-        raise FileError("--softcap: is not allowed with --calibration and --diagram")
-    ignored = given.ignore_index if hard else None
-    return Calibration(axis=given.axis, ignore_index=ignored, temperature=given.temperature)
-
-
-def _calibrated(calibration: Calibration, picture: str | None) -> dict[str, float]:
-    """Return what is printed of a calibration; draw it where a picture is wanted."""
-    result = calibration.result()
-    if picture is not None:
-        reliability_diagram(calibration).figure.savefig(picture)
-    return {"calibration_error": result.error, "brier": result.brier}
 
 
 _OPTIONS = ("axis", "ignore_index", "label_smoothing", "temperature", "softcap")
@@ -127,7 +120,7 @@ class _Evaluation(logitx.CrossEntropy):
             targets = self._probabilities(targets)
         super().update(logits, targets, **options)
         if self.calibration is not None:
-            self.calibration.update(logits, targets)
+            self.calibration.update(logits, targets, sample_weight=options.get("sample_weight"))
         self.seen += len(targets)
         return self
 

@@ -27,21 +27,14 @@ ROLES = {
     "dp": "entries",
     "dlog_p": "entries",
     "targets": "rows",
+    "ids": "rows",
     "sample_weight": "rows",
     "class_weight": "classes",
     "temperature": "column",
     "softcap": "column",
 }
-BROADCAST = (
-    "where",
-    "b",
-    "pos_weight",
-    "sample_weight",
-    "temperature",
-    "softcap",
-    "a",
-)  # may lack dimensions of the logits
-FIRST = ("x", "logits", "p", "log_p", "a", "b")  # the first array of a call, by the argument names of the checks
+BROADCAST = ("where", "b", "pos_weight", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions
+FIRST = ("x", "logits", "p_logits", "p", "log_p", "a", "b")  # the first array of a call, as checks name it
 
 
 class Labelled(Exception):  # a signal, not an error: the caller of the check catches it
@@ -253,3 +246,14 @@ def take_apart(check: Callable[..., Call], *arguments: Any) -> Call:
         shapes = f"{tuple(labels.bare.shape)} and {call.plan.layout.given}"
         raise ValueError(f"{first}: shapes {shapes} do not have the same labels; allowed is the larger one with labels")
     return call._replace(labels=labels)
+
+
+def take_rows_apart(check: Callable[..., Call], *arguments: Any) -> Call:
+    """Check a call whose result has one number a row, and the labels of the rows."""
+    call = take_apart(check, *arguments)
+    ids, rows = call.operands[1], call.plan.layout.rows
+    if len(ids.shape) != len(rows):
+        raise ValueError(
+            f"ids: shape {tuple(ids.shape)} is not allowed with labels; allowed is {rows}, or a call with the array"
+        )
+    return call

@@ -22,10 +22,14 @@ from logitx.backends import numba
 from logitx.backends.formulas.class_ids import row_shares
 from logitx.backends.formulas.linear_blocks import pieces
 from logitx.backends.formulas.numbers import empty_value, mean_of
+from logitx.backends.formulas.selected import selected_by_losses
 
 LARGE_CALL = 1 << 28  # bytes of a call from which pages are given back
 
 DECLINES = {
+    "js_divergence": "there is no kernel: the formulas run",
+    "kl_divergence": "of two arrays, only one would be in blocks",
+    "softmax_mean": "of two arrays, only one would be in blocks",
     "cross_entropy_value_and_grad": "its results are as large as the logits, and in memory",
     "cross_entropy_grad_hess": "its results are as large as the logits, and in memory",
     "linear_cross_entropy": "the kernels make its logits block by block already",
@@ -102,6 +106,20 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Arra
     values, signs = zip(*found, strict=True)
     shape = plan.layout.rows
     return _join_blocks(values, shape), _join_blocks(signs, shape) if plan.return_sign else None
+
+
+def entropy(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """log(sum) + sum of p (max - x)."""
+    found = []
+    for piece, part in _blocks_in_turn(plan, x):
+        rows = (_rows_of_operand(one, piece, len(x)) for one in (where, temperature, softcap))
+        found.append(numba.entropy(part, x[piece], *rows))
+    return _join_blocks(found, plan.layout.rows)
+
+
+def selected_log_softmax(plan: Plan, x: Array, ids: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """-loss of the most probable id, and the distance of the other logits to its logit."""
+    return selected_by_losses(cross_entropy, plan, x, ids, where, temperature, softcap)
 
 
 def _join_blocks(parts: Any, shape: tuple[int, ...]) -> Array:

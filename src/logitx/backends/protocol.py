@@ -134,6 +134,29 @@ class Backend(Protocol):
     def log_softmax_vjp(self, plan: Plan, log_p: Array, dlog_p: Array) -> Array:
         """Return the gradient by the logits, from the log-probabilities and the gradient by them."""
 
+    def entropy(self, plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+        """Return the entropy of the softmax of every row, of shape rows and dtype ``plan.loss``."""
+
+    def selected_log_softmax(
+        self, plan: Plan, x: Array, ids: Array, where: Array, temperature: Scalar, softcap: Scalar
+    ) -> Array:
+        """Return the log-probabilities of class ids in ``plan.loss``; ids have the shape of rows, or k for classes."""
+
+    def kl_divergence(
+        self, plan: Plan, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar
+    ) -> Array:
+        """Return KL(p, q) of two softmaxes in ``plan.loss``: of every row, or reduced."""
+
+    def js_divergence(
+        self, plan: Plan, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar
+    ) -> Array:
+        """Return weight KL(p, m) + (1 - weight) KL(q, m), m their mixture; ``plan.weight`` is that of p."""
+
+    def softmax_mean(
+        self, plan: Plan, x: Array, values: Array, where: Array, temperature: Scalar, softcap: Scalar
+    ) -> Array:
+        """Return the sum of p v of every row in ``plan.loss``; `values` have the shape of the logits, as ``b`` has."""
+
     def merge_logsumexp(self, plan: Plan, a: Array, b: Array) -> Array:
         """Return log(exp(a) + exp(b)), elementwise."""
 

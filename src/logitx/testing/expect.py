@@ -70,7 +70,7 @@ def like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: Any
 
 
 def one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[int, ...], kind: str) -> Expected:
-    """Return an array of one number a row."""
+    """Return an expected array with one number a row."""
     return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
 
 
@@ -80,7 +80,7 @@ def like_elements(name: str, entries: Sequence[Near], shape: tuple[int, ...]) ->
 
 
 def scalar(name: str, entry: Near) -> Expected:
-    """Return a loss reduced over all rows."""
+    """Return an expected number of the whole call."""
     return Expected(name, *_split([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
 
 
@@ -106,7 +106,8 @@ def each_row(option: Any, x: NDArray, axis: Any, default: Any) -> list[Any]:
     return list(kept.reshape(-1).tolist())
 
 
-def _reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
+def reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
+    """Return the logits of a case, their axis, and each row reduced."""
     x, options = case.args[0].values, case.options
     axis = options.get("axis", -1)
     rows = [
@@ -124,14 +125,14 @@ def _reduced_rows(case: Case) -> tuple[NDArray, Any, list[oracle.Row]]:
 
 def softmax(case: Case) -> list[Expected]:
     """Return what softmax must give."""
-    x, axis, rows = _reduced_rows(case)
+    x, axis, rows = reduced_rows(case)
     empty = case.options.get("empty", "nan")
     return [like_logits("probabilities", [oracle.softmax_row(row, empty) for row in rows], x, axis)]
 
 
 def log_softmax(case: Case) -> list[Expected]:
     """Return what log_softmax must give."""
-    x, axis, rows = _reduced_rows(case)
+    x, axis, rows = reduced_rows(case)
     empty = case.options.get("empty", "nan")
     return [like_logits("log-probabilities", [oracle.log_softmax_row(row, empty) for row in rows], x, axis)]
 
@@ -151,7 +152,7 @@ def logsumexp(case: Case) -> list[Expected]:
             )
         ]
     else:
-        x, axis, rows = _reduced_rows(case)
+        x, axis, rows = reduced_rows(case)
         values = [oracle.log_normalizer(row) for row in rows]
         pairs = [(Sum(*v), Sum(v.value if v.value != v.value else mpf(v.value != -oracle.INF))) for v in values]
     signed = bool(options.get("return_sign"))
@@ -164,7 +165,7 @@ def logsumexp(case: Case) -> list[Expected]:
 
 def logmeanexp(case: Case) -> list[Expected]:
     """Return what logmeanexp must give; NaN where nothing counts."""
-    x, axis, rows = _reduced_rows(case)
+    x, axis, rows = reduced_rows(case)
     entries = []
     for row in rows:
         total, count = oracle.log_normalizer(row), sum(row.valid)

@@ -43,8 +43,9 @@ class Op:
     examples : tuple of Example
         Calls on small arrays. The first one is the plainest; tests that take long are run with it alone.
     fuzz : str
-        How the random calls of ``tests/test_fuzz.py`` are drawn: "rows", "losses", "layers", "cotangents", "pairs",
-        "elements" or "binary losses", each with the options that the signature of the function has.
+        How the random calls of ``tests/test_fuzz.py`` are drawn: "rows", "numbers" (of rows, at least float32),
+        "losses", "layers", "cotangents", "pairs", "elements" or "binary losses", each with the options that the
+        signature of the function has.
     lacks : mapping of str to str
         The entries of `ASPECTS` without a test, each with the reason.
     """

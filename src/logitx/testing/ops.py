@@ -19,6 +19,8 @@ from logitx.testing.cases import FLOATS, Case, NDArray, to_rows
 from logitx.testing.contrastive import CONTRASTIVE
 from logitx.testing.examples import Example, Inputs, given
 from logitx.testing.operation import Op, Use, expected
+from logitx.testing.row_numbers import ROW_NUMBERS
+from logitx.testing.row_pairs import ROW_PAIRS
 
 __all__ = ["OPS", "Op", "expected", "op", "uses"]
 
@@ -331,6 +333,8 @@ OPS: tuple[Op, ...] = (
         fuzz="pairs",
         lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
     ),
+    *ROW_NUMBERS,
+    *ROW_PAIRS,
     Op(
         "logaddexp",
         functools.partial(grids.cases_of, grids.MERGE, grids.merge_case),

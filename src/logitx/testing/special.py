@@ -177,6 +177,11 @@ def without(cases: Callable[[], list[Case]], options: tuple[str, ...]) -> list[C
     return [case for case in cases() if case.out == "none" and not any(name in case.options for name in options)]
 
 
+def row_number_cases() -> list[Case]:
+    """Return the special cases of softmax for a function whose results are numbers of rows, at least float32."""
+    return [case for case in softmax_cases() if case.out == "none"]
+
+
 def merge_cases() -> list[Case]:
     """Return the special cases of merge_logsumexp."""
     cases = []

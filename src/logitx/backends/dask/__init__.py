@@ -26,6 +26,7 @@ from logitx.backends.dask.binary import (
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
 from logitx.backends.dask.focal import focal_loss, focal_loss_value_and_grad
+from logitx.backends.dask.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
 
 __all__ = [
     "accepts",
@@ -35,8 +36,11 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
     "focal_loss",
     "focal_loss_value_and_grad",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
@@ -44,8 +48,10 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "selected_log_softmax",
     "sigmoid",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]
 

@@ -26,6 +26,13 @@ from logitx.backends.generic.cross_entropy import (
 from logitx.backends.generic.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.generic.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.generic.row_numbers import (
+    entropy,
+    js_divergence,
+    kl_divergence,
+    selected_log_softmax,
+    softmax_mean,
+)
 from logitx.backends.generic.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -44,8 +51,11 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "entropy",
     "focal_loss",
     "focal_loss_value_and_grad",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
@@ -56,8 +66,10 @@ __all__ = [
     "merge_rows",
     "normalize_rows",
     "reduce_rows",
+    "selected_log_softmax",
     "sigmoid",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]
 

@@ -19,6 +19,7 @@ from logitx.backends.jax.binary import (
 from logitx.backends.jax.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.jax.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.jax.linear.loss import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.jax.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
 from logitx.backends.jax.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -36,9 +37,12 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
     "explain",
     "focal_loss",
     "focal_loss_value_and_grad",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
@@ -46,7 +50,9 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "selected_log_softmax",
     "sigmoid",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]

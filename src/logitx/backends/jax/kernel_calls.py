@@ -23,6 +23,7 @@ KINDS = {
     "softmax": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
     "log_softmax": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
     "logsumexp": (ENTRIES, ENTRIES),
+    "entropy": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
     "cross_entropy": _LOSS_KINDS,
     "cross_entropy_value_and_grad": _LOSS_KINDS,
     "softmax_vjp": (ENTRIES, ENTRIES),
@@ -45,6 +46,8 @@ def results(plan: Plan) -> tuple[jax.ShapeDtypeStruct, ...]:
     full, loss = jax.ShapeDtypeStruct(lay.shape, plan.result), lay.rows if plan.reduction == "none" else ()
     if plan.op == "logsumexp":
         return (jax.ShapeDtypeStruct(lay.rows, plan.result),)
+    if plan.op == "entropy":
+        return (jax.ShapeDtypeStruct(lay.rows, plan.loss),)
     if plan.op == "reduce_rows":
         return (jax.ShapeDtypeStruct(lay.rows, plan.compute),) * 3
     if not plan.op.startswith("cross_entropy"):
@@ -121,6 +124,18 @@ def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
     else:
         ways = is_across(plan), _way(bool(others))
         handler = _handler("reduce", ways, logits=store, compute=compute, result=plan.result)
+    return HandlerCall(handler, (x.astype(store), *others), facts)
+
+
+def _entropy_call(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> HandlerCall:
+    from logitx.backends.numba.passes.rows_or_columns import is_across
+
+    compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
+    others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), (temperature, compute), (softcap, compute)), 1)
+    undefined = int(plan.empty == "nan")
+    facts = CallFacts(plan.layout.axis, undefined, where=at_where, temperature=at_heat, softcap=at_cap)
+    ways = is_across(plan), None, _way(bool(others))
+    handler = _handler("entropy", ways, logits=store, compute=compute, result=plan.result, loss=plan.loss)
     return HandlerCall(handler, (x.astype(store), *others), facts)
 
 
@@ -209,6 +224,7 @@ _CALLS: dict[str, Callable[..., HandlerCall]] = {
     "softmax": _normalize_call,
     "log_softmax": _normalize_call,
     "logsumexp": _logsumexp_call,
+    "entropy": _entropy_call,
     "cross_entropy": _loss_call,
     "cross_entropy_value_and_grad": _loss_call,
     "softmax_vjp": _pull_back_call,

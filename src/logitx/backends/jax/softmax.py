@@ -18,7 +18,7 @@ from logitx.backends.jax.jacobians import jacobian_product
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
 
 
-def _direction(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Array:
+def direction_of(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Array:
     """Return the tangent of (u - max u) / temperature; 0 where a logit is masked or -inf."""
     x, where, temperature, softcap = primals
     live = x != -jnp.inf if where is None else (x != -jnp.inf) & where
@@ -46,19 +46,20 @@ def _softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: S
 @_softmax.defjvp
 def _softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     p = _softmax(plan, *primals)
-    return p, jacobian_product("softmax_vjp", plan, p, _direction(plan, primals, tangents), plan.result)
+    return p, jacobian_product("softmax_vjp", plan, p, direction_of(plan, primals, tangents), plan.result)
 
 
 @custom_jvp
-def _log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+def differentiable_log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """Return log-probabilities, with derivatives of every order."""
     (log_p,) = run_primitive(plan, x, where, temperature, softcap)
     return log_p
 
 
-@_log_softmax.defjvp
+@differentiable_log_softmax.defjvp
 def _log_softmax_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
-    log_p = _log_softmax(plan, *primals)
-    return log_p, jacobian_product("log_softmax_jvp", plan, log_p, _direction(plan, primals, tangents), plan.result)
+    log_p = differentiable_log_softmax(plan, *primals)
+    return log_p, jacobian_product("log_softmax_jvp", plan, log_p, direction_of(plan, primals, tangents), plan.result)
 
 
 @custom_jvp
@@ -71,7 +72,7 @@ def _logsumexp(plan: Plan, x: Array, where: Array) -> Array:
 def _logsumexp_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     value = _logsumexp(plan, *primals)
     p = _softmax(_with_zeros(plan), *primals, None, None).astype(plan.compute)
-    direction = _direction(plan, (*primals, None, None), (*tangents, None, None))
+    direction = direction_of(plan, (*primals, None, None), (*tangents, None, None))
     tangent = jnp.sum(p * direction, axis=plan.layout.axis)
     return value, tangent.astype(value.dtype)
 
@@ -90,7 +91,7 @@ def softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Sc
 @jitted
 def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
     """(x - max) - log(sum of exp(x - max))."""
-    return _log_softmax(plan, x, where, temperature, softcap) if plan.layout.n else x.astype(plan.result)
+    return differentiable_log_softmax(plan, x, where, temperature, softcap) if plan.layout.n else x.astype(plan.result)
 
 
 @jitted

@@ -6,7 +6,7 @@ made of), `passes.blocks` (how memory is cut into blocks).
 
 from __future__ import annotations
 
-from logitx.backends.numba.accepts import accepts
+from logitx.backends.numba.accepts import DECLINES, accepts
 from logitx.backends.numba.binary import (
     binary_cross_entropy,
     binary_cross_entropy_grad_hess,
@@ -19,6 +19,13 @@ from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, norma
 from logitx.backends.numba.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.numba.prepared import prepare
+from logitx.backends.numba.row_numbers import (
+    entropy,
+    entropy_gradient,
+    kl_divergence,
+    selected_log_softmax,
+    softmax_mean,
+)
 from logitx.backends.numba.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -30,6 +37,7 @@ from logitx.backends.numba.softmax import (
 from logitx.backends.numba.threads.policy import set_num_threads
 
 __all__ = [
+    "DECLINES",
     "accepts",
     "binary_cross_entropy",
     "binary_cross_entropy_grad_hess",
@@ -38,8 +46,11 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "entropy",
+    "entropy_gradient",
     "focal_loss",
     "focal_loss_value_and_grad",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_sigmoid",
@@ -51,8 +62,10 @@ __all__ = [
     "normalize_rows",
     "prepare",
     "reduce_rows",
+    "selected_log_softmax",
     "set_num_threads",
     "sigmoid",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]

@@ -9,9 +9,13 @@ from logitx._arrays.families import FAMILIES
 from logitx._options import flat
 from logitx._plan import Plan
 
+DECLINES = {"js_divergence": "there is no kernel: the formulas run"}
+
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where the kernels can serve the call, else the reason why not."""
+    if plan.op in DECLINES:
+        return DECLINES[plan.op]
     if plan.family == "numpy":
         return None
     if FAMILIES[plan.family].to_numpy is None:

@@ -14,6 +14,7 @@ from logitx.backends.torch.cross_entropy import cross_entropy, cross_entropy_gra
 from logitx.backends.torch.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.torch.operators import OPERATORS
 from logitx.backends.torch.prepared import prepare
+from logitx.backends.torch.row_numbers import entropy, selected_log_softmax
 from logitx.backends.torch.softmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
+    "entropy",
     "explain",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
@@ -31,6 +33,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "prepare",
+    "selected_log_softmax",
     "softmax",
     "softmax_vjp",
 ]

@@ -13,12 +13,16 @@ from logitx.backends.torch.linear import LAYER_LOSS, LAYER_LOSS_AND_GRADIENTS, d
 from logitx.backends.torch.state import has_plain_class, in_graph, in_transform, may_differentiate, tracing
 
 _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # only as operators in a graph
-_BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
+_BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy", "selected_log_softmax")
+_EAGER = ("entropy",)  # not as operators in a graph, nor under a transform
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
 DECLINES = {
+    "merge_logsumexp": "differentiated by way of the formulas",
+    "js_divergence": "differentiated by way of the formulas",
+    "kl_divergence": "differentiated by way of the formulas",
+    "softmax_mean": "differentiated by way of the formulas",
     "focal_loss": "differentiated by way of the formulas",
     "focal_loss_value_and_grad": "differentiated by way of the formulas",
-    "merge_logsumexp": "differentiated by way of the formulas",
     "sigmoid": "differentiated by way of the formulas",
     "log_sigmoid": "differentiated by way of the formulas",
     "binary_cross_entropy_value_and_grad": "differentiated by way of the formulas",
@@ -46,6 +50,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     by_logits, by_others = may_differentiate(operands[0]), any(map(may_differentiate, operands[1:]))
     if plan.op in _GRADIENTS and (by_logits or by_others):
         return "gradients are differentiated by way of the formulas"
+    if plan.op in _EAGER and (tracing() or in_transform()):
+        return "traced and transformed by way of the formulas"
     if not in_graph(operands):
         if not (by_logits or by_others):
             return "no tensor requires grad"

@@ -12,7 +12,7 @@ from logitx.backends.numba import kernels
 from logitx.backends.numba.compile.cache import sources
 from logitx.backends.numba.compile.policy import bind_word, machine_code, native
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
-from logitx.backends.xla import cross_entropy, softmax
+from logitx.backends.xla import cross_entropy, row_numbers, softmax
 
 
 class HandlerKind(NamedTuple):
@@ -27,6 +27,7 @@ _HANDLERS = {
     "normalize_long": HandlerKind(softmax.normalize_long, kernels.softmax.normalize_long),
     "reduce": HandlerKind(softmax.logsumexp_rows, kernels.logsumexp.logsumexp_rows),
     "reduce_long": HandlerKind(softmax.logsumexp_long, kernels.logsumexp.logsumexp_long),
+    "entropy": HandlerKind(row_numbers.entropy, kernels.entropy.entropy_rows),
     "reduce_part": HandlerKind(softmax.reduce_part, kernels.cut_rows.reduce_part),
     "pull_back": HandlerKind(softmax.pull_back, kernels.vjp.pull_back),
     "hard": HandlerKind(cross_entropy.hard, kernels.cross_entropy_ids.hard),

@@ -19,7 +19,7 @@ from logitx.testing.cases import NDArray
 from logitx.testing.targets.dask import DASK
 from logitx.testing.targets.labelled import LABELLED
 from logitx.testing.targets.memory_maps import FILES
-from logitx.testing.targets.target import Exact, Target, numpy_dtype, numpy_make, numpy_problem, numpy_read
+from logitx.testing.targets.target import NO_KERNEL, Exact, Target, numpy_dtype, numpy_make, numpy_problem, numpy_read
 from logitx.testing.targets.tensorflow import TENSORFLOW
 
 # -- NumPy ------------------------------------------------------------------------------------------------------------
@@ -37,6 +37,7 @@ def _numpy(name: str, backend: str, requires: tuple[str, ...] = (), serial_sums:
         problem=numpy_problem,
         is_array=lambda x: isinstance(x, np.ndarray),
         serial_sums=serial_sums,
+        declines=NO_KERNEL,
     )
 
 
@@ -197,6 +198,7 @@ def _torch(name: str, backend: str | None, requires: tuple[str, ...] = ("torch",
         default_float=lambda x64: "float32",
         problem=_torch_problem,
         is_array=_is_torch,
+        declines=NO_KERNEL,
         **ways,
     )
 

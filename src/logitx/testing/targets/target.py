@@ -91,6 +91,9 @@ class Target:
         return self.missing.get(dtype) if dtype is not None else None
 
 
+NO_KERNEL = ("there is no kernel",)  # what `numba` says of functions that run by the formulas
+
+
 # -- NumPy ------------------------------------------------------------------------------------------------------------
 
 

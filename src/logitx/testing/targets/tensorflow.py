@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from logitx.testing.cases import NDArray
-from logitx.testing.targets.target import Exact, Target, numpy_make
+from logitx.testing.targets.target import NO_KERNEL, Exact, Target, numpy_make
 
 
 def _make(values: NDArray, dtype: str, memory: str) -> Any:
@@ -79,6 +79,7 @@ def _row(name: str, backend: str | None, **ways: Any) -> Target:
         is_array=_is_tensor,
         writable=False,
         serial_sums=True,
+        declines=NO_KERNEL,
         **ways,
     )
 

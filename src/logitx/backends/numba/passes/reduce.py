@@ -27,6 +27,7 @@ from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum, fold_rows
 from logitx.backends.numba.vectors.exp_log import exp_of_sum
 from logitx.backends.numba.vectors.lanes import (
     any_of,
+    biggest,
     fma,
     fold_maximum,
     fold_sum,
@@ -162,6 +163,40 @@ def terms_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: An
                 tops = tops + select(is_top, one, zero)
         high, low = add_to_sum(high, low, part)
     return fold_sum(tops, zero), fold_sum(high, low)
+
+
+@primitive
+def rest_and_fall_of(tile: Any, base: int, steps: int, top: Any, scale: Any, ahead: Any, across: Any) -> Any:
+    """Return what `rest_of` returns, and the sum of exp(v) (-v) with v = (x - top) / temperature; the tile stays."""
+    zero, one, floor = spread_as(tile, 0.0), spread_as(tile, 1.0), spread_as(tile, -biggest(tile))
+    high, low, tops, fall, shed = zero, zero, zero, zero, zero
+    end = base + steps * width_of(tile)
+    for start in range(base, end, SPAN_STEPS * width_of(tile)):
+        part, down = zero, zero
+        for at in range(start, least(start + SPAN_STEPS * width_of(tile), end), width_of(tile)):
+            v, lost = exponent(load_lanes(tile, at), top, scale)
+            e = exp_of_sum(v, lost)
+            fetch_ahead((at - base) // width_of(tile), ahead)
+            is_top = e == one
+            part = part + select(is_top, zero, e)
+            tops = tops + select(is_top, one, zero)
+            down = down - e * maximum_of_two(v, floor)  # 0 times -inf would be NaN
+        high, low = add_to_sum(high, low, part)
+        fall, shed = add_to_sum(fall, shed, down)
+    rest, lost = settle_rest(high, low, tops, across)
+    return rest, lost, fold_rows(fall, shed, across)
+
+
+@primitive
+def settle_rest(high: Any, low: Any, tops: Any, across: Any) -> Any:
+    """Return the rest of each row and what was lost in rounding it, from sums beside the maxima and their number."""
+    if across is None:
+        rest, lost = add_to_sum(high, low, tops - spread_as(tops, 1.0))
+        total = rest + lost
+        return total, (rest - total) + lost
+    sum_of_row = (fold_sum(tops, spread_as(tops, 0.0)) - 1.0) + fold_sum(high, low)
+    rest = single_lane(high, sum_of_row)
+    return rest, single_lane(high, sum_of_row - float(lane(rest, 0)))
 
 
 @primitive

@@ -1,0 +1,376 @@
+"""Numbers of a row: what people ask of the probabilities of a row, at the price of reading its logits once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from logitx._plan import Array, Axis, Empty, Reduction, Scalar
+from logitx._prepared import call
+
+
+def entropy(
+    logits: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Array | None = None,
+    temperature: Scalar = 1.0,
+    softcap: Scalar | None = None,
+    empty: Empty = "nan",
+    dtype: Any = None,
+) -> Array:
+    r"""Entropy of the softmax of every row, in nats.
+
+    .. math:: H = -\sum_j p_j \log p_j = \log \sum_j \exp(v_j) - \sum_j p_j v_j, \qquad v = u - \max u
+
+    with the probabilities :math:`p` and the logits :math:`u` of `softmax`. Both terms of the second form are >= 0, so
+    that nothing cancels: the entropy is never negative, and accurate where it is nearly 0.
+
+    Parameters
+    ----------
+    logits : array
+        Logits, in nats, of any shape and of any array type; integers and booleans become the library's default
+        floating-point dtype first.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    where : array of bool, optional
+        Classes that take part; broadcasts to `logits`.
+    temperature, softcap : float or array, optional
+        As in `softmax`.
+    empty : {"nan", "zero"}, default "nan"
+        The result for a row in which nothing counts: every logit is -inf or masked, or there is none.
+    dtype : dtype or str, optional
+        float32 or float64: the dtype of the result.
+
+    Returns
+    -------
+    array
+        One number a row: the shape of `logits` without `axis`. float32, or float64 for logits of float64, unless
+        `dtype` is given.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed.
+    ValueError
+        For a value or shape that is not allowed.
+
+    Notes
+    -----
+    A row with NaN or +inf is NaN; a row of one class is 0; classes that are -inf or masked count for nothing, also in
+    the gradient, :math:`-p (\log p + H)`, which is exactly 0 there. The exponential of the entropy is the perplexity of
+    the row; divide by ``math.log(2)`` for bits.
+
+    References
+    ----------
+    C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal 27 (1948),
+    doi:10.1002/j.1538-7305.1948.tb01338.x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.entropy(np.array([[0.0, 0.0], [9.0, -np.inf]])).round(4))
+    [0.6931 0.    ]
+    """
+    return call("entropy", logits, where, axis, temperature, softcap, empty, dtype)
+
+
+def selected_log_softmax(
+    logits: Array,
+    ids: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Array | None = None,
+    temperature: Scalar = 1.0,
+    softcap: Scalar | None = None,
+    ignore_index: int | None = -100,
+    empty: Empty = "nan",
+    dtype: Any = None,
+) -> Array:
+    r"""Log-probabilities of chosen classes, without those of all others.
+
+    .. math:: \log p_{\mathrm{id}} = (u_{\mathrm{id}} - \max u) - \log \sum_j \exp(u_j - \max u)
+
+    with the logits :math:`u` of `log_softmax`. Others know it as ``log_prob``, token log-probabilities, selective
+    log-softmax, or ``gather(log_softmax(logits), ids)``; no array of the size of the logits is made here.
+
+    Parameters
+    ----------
+    logits : array
+        Logits, in nats, of any shape and of any array type; integers and booleans become the library's default
+        floating-point dtype first.
+    ids : array of int
+        Class ids, one a row: of the shape of `logits` without `axis`. Or k a row, where `axis` is one axis: of the
+        shape of `logits` with k in place of the classes. With several class axes an id is a flat C-order index.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    where : array of bool, optional
+        Classes that take part; broadcasts to `logits`.
+    temperature, softcap : float or array, optional
+        As in `softmax`.
+    ignore_index : int or None, default -100
+        The result for this id is 0.
+    empty : {"nan", "zero"}, default "nan"
+        As in `log_softmax`.
+    dtype : dtype or str, optional
+        float32 or float64: the dtype of the result.
+
+    Returns
+    -------
+    array
+        Of the shape of `ids`. float32, or float64 for logits of float64, unless `dtype` is given.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed, or ids that are no integers.
+    ValueError
+        For a value or shape that is not allowed, and for an id that is no class, where ids can be read; it gives NaN
+        under tracing and on accelerators.
+
+    Notes
+    -----
+    As in `log_softmax`: a row with NaN or +inf is NaN; a class that is masked or whose logit is -inf gives -inf. The
+    cost is that of `cross_entropy` for any k: its loss for the most probable of the ids, and one difference for each
+    other id.
+
+    References
+    ----------
+    As for `log_softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> logits = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+    >>> print(lx.selected_log_softmax(logits, np.array([2, -100])).round(4))
+    [-0.4076  0.    ]
+    >>> print(lx.selected_log_softmax(logits, np.array([[2, 0], [0, 1]])).round(4))
+    [[-0.4076 -2.4076]
+     [-0.4076 -1.4076]]
+    """
+    return call(
+        "selected_log_softmax", logits, ids, axis, where, temperature, softcap, ignore_index, empty, dtype
+    )  # fmt: skip
+
+
+def kl_divergence(
+    p_logits: Array,
+    q_logits: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Array | None = None,
+    temperature: Scalar = 1.0,
+    softcap: Scalar | None = None,
+    reduction: Reduction = "none",
+    empty: Empty = "nan",
+    dtype: Any = None,
+) -> Array:
+    r"""Kullback-Leibler divergence of the softmaxes of two arrays of logits, in nats.
+
+    .. math:: \sum_j p_j \log (p_j / q_j) = \sum_j \bigl( q_j - p_j + p_j \log (p_j / q_j) \bigr)
+
+    The second form is what is computed: each term is >= 0 and small where p is near q, so that the result is never
+    negative, exactly 0 for equal logits, and accurate between.
+
+    Parameters
+    ----------
+    p_logits, q_logits : array
+        Logits of p and of q, in nats, of one shape and of any array type. The order is that of the mathematics, not
+        that of ``torch.nn.functional.kl_div(log_q, p)``.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    where : array of bool, optional
+        Classes that take part, in both; broadcasts to the logits.
+    temperature, softcap : float or array, optional
+        As in `softmax`; they scale both.
+    reduction : {"none", "sum", "mean"}, default "none"
+        One number a row, their sum, or their mean over the rows (what PyTorch calls "batchmean").
+    empty : {"nan", "zero"}, default "nan"
+        For rows in which nothing counts in p or in q: NaN; or the probabilities there are all 0, and so is a term
+        with p = 0.
+    dtype : dtype or str, optional
+        float32 or float64: the dtype of the result.
+
+    Returns
+    -------
+    array
+        One number a row, or one number. float32, or float64 if logits are float64, unless `dtype` is given.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed.
+    ValueError
+        For a value or shape that is not allowed.
+
+    Notes
+    -----
+    A row with NaN or +inf in either is NaN. A class that is -inf in q but not in p gives +inf; one that is -inf in p
+    gives what q loses there; one that is -inf in both counts for nothing. The gradients are
+    :math:`p (\log(p/q) - \mathrm{KL}) / T` and :math:`(q - p) / T`: for distillation at temperature T multiply the
+    divergence by T**2, so that their size does not depend on it.
+
+    References
+    ----------
+    S. Kullback and R. A. Leibler, "On information and sufficiency", Annals of Mathematical Statistics 22 (1951),
+    doi:10.1214/aoms/1177729694. G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network",
+    arXiv:1503.02531 (2015).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> teacher, student = np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 1.0, 1.0]])
+    >>> print(lx.kl_divergence(teacher, student).round(4))
+    [0.2662]
+    >>> print(lx.kl_divergence(teacher, teacher))
+    [0.]
+    >>> print((lx.kl_divergence(teacher, student, temperature=2.0, reduction="mean") * 2.0**2).round(4))
+    0.3137
+    """
+    return call(
+        "kl_divergence", p_logits, q_logits, axis, where, temperature, softcap, reduction, empty, dtype
+    )  # fmt: skip
+
+
+def js_divergence(
+    p_logits: Array,
+    q_logits: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    weight: float = 0.5,
+    where: Array | None = None,
+    temperature: Scalar = 1.0,
+    softcap: Scalar | None = None,
+    reduction: Reduction = "none",
+    empty: Empty = "nan",
+    dtype: Any = None,
+) -> Array:
+    r"""Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats.
+
+    .. math:: w\, \mathrm{KL}(p, m) + (1 - w)\, \mathrm{KL}(q, m), \qquad m = w p + (1 - w) q
+
+    with the weight :math:`w`. It is never negative, at most ``log(2)`` for equal weights, and exactly 0 for equal
+    logits.
+
+    Parameters
+    ----------
+    p_logits, q_logits : array
+        Logits of p and of q, in nats, of one shape and of any array type.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    weight : float, default 0.5
+        The share of p in the mixture, from 0 to 1: a Python number.
+    where, temperature, softcap, reduction : optional
+        As in `kl_divergence`.
+    empty : {"nan", "zero"}, default "nan"
+        For rows in which nothing counts in p or in q: NaN; or the probabilities there are all 0.
+    dtype : dtype or str, optional
+        float32 or float64: the dtype of the result.
+
+    Returns
+    -------
+    array
+        One number a row, or one number. float32, or float64 if logits are float64, unless `dtype` is given.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed.
+    ValueError
+        For a value or shape that is not allowed.
+
+    Notes
+    -----
+    A row with NaN or +inf in either is NaN. Classes that are -inf in one of them are finite here: p without q gives
+    ``-w log(w) p``.
+
+    References
+    ----------
+    J. Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37 (1991),
+    doi:10.1109/18.61115.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.js_divergence(np.array([[0.0, -np.inf]]), np.array([[-np.inf, 0.0]])).round(4))
+    [0.6931]
+    """
+    return call(
+        "js_divergence", p_logits, q_logits, axis, weight, where, temperature, softcap, reduction, empty, dtype
+    )  # fmt: skip
+
+
+def softmax_mean(
+    logits: Array,
+    values: Array,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Array | None = None,
+    temperature: Scalar = 1.0,
+    softcap: Scalar | None = None,
+    empty: Empty = "nan",
+    dtype: Any = None,
+) -> Array:
+    r"""Mean of values under the softmax of every row.
+
+    .. math:: \sum_j p_j v_j
+
+    with the probabilities :math:`p` of `softmax`, of which no array is made. Values of both signs may cancel: the
+    rounding errors of products and sums are carried along, as for the factors of `logsumexp`.
+
+    Parameters
+    ----------
+    logits : array
+        Logits, in nats, of any shape and of any array type; integers and booleans become the library's default
+        floating-point dtype first.
+    values : array
+        One value a class, or an array of the shape of `logits`; with several class axes the first is in C order.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None for all.
+    where : array of bool, optional
+        Classes that take part; broadcasts to `logits`.
+    temperature, softcap : float or array, optional
+        As in `softmax`.
+    empty : {"nan", "zero"}, default "nan"
+        The result for a row in which nothing counts: every logit is -inf or masked, or there is none.
+    dtype : dtype or str, optional
+        float32 or float64: the dtype of the result.
+
+    Returns
+    -------
+    array
+        One number a row: the shape of `logits` without `axis`. float32, or float64 for logits of float64, unless
+        `dtype` is given.
+
+    Raises
+    ------
+    TypeError
+        For an array type, a dtype or an axis that is not allowed.
+    ValueError
+        For a value or shape that is not allowed.
+
+    Notes
+    -----
+    A row with NaN or +inf is NaN. Values of classes whose probability is 0 count for nothing, also infinite ones. The
+    gradient by the logits is :math:`p_j (v_j - \text{mean}) / T`, by the values :math:`p_j`.
+
+    References
+    ----------
+    As for `softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import logitx as lx
+    >>> print(lx.softmax_mean(np.array([[0.0, 0.0], [9.0, -np.inf]]), np.array([1.0, 2.0])).round(4))
+    [1.5 1. ]
+    """
+    return call("softmax_mean", logits, values, axis, where, temperature, softcap, empty, dtype)

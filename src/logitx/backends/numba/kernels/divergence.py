@@ -1,0 +1,199 @@
+"""kl_divergence: two arrays of logits read once, one number written a row."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from logitx.backends.numba.compile.policy import inlined, primitive
+from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfLoss, OfOther, Way, Wide
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.prefetch import ahead_of_both, fetch_ahead
+from logitx.backends.numba.memory.scratch import after, load_lanes, store_lanes
+from logitx.backends.numba.passes.copies import load_block
+from logitx.backends.numba.passes.loop import Logits, Passes, RoomNeeds, define_passes, run_blocks
+from logitx.backends.numba.passes.reduce import emit, hide, inverse_of_sum, peak, settle_rest
+from logitx.backends.numba.passes.scaling import cap, exponent, limit_at
+from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum, fold_rows
+from logitx.backends.numba.threads.workers import job_of, together
+from logitx.backends.numba.vectors.exp_log import exp_of_sum, log1p_of_sum
+from logitx.backends.numba.vectors.lanes import biggest, fma, least, select, spread_as, wide, width_of
+
+_NEAR = 0.5  # as in `formulas.divergences`
+_SERIES = tuple(1.0 / math.factorial(k + 2) for k in range(15))
+
+
+class DivergenceArrays(NamedTuple):
+    """The arrays of `divergence_rows`; those of the options may be absent."""
+
+    p: OfLogits
+    q: OfOther
+    where: Mask
+    temperature: Wide
+    softcap: Computed
+    value: OfLoss
+
+
+class DivergenceOptions(NamedTuple):
+    """The numbers of `divergence_rows`."""
+
+    axis: int
+    undefined: bool  # a row in which nothing counts is NaN
+
+
+class DivergenceTask(NamedTuple):
+    """The task of the loop."""
+
+    room: Any
+    q: Any
+    where: Any
+    softcap: Any
+    adjusted: Any  # None if there is no mask and no softcap
+    value: Any
+    undefined: bool
+
+
+class Distribution(NamedTuple):
+    """The numbers of each row of one of the two."""
+
+    nothing: Any
+    log_sum: Any
+    inverse: Any
+
+
+class DivergenceNumbers(NamedTuple):
+    """The numbers of each row."""
+
+    total: Any
+    no_p: Any
+    no_q: Any
+
+
+def divergence_rows(
+    arrays: DivergenceArrays, options: DivergenceOptions, across: Way, adjusted: Way, parts: int, crew: int
+) -> int:
+    """Write the sum of q - p + p log(p / q) of every row."""
+    p, fits_p = view_of_entries(arrays.p, options.axis)
+    q, fits_q = view_of_entries(arrays.q, options.axis)
+    where, fits_where = view_of_entries(arrays.where, options.axis)
+    if not (fits_p and fits_q and fits_where):
+        return UNFIT
+    softcap = view_of_rows(arrays.softcap)
+    logits = Logits(p, where, view_of_rows(arrays.temperature), softcap)
+    room = RoomNeeds(0, 2, 0, False, False, 0.0)
+    task = DivergenceTask(room, q, where, softcap, adjusted, view_of_rows(arrays.value), options.undefined)
+    return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
+
+
+@inlined
+def _load_second(memory: Any, g: Any, _block: int, first: int, count: int, across: Any, task: Any) -> None:
+    load_block(task.q, g, first, count, memory.more, -np.inf, across)
+    if task.adjusted is not None and given(task.where):
+        hide(memory.more, memory.mask, g.size, -np.inf)
+
+
+@inlined
+def _reduce_divergence(panel: Any, across: Any, task: Any) -> Any:
+    tile, other, base, steps, scale = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps, panel.scale
+    if task.adjusted is not None and given(task.softcap):
+        limit = limit_at(task.softcap, panel.row, panel.rows, panel.memory.scales, across)
+        cap(other, other, False, base, steps, limit)
+    ahead = ahead_of_both(panel.x, task.q, panel.g, panel.first, panel.nth, tile, across)
+    third = after(other, panel.g.size)
+    top_p = peak(tile, base, steps, panel.seen, panel.unchanged, across)
+    top_q = peak(other, base, steps, panel.seen, False, across)
+    p, q = _reduce_both(tile, other, third, base, steps, top_p, top_q, scale, ahead, across)
+    return DivergenceNumbers(_sum_of_terms(tile, other, third, base, steps, p, q, across), p.nothing, q.nothing)
+
+
+@primitive
+def _reduce_both(
+    tile: Any, other: Any, third: Any, base: int, steps: int, top_p: Any, top_q: Any, scale: Any, ahead: Any,
+    across: Any,
+) -> Any:  # fmt: skip
+    """Return both distributions; exponentials of the first take its place, those of the second go to `third`.
+
+    The place of the second gets the differences of the exponents.
+    """
+    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
+    high_p, low_p, tops_p, high_q, low_q, tops_q = zero, zero, zero, zero, zero, zero
+    end = base + steps * width_of(tile)
+    for start in range(base, end, SPAN_STEPS * width_of(tile)):
+        part_p, part_q = zero, zero
+        for at in range(start, least(start + SPAN_STEPS * width_of(tile), end), width_of(tile)):
+            vx, lost_x = exponent(load_lanes(tile, at), top_p, scale)
+            vy, lost_y = exponent(load_lanes(other, at), top_q, scale)
+            fetch_ahead((at - base) // width_of(tile), ahead)
+            x, y = exp_of_sum(vx, lost_x), exp_of_sum(vy, lost_y)
+            store_lanes(tile, at, x)
+            store_lanes(third, at, y)
+            gap = vx - vy
+            finite = gap - gap == zero  # else what was lost is NaN
+            store_lanes(other, at, gap + select(finite, lost_x - lost_y, zero))
+            top_x, top_y = x == one, y == one
+            part_p, part_q = part_p + select(top_x, zero, x), part_q + select(top_y, zero, y)
+            tops_p, tops_q = tops_p + select(top_x, one, zero), tops_q + select(top_y, one, zero)
+        high_p, low_p = add_to_sum(high_p, low_p, part_p)
+        high_q, low_q = add_to_sum(high_q, low_q, part_q)
+    rest_p, lost_p = settle_rest(high_p, low_p, tops_p, across)
+    rest_q, lost_q = settle_rest(high_q, low_q, tops_q, across)
+    return _distribution(rest_p, lost_p), _distribution(rest_q, lost_q)
+
+
+@primitive
+def _distribution(rest: Any, lost: Any) -> Any:
+    zero = spread_as(rest, 0.0)
+    nothing = rest < zero
+    rest = select(nothing, zero, rest)
+    inverse, _ = inverse_of_sum(rest, lost)
+    return Distribution(nothing, log1p_of_sum(rest, lost), inverse)
+
+
+@primitive
+def _sum_of_terms(tile: Any, other: Any, third: Any, base: int, steps: int, p: Any, q: Any, across: Any) -> Any:
+    zero, high, low = spread_as(tile, 0.0), spread_as(tile, 0.0), spread_as(tile, 0.0)
+    shift, end = wide(zero, q.log_sum - p.log_sum), base + steps * width_of(tile)
+    for start in range(base, end, SPAN_STEPS * width_of(tile)):
+        part = zero
+        for at in range(start, least(start + SPAN_STEPS * width_of(tile), end), width_of(tile)):
+            one, two = load_lanes(tile, at) * wide(zero, p.inverse), load_lanes(third, at) * wide(zero, q.inverse)
+            part = part + _term(one, two, load_lanes(other, at) + shift)
+        high, low = add_to_sum(high, low, part)
+    return fold_rows(high, low, across)
+
+
+@primitive
+def _term(p: Any, q: Any, d: Any) -> Any:
+    """Return q - p + p d: infinite where q is 0 and p is not, as d is, and q where p is 0, whatever d is."""
+    zero = spread_as(p, 0.0)
+    size = select(d < zero, zero - d, d)
+    near = size < spread_as(p, _NEAR)
+    series = spread_as(p, _SERIES[8]) if biggest(p) < 1e39 else _long_series(d)
+    for k in range(7, -1, -1):
+        series = fma(zero - d, series, spread_as(p, _SERIES[k]))
+    value = select(near, p * (d * d * series), (q - p) + p * d)
+    return select(p == zero, q, value)
+
+
+@primitive
+def _long_series(d: Any) -> Any:
+    """Return the part of the series that float64 needs beyond that of float32."""
+    series = spread_as(d, _SERIES[14])
+    for k in range(13, 7, -1):
+        series = fma(spread_as(d, 0.0) - d, series, spread_as(d, _SERIES[k]))
+    return series
+
+
+@inlined
+def _emit_divergence(panel: Any, found: Any, _across: Any, task: Any) -> bool:
+    zero, nan = spread_as(found.total, 0.0), spread_as(found.total, np.nan)
+    value = select(found.no_p, select(found.total == found.total, zero, nan), found.total)
+    if task.undefined:
+        value = select(found.no_p, nan, select(found.no_q, nan, value))
+    emit(task.value, panel.row, panel.rows, value)
+    return True
+
+
+define_passes(DivergenceTask, Passes(None, _load_second, _reduce_divergence, _emit_divergence, None))
