@@ -139,6 +139,9 @@ LIKE_FIRST, LIKE_BOTH, PER_ROW, PER_CALL = (
     (Overloads(rows, ONE_RESULT),) for rows in (ENTRIES, TWO_ENTRIES, ROWS, LOSS)
 )
 
+# Losses of elements: the shape of the result depends on the reduction and on the shape of the logits
+UNKNOWN, TWO_UNKNOWN = ((Overloads((UNTYPED, UNSETTLED), returns),) for returns in (ONE_RESULT, TWO_RESULTS))
+
 # What each public function returns that takes arrays
 RESULTS: dict[str, tuple[Overloads, ...]] = {
     "softmax": LIKE_FIRST,
@@ -160,6 +163,18 @@ RESULTS: dict[str, tuple[Overloads, ...]] = {
         Overloads(LOSS_AND_GRADIENT, f"tuple[{{result}}, {{gradient}}, {PARTS}]"),
     ),
     "cross_entropy_grad_hess": (Overloads(ENTRIES, TWO_RESULTS),),
+    "sigmoid": LIKE_FIRST,
+    "log_sigmoid": LIKE_FIRST,
+    "binary_cross_entropy": UNKNOWN,
+    "binary_cross_entropy_value_and_grad": TWO_UNKNOWN,
+    "binary_cross_entropy_grad_hess": (Overloads(ENTRIES, TWO_RESULTS),),
+    "binary_focal_loss": UNKNOWN,
+    "binary_focal_loss_value_and_grad": TWO_UNKNOWN,
+    "focal_loss": PER_CALL,
+    "focal_loss_value_and_grad": (Overloads(LOSS_AND_GRADIENT, WITH_GRADIENT),),
+    "info_nce": UNKNOWN,
+    "info_nce_value_and_grad": TWO_UNKNOWN,
+    "balanced_class_weight": UNKNOWN,
     "linear_cross_entropy": PER_CALL,
     "linear_cross_entropy_value_and_grad": tuple(
         Overloads(layers(has_bias), WITH_GRADIENT) for has_bias in (False, True)
@@ -168,11 +183,7 @@ RESULTS: dict[str, tuple[Overloads, ...]] = {
 # Functions whose results are Any to a type checker, as their signatures say, until they have a line above
 PLAIN = {
     "entropy", "selected_log_softmax", "kl_divergence", "js_divergence", "softmax_mean", "softmax_top_k", "sample",
-    "gumbel_softmax", "sigmoid", "log_sigmoid", "binary_cross_entropy", "binary_cross_entropy_value_and_grad",
-    "binary_cross_entropy_grad_hess", "focal_loss", "focal_loss_value_and_grad", "binary_focal_loss",
-    "binary_focal_loss_value_and_grad", "info_nce", "info_nce_value_and_grad", "balanced_class_weight",
-    "segment_logsumexp", "segment_softmax", "segment_log_softmax", "segment_cross_entropy", "log_matmul",
-    "logcumsumexp",
+    "gumbel_softmax",
 }  # fmt: skip
 # Parameters of other functions whose types are narrower than their signatures say
 NARROWED = {

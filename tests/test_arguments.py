@@ -151,7 +151,7 @@ TARGETS_OF_LOSSES = [
     _ce(ValueError, "targets: shape (3,) ", [0, 1, 2]),
     Bad("cross_entropy", lambda a: ((a(np.zeros((2, 3, 4))), a([[0] * 4] * 2, "int64")), {}), ValueError,
         "targets: shape (2, 4) is not allowed; allowed for class ids (int64) is exactly (2, 3); these fit axis=1"),
-    _ce(TypeError, "class_weight: 'balanced' ", class_weight="balanced"),
+    _ce(ValueError, "class_weight: 'equal' ", class_weight="equal"),
     _ce(ValueError, "targets: shape (2, 2) ", [[0.5, 0.5], [1.0, 0.0]], "float32"),
     _ce(TypeError, "ignore_index: 1.0 ", ignore_index=1.0),
     _ce(TypeError, "ignore_index: True ", ignore_index=True),

@@ -21,7 +21,7 @@ def test_is_the_mean_of_two_cross_entropies() -> None:
     one = lx.info_nce(A, B, temperature=0.5, symmetric=False, negatives=MORE)
     np.testing.assert_allclose(one, lx.cross_entropy(A @ np.concatenate([B, MORE]).T, ids, temperature=0.5))
     labels = RNG.integers(0, 40, 7)
-    found = lx.info_nce(A[:7], B, labels=labels, symmetric=False, block_bytes=400)
+    found = lx.info_nce(A[:7], B, targets=labels, symmetric=False, block_bytes=400)
     np.testing.assert_allclose(found, lx.cross_entropy(A[:7] @ B.T, labels))
 
 
@@ -59,9 +59,9 @@ def test_derivatives_of_jax() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((A, B[:3]), {}, r"^b: shape \(3, 8\) is not allowed without labels; allowed is that of a, \(40, 8\)"),
+        ((A, B[:3]), {}, r"^b: shape \(3, 8\) is not allowed without targets; allowed is that of a, \(40, 8\)"),
         ((A, B[:, :3]), {}, r"^b: shapes \(40, 8\) and \(40, 3\) are not allowed; allowed are \(rows, features\)"),
-        ((A, B), {"labels": np.arange(40)}, r"^labels: an array is not allowed with symmetric=True"),
+        ((A, B), {"targets": np.arange(40)}, r"^targets: an array is not allowed with symmetric=True"),
         ((A, B), {"negatives": MORE[:, :2]}, r"^negatives: shape \(15, 2\) is not allowed; allowed is \(rows, 8\)"),
         ((A, B), {"temperature": 0.0}, r"^temperature: 0.0 is not allowed"),
     ],

@@ -83,7 +83,7 @@ def test_integers_beyond_the_largest_float(name: str, value: int, shown: str) ->
         lx.cross_entropy(zeros(2, 3), ids(2), **{name: value})
 
 
-@pytest.mark.parametrize("value", ["balanced", {0: 1.0, 1: 2.0}], ids=str)
+@pytest.mark.parametrize("value", [{0: 1.0, 1: 2.0}], ids=str)  # "balanced": tests/test_balanced.py
 def test_class_weights_of_scikit_learn(value: Any) -> None:
     message = "^class_weight: .* is not allowed; allowed is one number a class, .*compute_class_weight$"
     for call in (

@@ -95,3 +95,14 @@ def test_errors_name_the_argument() -> None:
         lx.binary_focal_loss(X, BITS, alpha=1.5)
     with pytest.raises(ValueError, match=r"^targets: class id 9 at position \(49,\) is out of range"):
         lx.focal_loss(X, np.where(np.arange(50) == 49, 9, IDS))
+
+
+def test_known_numbers_inside_jit() -> None:
+    """A power, smoothing or temperature that is a known array of JAX is checked where all else is traced."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    half, less, x, ids = map(jax.numpy.asarray, (0.5, -0.5, X, IDS))
+    found = jax.jit(lambda x: lx.focal_loss(x, ids, gamma=half, temperature=half, label_smoothing=half))(x)
+    right = lx.focal_loss(X, IDS, gamma=0.5, temperature=0.5, label_smoothing=0.5)
+    np.testing.assert_allclose(found, right, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"^temperature: -0.5 is not allowed"):
+        jax.jit(lambda x: lx.softmax(x, temperature=less))(x)

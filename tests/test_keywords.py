@@ -81,8 +81,8 @@ def test_logits_and_targets_may_be_keywords(function: str) -> None:
 def test_signatures_show_what_may_be_written() -> None:
     shown = str(inspect.signature(lx.cross_entropy_grad_hess).replace(return_annotation=inspect.Signature.empty))
     assert shown == (
-        "(logits: 'Array', targets: 'Array', axis: 'Axis' = -1, *, class_weight: 'Array | None' = None,"
-        " sample_weight: 'Array | None' = None)"
+        "(logits: 'Array', targets: 'Array', axis: 'Axis' = -1, *,"
+        " class_weight: \"Array | Literal['balanced'] | None\" = None, sample_weight: 'Array | None' = None)"
     )
     with pytest.raises(TypeError, match="targets: nothing is not an array type"):
         lx.cross_entropy(X)

@@ -90,7 +90,6 @@ LabelError
 """
 
 from logitx import _dynamo as _dynamo  # torch.compile looks for what this module sets
-from logitx import calibration as calibration
 from logitx._functions.accumulate import CrossEntropy
 from logitx._functions.balanced import balanced_class_weight
 from logitx._functions.binary import (

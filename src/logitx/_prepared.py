@@ -101,6 +101,8 @@ def _prepared(key: tuple[Any, ...], *options: Any) -> Prepared | None:
     op, cls, differentiated, shape, dtype, other_shape, other_dtype, _ = key
     if not all(isinstance(one, (*_PLAIN, np.generic, np.dtype, Facts)) for one in options):
         return None
+    if "balanced" in options:  # weights that depend on the targets
+        return None
     row = OPERATIONS[op]
     if row.out is not None and other_shape is not None and (row.out == "copied" or cls is not np.ndarray):
         return None

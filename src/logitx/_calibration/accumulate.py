@@ -42,12 +42,11 @@ class Reliability(NamedTuple):
 class Calibration:
     """Expected calibration error, Brier score and reliability of data that comes in pieces.
 
-    The confidence ``c`` of a row is its largest probability. With the rows in bins ``b`` of confidence, of the
-    shares ``w_b`` of all rows:
+    The confidence of a row is its largest probability. With the rows in bins of confidence, the share of all rows in
+    each bin, probabilities ``p`` and targets ``t``::
 
-    ::
-
-        ECE = sum_b w_b |accuracy_b - confidence_b|, Brier = 1 / N sum_i sum_j (p_ij - t_ij) ** 2
+        error = sum over bins of share * abs(accuracy - confidence)
+        brier = mean over rows of sum((p - t)**2)
 
     Sums are exact, in fixed point: any split of the rows, in any order, and any merging of accumulators gives the same
     bits. An accumulator can be pickled.

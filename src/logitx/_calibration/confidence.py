@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
-
 from logitx._arguments.operands import first_array
+from logitx._arrays.folding import fold_axes
 from logitx._functions.cross_entropy import cross_entropy
 from logitx._functions.softmax import logsumexp
 from logitx._labelled.table import without_labels
@@ -23,9 +22,10 @@ def confidence(
 ) -> Array:
     """Score of every row: the higher, the more sure a model is, or the more familiar the input.
 
-    ::
+    For each row, with the probabilities ``p`` of the logits ``x``::
 
-        c_i = max_j p_ij, e_i = T log sum_j exp(x_ij / T)
+        probability = max(p)
+        energy = temperature * log(sum(exp(x / temperature)))
 
     Parameters
     ----------
@@ -67,11 +67,8 @@ def confidence(
     xp: Any = family.namespace(x)
     if score == "energy":
         return temperature * logsumexp(x if temperature == 1.0 else x / temperature, axis)
-    axes = layout(tuple(x.shape), axis).axes
-    if len(axes) > 1:
-        others = tuple(d for d in range(x.ndim) if d not in axes)
-        x = xp.permute_dims(x, (*others, *axes))
-        x, axes = xp.reshape(x, (*x.shape[: len(others)], -1)), (-1,)
-    best = xp.argmax(x, axis=axes[0])
-    loss = cross_entropy(x, best, axes[0], ignore_index=None, temperature=temperature, reduction="none")
-    return (np if family.name == "numpy" else xp).exp(-loss)
+    lay = layout(tuple(x.shape), axis)
+    x = fold_axes(family, x, lay)
+    best = xp.argmax(x, axis=lay.axis)
+    loss = cross_entropy(x, best, lay.axis, ignore_index=None, temperature=temperature, reduction="none")
+    return xp.exp(loss * -1.0)

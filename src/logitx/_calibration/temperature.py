@@ -30,12 +30,9 @@ def fit_temperature(
 ) -> Any:
     """Temperature with the least cross-entropy: one number, or one a class.
 
-    ::
-
-        T = argmin_T sum_i s_i loss_i(x / T)
-
-    with the losses of `cross_entropy`. Fit it on data that the model was not trained on, and pass it as the
-    ``temperature`` of other functions; the classes keep their order, so accuracy stays what it is.
+    It is the `temperature` for which `cross_entropy` of the logits, with the sample weights, is least. Fit it on data
+    that the model was not trained on, and pass it as the ``temperature`` of other functions; the classes keep their
+    order, so accuracy stays what it is.
 
     Parameters
     ----------

@@ -35,6 +35,8 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
         evaluation.labels, evaluation.hard = given.labels, hard
         if given.calibration or given.diagram:
+            if given.softcap is not None:
+                raise FileError("--softcap: is not allowed with --calibration and --diagram")
             evaluation.calibration = Calibration(
                 axis=given.axis, ignore_index=given.ignore_index if hard else None, temperature=given.temperature
             )

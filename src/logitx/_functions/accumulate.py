@@ -95,6 +95,11 @@ class CrossEntropy:
     ) -> None:
         if wrong:
             raise unexpected(CrossEntropy, wrong)
+        if type(class_weight) is str:
+            raise ValueError(
+                f"class_weight: {class_weight!r} is not allowed for data in pieces; allowed is one weight a class, as"
+                " balanced_class_weight(labels, n) counts them"
+            )
         options = (ignore_index, label_smoothing, z_loss, softcap, temperature)  # as `cross_entropy` has them
         check_options(axis, class_weight, options, empty)
         self._top_k = None if top_k is None else plans.positive("top_k", top_k)

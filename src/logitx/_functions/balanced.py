@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Never
+
 from logitx._arguments import operands as _operands
 from logitx._arguments.balanced import weights_of_ids
 from logitx._arguments.cross_entropy import ignored_id
 from logitx._arguments.plans import positive
 from logitx._arrays.family import dtype_name
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._labelled.table import without_labels
 from logitx._plan import Array
 
 
-def balanced_class_weight(labels: Array, n: int, /, *, ignore_index: int | None = -100) -> Array:
+@exact
+def balanced_class_weight(
+    labels: Array = MISSING,
+    n: int = MISSING,
+    /,
+    *,
+    ignore_index: int | None = -100,
+    **wrong: Never,
+) -> Array:
     """Class weights that give every class the same total weight, as ``class_weight="balanced"`` has them.
 
-    ::
+    With the number of labels of each class and that of the classes that occur::
 
-        w_j = N / (K N_j)
-
-    with ``N_j`` the number of labels of class ``j``, ``N`` that of all labels and ``K`` the number of
-    classes that occur.
+        weight = number of labels / (classes that occur * labels of the class)
 
     Parameters
     ----------
@@ -53,8 +61,10 @@ def balanced_class_weight(labels: Array, n: int, /, *, ignore_index: int | None 
     >>> import numpy as np
     >>> import logitx as lx
     >>> print(lx.balanced_class_weight(np.array([0, 0, 0, 1]), 3))
-    [0.66666667 2.         0.       ]
+    [0.66666667 2.         0.        ]
     """
+    if wrong:
+        raise unexpected(balanced_class_weight, wrong)
     family, array = _operands.first_array("labels", without_labels(labels, "labels"))
     dtype = dtype_name(array.dtype)
     if not _operands.is_integer(dtype):

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
-def sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Array:
+@exact
+def sigmoid(
+    x: Array = MISSING,
+    /,
+    *,
+    dtype: Any = None,
+    out: Array | None = None,
+    **wrong: Never,
+) -> Array:
     """Probability of the second of two classes, elementwise.
 
-    ::
+    The probability is::
 
-        p = 1 / (1 + exp(-x)) = (exp(x)) / (1 + exp(x))
+        1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))
 
     Each element of `x` is a logit of its own; `softmax` of the logits ``(0, x)`` is ``(1 - p, p)``.
 
@@ -42,7 +51,7 @@ def sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Arra
     Notes
     -----
     -inf gives 0, +inf gives 1, NaN gives NaN. Small probabilities have full relative accuracy. Use ``sigmoid(-x)`` for
-    ``1 - p``: the subtraction cancels.
+    ``1 - sigmoid(x)``: the subtraction cancels.
 
     References
     ----------
@@ -55,15 +64,25 @@ def sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Arra
     >>> print(lx.sigmoid(np.array([-np.inf, 0.0, 2.0])).round(4))
     [0.     0.5    0.8808]
     """
+    if wrong:
+        raise unexpected(sigmoid, wrong)
     return call("sigmoid", x, out, dtype)
 
 
-def log_sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> Array:
+@exact
+def log_sigmoid(
+    x: Array = MISSING,
+    /,
+    *,
+    dtype: Any = None,
+    out: Array | None = None,
+    **wrong: Never,
+) -> Array:
     """Logarithm of the probability of the second of two classes, elementwise.
 
-    ::
+    With full accuracy at both ends::
 
-        log p = -log(1 + exp(-x)) = min(x, 0) - log(1 + exp(-|x|))
+        log(sigmoid(x)) = -log(1 + exp(-x)) = min(x, 0) - log(1 + exp(-abs(x)))
 
     Parameters
     ----------
@@ -98,14 +117,17 @@ def log_sigmoid(x: Array, /, *, dtype: Any = None, out: Array | None = None) -> 
     >>> import numpy as np
     >>> import logitx as lx
     >>> print(lx.log_sigmoid(np.array([-1000.0, 0.0, 1000.0])).round(4))
-    [-1000.        -0.6931     0.   ]
+    [-1000.        -0.6931     0.    ]
     """
+    if wrong:
+        raise unexpected(log_sigmoid, wrong)
     return call("log_sigmoid", x, out, dtype)
 
 
+@exact
 def binary_cross_entropy(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     pos_weight: Array | None = None,
@@ -116,15 +138,15 @@ def binary_cross_entropy(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Any:
     """Binary cross-entropy of logits against labels or probabilities, elementwise.
 
-    With ``p`` the sigmoid of the logit ``x``, ``t`` the target,
-    ``q = (1 - eps) t + eps / 2``, ``s`` the sample weight and ``w`` the positive weight:
+    With the sigmoid ``p`` of the logit, the target ``t``, the sample weight ``s``, the positive weight ``w`` and the
+    smoothing ``eps``::
 
-    ::
-
-        loss = -s [w q log p + (1 - q) log (1 - p)]
+        q = (1 - eps) * t + eps / 2
+        loss = -s * (w * q * log(p) + (1 - q) * log(1 - p))
 
     Every element of `logits` is a logit of its own: one label a sample, or one column a label where a sample may have
     several (multi-label).
@@ -187,6 +209,8 @@ def binary_cross_entropy(
     [[0.1269 0.3133]
      [0.     3.0486]]
     """
+    if wrong:
+        raise unexpected(binary_cross_entropy, wrong)
     return call(
         "binary_cross_entropy",
         logits,
@@ -202,9 +226,10 @@ def binary_cross_entropy(
     )
 
 
+@exact
 def binary_cross_entropy_value_and_grad(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     pos_weight: Array | None = None,
@@ -215,14 +240,13 @@ def binary_cross_entropy_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """Binary cross-entropy and its gradient by the logits, in one pass, for every array type.
 
-    With the quantities of `binary_cross_entropy`, the gradient of the summed loss is
+    With the quantities of `binary_cross_entropy`, the gradient of the summed loss is::
 
-    ::
-
-        d loss / dx = s [(1 - q) p - w q (1 - p)]
+        s * ((1 - q) * p - w * q * (1 - p))
 
     divided by the denominator of the mean where the reduction is "mean".
 
@@ -268,6 +292,8 @@ def binary_cross_entropy_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     1.41 [-0.25    0.4404]
     """
+    if wrong:
+        raise unexpected(binary_cross_entropy_value_and_grad, wrong)
     loss, gradient = call(
         "binary_cross_entropy_value_and_grad",
         logits,
@@ -284,21 +310,24 @@ def binary_cross_entropy_value_and_grad(
     return loss, gradient
 
 
+@exact
 def binary_cross_entropy_grad_hess(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     pos_weight: Array | None = None,
     sample_weight: Array | None = None,
     ignore_index: int | None = -100,
     where: Array | None = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """Gradient and diagonal of the Hessian of the summed binary cross-entropy, as boosting objectives want them.
 
-    ::
+    With the sigmoid ``p`` of the logit, the target ``t``, the sample weight ``s`` and the positive weight ``w``::
 
-        g = s [(1 - t) p - w t (1 - p) ], h = s (w t + 1 - t) p (1 - p)
+        gradient = s * ((1 - t) * p - w * t * (1 - p))
+        hessian = s * (w * t + 1 - t) * p * (1 - p)
 
     Parameters
     ----------
@@ -341,6 +370,8 @@ def binary_cross_entropy_grad_hess(
     >>> print(gradient, hessian)
     [-0.5  0.5] [0.25 0.25]
     """
+    if wrong:
+        raise unexpected(binary_cross_entropy_grad_hess, wrong)
     gradient, hessian = call(
         "binary_cross_entropy_grad_hess", logits, targets, pos_weight, sample_weight, ignore_index, where
     )

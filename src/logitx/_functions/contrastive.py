@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Never
 
 import numpy as np
 
 from logitx._arguments import operands as _operands
 from logitx._arrays.family import Family, dtype_name, namespace_dtype
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx._labelled.table import is_labelled, labels_of
 from logitx._plan import Array, Scalar
@@ -44,17 +45,17 @@ def _without_labels(name: str, x: Any) -> Any:
     return labels.bare
 
 
-def _pairs(a: Array, b: Array, symmetric: bool, negatives: Array | None, labels: Array | None) -> _Pairs:
+def _pairs(a: Array, b: Array, symmetric: bool, negatives: Array | None, targets: Array | None) -> _Pairs:
     family, a = _operands.first_array("a", _without_labels("a", a))
     xp = family.namespace(a)
     b = _operands.adopt("b", _without_labels("b", b), family, a)
     shapes = tuple(a.shape), tuple(b.shape)
     if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
         raise ValueError(f"b: shapes {shapes[0]} and {shapes[1]} are not allowed; allowed are (rows, features) of both")
-    if labels is not None and symmetric:
-        raise ValueError("labels: an array is not allowed with symmetric=True; allowed is None, or symmetric=False")
-    if labels is None and shapes[0] != shapes[1]:
-        raise ValueError(f"b: shape {shapes[1]} is not allowed without labels; allowed is that of a, {shapes[0]}")
+    if targets is not None and symmetric:
+        raise ValueError("targets: an array is not allowed with symmetric=True; allowed is None, or symmetric=False")
+    if targets is None and shapes[0] != shapes[1]:
+        raise ValueError(f"b: shape {shapes[1]} is not allowed without targets; allowed is that of a, {shapes[0]}")
     columns = b
     if negatives is not None:
         negatives = _operands.adopt("negatives", _without_labels("negatives", negatives), family, a)
@@ -62,7 +63,7 @@ def _pairs(a: Array, b: Array, symmetric: bool, negatives: Array | None, labels:
         if len(there) != 2 or there[1] != shapes[0][1]:
             raise ValueError(f"negatives: shape {there} is not allowed; allowed is (rows, {shapes[0][1]})")
         columns = xp.concat([b, negatives], axis=0)
-    return _Pairs(xp, a, b, columns, _numbers(family, a) if labels is None else labels)
+    return _Pairs(xp, a, b, columns, _numbers(family, a) if targets is None else targets)
 
 
 def _numbers(family: Family, x: Array) -> Array:
@@ -73,24 +74,24 @@ def _numbers(family: Family, x: Array) -> Array:
     return xp.arange(x.shape[0], dtype=namespace_dtype(xp, "int64"), **({} if device is None else {"device": device}))
 
 
+@exact
 def info_nce(
-    a: Array,
-    b: Array,
+    a: Array = MISSING,
+    b: Array = MISSING,
     /,
     *,
     temperature: Scalar = 1.0,
     symmetric: bool = True,
     negatives: Array | None = None,
-    labels: Array | None = None,
+    targets: Array | None = None,
     block_bytes: int = 33_554_432,
+    **wrong: Never,
 ) -> Array:
     """Contrastive loss of pairs of embeddings (InfoNCE, the loss of CLIP), without the matrix of all pairs.
 
-    With the similarities ``x_ij = a_i * b_j / T``:
+    With the similarities ``x = a @ b.T / temperature`` and the numbers ``i`` of the rows::
 
-    ::
-
-        loss = 1 / (2 N) sum_i [log sum_j exp(x_ij) + log sum_j exp(x_ji) - 2 x_ii]
+        loss = (cross_entropy(x, i) + cross_entropy(x.T, i)) / 2
 
     Each row of `a` belongs to the row of `b` with the same number; all others are negative examples. The similarities
     are computed block by block: memory grows with the number of rows, not with its square.
@@ -101,12 +102,12 @@ def info_nce(
         Embeddings of shape (rows, features), of any array type. They are taken as they are: normalize them first, where
         the cosine is wanted.
     temperature : float or array, default 1.0
-        ``T``: a number or a 0-d array.
+        Divides the similarities: a number or a 0-d array.
     symmetric : bool, default True
         Also find the row of `a` for each row of `b`, and take the mean of both losses.
     negatives : array, optional
         More negative examples for the rows of `a`, of shape (any number, features).
-    labels : array, optional
+    targets : array, optional
         The number of the row of `b` that belongs to each row of `a`, with ``symmetric=False``: `b` may have any number
         of rows then. By default, row i of both belong together.
     block_bytes : int, default 33554432
@@ -141,7 +142,9 @@ def info_nce(
     >>> print(lx.info_nce(a, b, temperature=0.1).round(4))
     0.0016
     """
-    pairs = _pairs(a, b, symmetric, negatives, labels)
+    if wrong:
+        raise unexpected(info_nce, wrong)
+    pairs = _pairs(a, b, symmetric, negatives, targets)
     loss = linear_cross_entropy(pairs.a, pairs.columns, pairs.ids, temperature=temperature, block_bytes=block_bytes)
     if not symmetric:
         return loss
@@ -149,25 +152,27 @@ def info_nce(
     return (loss + back) * 0.5
 
 
+@exact
 def info_nce_value_and_grad(
-    a: Array,
-    b: Array,
+    a: Array = MISSING,
+    b: Array = MISSING,
     /,
     *,
     temperature: Scalar = 1.0,
     symmetric: bool = True,
     negatives: Array | None = None,
-    labels: Array | None = None,
+    targets: Array | None = None,
     block_bytes: int = 33_554_432,
+    **wrong: Never,
 ) -> tuple[Array, ContrastiveGradients]:
     """Contrastive loss of pairs and its gradients, for every array type, without the matrix of all pairs.
 
-    As `info_nce`. The gradient by the temperature is ``-1 / T sum_ij g_ij x_ij`` with the gradient
-    ``g`` by the similarities.
+    As `info_nce`. The gradient by the temperature is ``-sum(g * x) / temperature`` with the gradient ``g``
+    by the similarities ``x``.
 
     Parameters
     ----------
-    a, b, temperature, symmetric, negatives, labels, block_bytes
+    a, b, temperature, symmetric, negatives, targets, block_bytes
         As in `info_nce`.
 
     Returns
@@ -201,7 +206,9 @@ def info_nce_value_and_grad(
     >>> print(loss.round(4), gradients.a.round(4)[0], gradients.temperature.round(4))
     0.2311 [-0.2826  0.2826] 0.6151
     """
-    pairs = _pairs(a, b, symmetric, negatives, labels)
+    if wrong:
+        raise unexpected(info_nce_value_and_grad, wrong)
+    pairs = _pairs(a, b, symmetric, negatives, targets)
     options: dict[str, Any] = {"temperature": temperature, "block_bytes": block_bytes}
     loss, (da, dcolumns, _) = linear_cross_entropy_value_and_grad(pairs.a, pairs.columns, pairs.ids, **options)
     height = pairs.b.shape[0]

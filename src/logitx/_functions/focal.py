@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
+@exact
 def focal_loss(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -25,14 +27,13 @@ def focal_loss(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Focal loss of logits against class ids or probabilities.
 
-    With the quantities of `cross_entropy` and ``p`` the softmax of the logits:
+    With the quantities of `cross_entropy` and the softmax ``p`` of the logits, for each row::
 
-    ::
-
-        loss_i = -s_i sum_j w_j q_ij (1 - p_ij) ** gamma log p_ij
+        loss = -s * sum(w * q * (1 - p)**gamma * log(p))
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def focal_loss(
     gamma : float, default 2.0
         Power of the focal factor, 0 or more; 0 gives `cross_entropy`, to the last bit.
     class_weight : array or "balanced", optional
-        One weight a class (the ``alpha`` of the focal loss), as in `cross_entropy`.
+        One weight a class (the alpha of the focal loss), as in `cross_entropy`.
     sample_weight, ignore_index, label_smoothing, softcap, temperature, where
         As in `cross_entropy`.
     reduction, empty, dtype
@@ -78,15 +79,18 @@ def focal_loss(
     >>> print(lx.cross_entropy(logits, np.array([0, 1]), reduction="none").round(4))
     [0.036  0.5514]
     """
+    if wrong:
+        raise unexpected(focal_loss, wrong)
     return call(
         "focal_loss", logits, targets, axis, gamma, class_weight, sample_weight, ignore_index, label_smoothing,
         softcap, temperature, where, reduction, empty, dtype,
     )  # fmt: skip
 
 
+@exact
 def focal_loss_value_and_grad(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -101,14 +105,14 @@ def focal_loss_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """Focal loss and its gradient by the logits, for every array type.
 
-    The gradient of the summed loss by the scaled logits is ``s_i [p_ij sum_k v_k - v_j]`` with
+    The gradient of the summed loss by the scaled logits is::
 
-    ::
-
-        v_j = w_j q_ij (1 - p_ij) ** gamma [1 - (gamma p_ij log p_ij) / (1 - p_ij)]
+        v = w * q * (1 - p)**gamma * (1 - gamma * p * log(p) / (1 - p))
+        dlogits = s * (p * sum(v) - v)
 
     Parameters
     ----------
@@ -151,6 +155,8 @@ def focal_loss_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.0457 [[-0.1423  0.1041  0.0383]]
     """
+    if wrong:
+        raise unexpected(focal_loss_value_and_grad, wrong)
     loss, gradient = call(
         "focal_loss_value_and_grad", logits, targets, axis, gamma, class_weight, sample_weight, ignore_index,
         label_smoothing, softcap, temperature, where, reduction, empty, dtype,
@@ -158,9 +164,10 @@ def focal_loss_value_and_grad(
     return loss, gradient
 
 
+@exact
 def binary_focal_loss(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     gamma: Scalar = 2.0,
@@ -173,16 +180,15 @@ def binary_focal_loss(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Binary focal loss of logits against labels or probabilities, elementwise.
 
-    With the quantities of `binary_cross_entropy`:
+    With the quantities of `binary_cross_entropy`::
 
-    ::
+        loss = -s * (alpha * w * q * (1 - p)**gamma * log(p) + (1 - alpha) * (1 - q) * p**gamma * log(1 - p))
 
-        loss = -s [alpha w q (1 - p) ** gamma log p + (1 - alpha) (1 - q) p ** gamma log (1 - p)]
-
-    without the factors of ``alpha`` where it is None.
+    without the factors of `alpha` where it is None.
 
     Parameters
     ----------
@@ -225,15 +231,18 @@ def binary_focal_loss(
     >>> print(lx.binary_focal_loss(np.array([3.0, 0.0]), np.array([1, 0]), alpha=0.25, reduction="none").round(5))
     [3.0000e-05 1.2996e-01]
     """
+    if wrong:
+        raise unexpected(binary_focal_loss, wrong)
     return call(
         "binary_cross_entropy", logits, targets, pos_weight, sample_weight, ignore_index, where, label_smoothing,
         reduction, empty, dtype, gamma, alpha,
     )  # fmt: skip
 
 
+@exact
 def binary_focal_loss_value_and_grad(
-    logits: Array,
-    targets: Array,
+    logits: Array = MISSING,
+    targets: Array = MISSING,
     /,
     *,
     gamma: Scalar = 2.0,
@@ -246,14 +255,14 @@ def binary_focal_loss_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """Binary focal loss and its gradient by the logits, in one pass, for every array type.
 
-    With the quantities of `binary_focal_loss`, without ``alpha``, the gradient of the summed loss is
+    With the quantities of `binary_focal_loss`, without `alpha`, the gradient of the summed loss is::
 
-    ::
-
-        s [(1 - q) p ** gamma (p - gamma (1 - p) log (1 - p)) - w q (1 - p) ** gamma (1 - p - gamma p log p)]
+        s * ((1 - q) * p**gamma * (p - gamma * (1 - p) * log(1 - p))
+             - w * q * (1 - p)**gamma * (1 - p - gamma * p * log(p)))
 
     Parameters
     ----------
@@ -296,6 +305,8 @@ def binary_focal_loss_value_and_grad(
     >>> print(loss.round(4), dlogits.round(4))
     0.9115 [-0.1491  0.5405]
     """
+    if wrong:
+        raise unexpected(binary_focal_loss_value_and_grad, wrong)
     loss, gradient = call(
         "binary_cross_entropy_value_and_grad", logits, targets, pos_weight, sample_weight, ignore_index, where,
         label_smoothing, reduction, empty, dtype, gamma, alpha,

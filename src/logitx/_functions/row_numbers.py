@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
 from logitx._prepared import call
 
 
+@exact
 def entropy(
-    logits: Array,
+    logits: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -18,6 +20,7 @@ def entropy(
     softcap: Scalar | None = None,
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Entropy of the softmax of every row, in nats.
 
@@ -75,12 +78,15 @@ def entropy(
     >>> print(lx.entropy(np.array([[0.0, 0.0], [9.0, -np.inf]])).round(4))
     [0.6931 0.    ]
     """
+    if wrong:
+        raise unexpected(entropy, wrong)
     return call("entropy", logits, where, axis, temperature, softcap, empty, dtype)
 
 
+@exact
 def selected_log_softmax(
-    logits: Array,
-    ids: Array,
+    logits: Array = MISSING,
+    ids: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -90,6 +96,7 @@ def selected_log_softmax(
     ignore_index: int | None = -100,
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Log-probabilities of chosen classes, without those of all others.
 
@@ -155,14 +162,17 @@ def selected_log_softmax(
     [[-0.4076 -2.4076]
      [-0.4076 -1.4076]]
     """
+    if wrong:
+        raise unexpected(selected_log_softmax, wrong)
     return call(
         "selected_log_softmax", logits, ids, axis, where, temperature, softcap, ignore_index, empty, dtype
     )  # fmt: skip
 
 
+@exact
 def kl_divergence(
-    p_logits: Array,
-    q_logits: Array,
+    p_logits: Array = MISSING,
+    q_logits: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -172,6 +182,7 @@ def kl_divergence(
     reduction: Reduction = "none",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Kullback-Leibler divergence of the softmaxes of two arrays of logits, in nats.
 
@@ -238,14 +249,17 @@ def kl_divergence(
     >>> print((lx.kl_divergence(teacher, student, temperature=2.0, reduction="mean") * 2.0**2).round(4))
     0.3137
     """
+    if wrong:
+        raise unexpected(kl_divergence, wrong)
     return call(
         "kl_divergence", p_logits, q_logits, axis, where, temperature, softcap, reduction, empty, dtype
     )  # fmt: skip
 
 
+@exact
 def js_divergence(
-    p_logits: Array,
-    q_logits: Array,
+    p_logits: Array = MISSING,
+    q_logits: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -256,6 +270,7 @@ def js_divergence(
     reduction: Reduction = "none",
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats.
 
@@ -310,14 +325,17 @@ def js_divergence(
     >>> print(lx.js_divergence(np.array([[0.0, -np.inf]]), np.array([[-np.inf, 0.0]])).round(4))
     [0.6931]
     """
+    if wrong:
+        raise unexpected(js_divergence, wrong)
     return call(
         "js_divergence", p_logits, q_logits, axis, weight, where, temperature, softcap, reduction, empty, dtype
     )  # fmt: skip
 
 
+@exact
 def softmax_mean(
-    logits: Array,
-    values: Array,
+    logits: Array = MISSING,
+    values: Array = MISSING,
     /,
     axis: Axis = -1,
     *,
@@ -326,6 +344,7 @@ def softmax_mean(
     softcap: Scalar | None = None,
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> Array:
     """Mean of values under the softmax of every row.
 
@@ -383,4 +402,6 @@ def softmax_mean(
     >>> print(lx.softmax_mean(np.array([[0.0, 0.0], [9.0, -np.inf]]), np.array([1.0, 2.0])).round(4))
     [1.5 1. ]
     """
+    if wrong:
+        raise unexpected(softmax_mean, wrong)
     return call("softmax_mean", logits, values, axis, where, temperature, softcap, empty, dtype)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
 from logitx._arguments.operands import first_array, like_logits
 from logitx._arguments.plans import positive
 from logitx._arguments.scaling import option_number, share
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
 from logitx._arrays.folding import fold_axes
+from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.softmax import softmax
 from logitx._labelled.table import Labelled
 from logitx._plan import Array, Empty, Layout, Scalar, layout
@@ -16,9 +17,10 @@ from logitx.backends.formulas.ranking import largest, take_along
 from logitx.backends.formulas.sampling import cut_classes, draws_of, gumbel_noise, on_device
 
 
+@exact
 def softmax_top_k(
-    logits: Array,
-    k: int,
+    logits: Array = MISSING,
+    k: int = MISSING,
     /,
     axis: int | None = -1,
     *,
@@ -28,6 +30,7 @@ def softmax_top_k(
     renormalize: bool = False,
     empty: Empty = "nan",
     dtype: Any = None,
+    **wrong: Never,
 ) -> tuple[Array, Array]:
     """The k most probable classes of every row: their probabilities, and their ids.
 
@@ -86,6 +89,8 @@ def softmax_top_k(
     >>> print(p.round(4), ids)
     [[0.6652 0.2447]] [[1 2]]
     """
+    if wrong:
+        raise unexpected(softmax_top_k, wrong)
     family, x, lay = _rows_of("logits", logits, axis)
     k = positive("k", k)
     if k > lay.n:
@@ -141,9 +146,10 @@ def _ranks(family: Family, x: Array, where: Array) -> Array:
 # -- samples ----------------------------------------------------------------------------------------------------------
 
 
+@exact
 def sample(
-    logits: Array,
-    rng: Any,
+    logits: Array = MISSING,
+    rng: Any = MISSING,
     /,
     axis: int | None = -1,
     *,
@@ -154,6 +160,7 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
+    **wrong: Never,
 ) -> Array:
     """Class ids drawn from the softmax of every row.
 
@@ -222,6 +229,8 @@ def sample(
     [[2 2 2]
      [2 2 2]]
     """
+    if wrong:
+        raise unexpected(sample, wrong)
     family, x, lay = _rows_of("logits", logits, axis)
     draws = draws_of(family, rng)
     heat, cap = _number("temperature", temperature, zero=True), _number("softcap", softcap)
@@ -254,15 +263,17 @@ def _number(name: str, value: Any, zero: bool = False) -> float | None:
     return 0.0 if zero and number == 0.0 else option_number(name, number)
 
 
+@exact
 def gumbel_softmax(
-    logits: Array,
-    rng: Any,
+    logits: Array = MISSING,
+    rng: Any = MISSING,
     /,
     axis: int | None = -1,
     *,
     where: Array | None = None,
     temperature: Scalar = 1.0,
     hard: bool = False,
+    **wrong: Never,
 ) -> Array:
     """A differentiable sample: the softmax of logits with Gumbel noise.
 
@@ -316,6 +327,8 @@ def gumbel_softmax(
     >>> print(lx.gumbel_softmax(np.array([0.0, 9.0, -np.inf]), np.random.default_rng(0), hard=True))
     [0. 1. 0.]
     """
+    if wrong:
+        raise unexpected(gumbel_softmax, wrong)
     family, x, lay = _rows_of("logits", logits, axis)
     xp, dtype = family.namespace(x), dtype_name(x.dtype)
     wide = "float64" if dtype not in FLOATS[:3] else "float32"

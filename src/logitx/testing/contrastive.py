@@ -45,7 +45,7 @@ def _case(number: int, levels: grids.Levels) -> Case:
     columns = rows
     if levels["labels"] == "other":
         columns = rows + 3
-        options["labels"] = Data(np.asarray(rng.integers(0, columns, rows)), "int64")
+        options["targets"] = Data(np.asarray(rng.integers(0, columns, rows)), "int64")
     if levels["negatives"] != "none":
         options["negatives"] = data(drawn(2 if levels["negatives"] == "few" else 70), dtype)
     if levels["temperature"] != 1.0:
@@ -105,7 +105,7 @@ def loss_and_gradients(case: Case) -> list[Expected]:
     a, b, options = case.args[0].values, case.args[1].values, case.options
     heat = float(expect.values_of(options.get("temperature", 1.0)))
     negatives = expect.values_of(options.get("negatives"))
-    ids = expect.values_of(options.get("labels"))
+    ids = expect.values_of(options.get("targets"))
     columns = b if negatives is None else np.concatenate([b, negatives])
     there = _Direction(a, columns, np.arange(len(a)) if ids is None else ids, heat)
     loss, pull, da = there.loss, there.pull, there.by_rows
@@ -137,6 +137,7 @@ _LACKS = {
     "fuzz": "as linear_cross_entropy, which it calls twice",
     "graph": "the numbers of the rows are made in Python; tests/test_contrastive.py compiles it",
     "shards": "as linear_cross_entropy",
+    "lazy": "the tasks are pairs of chunks of two arrays, so they grow with their product",
 }
 CONTRASTIVE: tuple[Op, ...] = (
     Op(

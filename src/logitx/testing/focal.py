@@ -47,7 +47,9 @@ def _with_power(case: Case, levels: grids.Levels) -> Case:
 
 def row_grid() -> list[Case]:
     """Return the cases of the focal losses of rows that cover all pairs of levels of the options."""
-    return [_row_case(number, levels) for number, levels in enumerate(pairwise(ROWS, grids.FORBIDDEN))]
+    plain = dict(zip(ROWS, (one[0] for one in ROWS.values()), strict=True)) | {"dtype": "float32", "n": 7, "gamma": 2.0}
+    rows = [*pairwise(ROWS, grids.FORBIDDEN), plain, plain | {"targets": "soft", "gamma": 0.5}]
+    return [_row_case(number, levels) for number, levels in enumerate(rows)]
 
 
 def element_grid() -> list[Case]:

@@ -32,7 +32,8 @@ def focal_loss_value_and_grad(
     whole = [lines.share()] if plan.reduction == "mean" else []
     both = lines.map(_losses_and_gradient_of_block, lines.entries, "float64", [*lines.where_rows_begin(), *whole])
     loss = totals.reduce_parts(lines, both, lines.entries)[0]
-    return loss, pick(both, 4, lines.entries, lines.entries, plan.result)
+    gradient = pick(both, 4, lines.entries, lines.entries, plan.result)
+    return loss, gradient if gradient.chunks == logits.chunks else gradient.rechunk(logits.chunks)
 
 
 def _of_gamma(given: dict[str, Any], function: Any) -> Any:

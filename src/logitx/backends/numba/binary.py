@@ -17,6 +17,7 @@ from logitx.backends.numba.arrays import (
     NumpyArray,
     checked_code,
     contiguous,
+    decode_bfloat16,
     given_back,
     static_flag,
     stored,
@@ -37,6 +38,7 @@ from logitx.backends.numba.kernels.binary import sigmoid as sigmoid_kernel
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.memory.prefetch import STREAMED
 from logitx.backends.numba.threads.policy import CREW, parts_for
+from logitx.backends.numba.vectors.lanes import LANES
 
 _EXACT = 1 << 24  # integers up to this are exact in float32
 
@@ -112,10 +114,11 @@ class _Results:
         ids, self.other, self.ignored = _targets_of(plan, targets)
         pos_weight, sample_weight, _, _, _, where = options
         size, loss = x.size, plan.reduction == "none"
+        positive, period = self._positive_weights(pos_weight, size)
         self.arrays = BinaryArrays(
             logits=x,
             targets=ids,
-            pos_weight=self._weights(pos_weight),
+            pos_weight=positive,
             sample_weight=self._weights(sample_weight),
             where=None if where is None else contiguous(plan, where, "bool"),
             grad=_fresh(size, plan.result) if orders else None,
@@ -132,6 +135,7 @@ class _Results:
             yes=(1.0 if alpha is None else alpha) * (pos_weight if isinstance(pos_weight, float) else 1.0),
             no=1.0 if alpha is None else 1.0 - alpha,
             sample=sample_weight if isinstance(sample_weight, float) else 1.0,
+            period=period,
             ignored=self.ignored,
             gamma=0.0 if options.gamma is None else float(options.gamma),
             factor=1.0,
@@ -139,6 +143,18 @@ class _Results:
 
     def _weights(self, value: Any) -> NumpyArray | None:
         return None if value is None or isinstance(value, float) else contiguous(self.plan, value, self.plan.compute)
+
+    def _positive_weights(self, value: Any, size: int) -> tuple[NumpyArray | None, int]:
+        """Return the positive weights, and after how many they repeat: those of columns are not copied for each row."""
+        if value is None or isinstance(value, float):
+            return None, 1
+        array: NumpyArray = FAMILIES[self.plan.family].to_numpy(value)  # type: ignore[misc]
+        if array.ndim < 2 or any(array.strides[:-1]) or array.shape[-1] == 0:
+            return self._weights(value), max(1, size)
+        with np.errstate(all="ignore"):
+            column = decode_bfloat16(array[(0,) * (array.ndim - 1)], dtype_name(value.dtype))
+            column = column.astype(HELD[self.plan.compute])
+        return np.resize(column, len(column) + LANES[self.plan.compute]), len(column)
 
     def run(self, factor: float) -> tuple[float, float]:
         """Run the kernel; return the sums of losses and of shares."""

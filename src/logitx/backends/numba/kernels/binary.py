@@ -152,6 +152,7 @@ class BinaryNumbers(NamedTuple):
     yes: float  # factor of positive targets
     no: float  # factor of negative targets
     sample: float  # weight of every element
+    period: int  # elements after which the positive weights begin anew
     ignored: float  # the class id to ignore; NaN for none
     gamma: float
     factor: float  # of gradients: 1 over the denominator of the mean, or 1
@@ -235,7 +236,7 @@ def _weigh(views: Any, numbers: Any, at: int, count: int, end: Any, hard: Any) -
     keep, more = spread_as(end, numbers.keep), spread_as(end, numbers.spread)
     yes, no = fma(t, keep, more), fma(one - t, keep, more)
     if given(views.pos_weight):
-        yes = select(yes == zero, zero, yes * read_some(views.pos_weight, at, count, end, 0.0))
+        yes = select(yes == zero, zero, yes * read_some(views.pos_weight, at % numbers.period, count, end, 0.0))
     yes, no = yes * spread_as(end, numbers.yes), no * spread_as(end, numbers.no)
     return _Weighed(yes, no, select(skipped, zero, sample), bad)
 
