@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Never
 
-from logitx._arguments.operands import first_array, operand_dtype
+from logitx._arguments.operands import first_array, is_plain, operand_dtype
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.softmax import log_softmax, logsumexp, merge_logsumexp
 from logitx._plan import Array, Axis, layout
@@ -71,7 +71,7 @@ def logmeanexp(
     """
     if wrong:
         raise unexpected(logmeanexp, wrong)
-    if not hasattr(x, "shape"):  # a list, which has no `!=` of its entries
+    if is_plain(x):  # a list has no `!=` of its entries
         x = first_array("x", x)[1]
     half = _dtype_of(x).endswith("float16")
     wide = dtype if str(dtype).endswith(("float64", "float64'>")) else "float32" if half else None
