@@ -339,6 +339,13 @@ REST = (
     Mutation(
         "no inner sum", "log_softmax_vjp", _result(lambda r, plan, log_p, d: np.array(d)), "special rows", _row("plain")
     ),
+    Mutation("too much", "entropy", _result(lambda r, *_: r + 0.25), "special rows", _row("plain")),
+    Mutation("too much", "softmax_mean", _result(lambda r, *_: r + 0.25), "special rows", _row("plain")),
+    Mutation(
+        "mask leaking", "selected_log_softmax", _operand(2, lambda _: None), "masked rows, ids=few", _row("some masked")
+    ),
+    Mutation("mask leaking", "kl_divergence", _operand(2, lambda _: None), "masked rows, even", _row("some masked")),
+    Mutation("mask leaking", "js_divergence", _operand(2, lambda _: None), "masked rows, even", _row("some masked")),
     Mutation("only the larger", "merge_logsumexp", _result(lambda r, plan, a, b: np.maximum(a, b)), "every pair", ""),
 )
 

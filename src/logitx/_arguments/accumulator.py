@@ -19,7 +19,7 @@ def check_options(axis: Any, class_weight: Any, options: tuple[Any, ...], empty:
 
     `options` are ignore_index, label_smoothing, z_loss, softcap and temperature.
     """
-    if class_weight == "balanced" and isinstance(class_weight, str):
+    if isinstance(class_weight, str) and class_weight == "balanced":
         raise ValueError(
             f"class_weight: {class_weight!r} is not allowed for data in pieces; allowed is one weight a class, as"
             " balanced_class_weight(labels, n) counts them"
