@@ -19,11 +19,6 @@ def check_options(axis: Any, class_weight: Any, options: tuple[Any, ...], empty:
 
     `options` are ignore_index, label_smoothing, z_loss, softcap and temperature.
     """
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        raise ValueError(
-            f"class_weight: {class_weight!r} is not allowed for data in pieces; allowed is one weight a class, as"
-            " balanced_class_weight(labels, n) counts them"
-        )
     refuse_weight_by_name(class_weight)
     ignored, smoothing, z_loss, softcap, temperature = (
         one if _is_plain(one) else default for one, default in zip(options, _DEFAULTS, strict=True)
