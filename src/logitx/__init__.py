@@ -103,6 +103,7 @@ from logitx._functions.contrastive import info_nce, info_nce_value_and_grad
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
+from logitx._functions.divergences import js_divergence, kl_divergence
 from logitx._functions.focal import (
     binary_focal_loss,
     binary_focal_loss_value_and_grad,
@@ -112,8 +113,6 @@ from logitx._functions.focal import (
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx._functions.row_numbers import (
     entropy,
-    js_divergence,
-    kl_divergence,
     selected_log_softmax,
     softmax_mean,
 )

@@ -270,8 +270,8 @@ def info_nce(a: Array, b: Array, /, *, temperature: Scalar = 1.0, symmetric: boo
 def info_nce_value_and_grad(a: Untyped, b: Array, /, *, temperature: Scalar = 1.0, symmetric: bool = True, negatives: Array | None = None, targets: Array | None = None, block_bytes: int = 33554432) -> tuple[Any, Any]: ...
 @overload
 def info_nce_value_and_grad(a: Array, b: Array, /, *, temperature: Scalar = 1.0, symmetric: bool = True, negatives: Array | None = None, targets: Array | None = None, block_bytes: int = 33554432) -> tuple[Any, Any]: ...
-from logitx._functions.row_numbers import js_divergence as js_divergence
-from logitx._functions.row_numbers import kl_divergence as kl_divergence
+from logitx._functions.divergences import js_divergence as js_divergence
+from logitx._functions.divergences import kl_divergence as kl_divergence
 @overload
 def linear_cross_entropy(hidden: Untyped, weight: Array, targets: Array, /, bias: Array | None = None, *, class_weight: Array | Literal['balanced'] | None = None, sample_weight: Array | None = None, ignore_index: int | None = -100, label_smoothing: Scalar = 0.0, z_loss: Scalar = 0.0, softcap: Scalar | None = None, temperature: Scalar = 1.0, reduction: Reduction = 'mean', empty: Empty = 'nan', block_bytes: int = 33554432) -> Any: ...
 @overload

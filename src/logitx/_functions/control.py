@@ -13,7 +13,7 @@ from logitx import _dispatch
 from logitx._arguments import plans
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
-from logitx._functions import binary, cross_entropy, focal, linear, row_numbers, softmax
+from logitx._functions import binary, cross_entropy, divergences, focal, linear, row_numbers, softmax
 from logitx._functions.keywords import refuse_others
 from logitx._labelled.table import parameters
 from logitx._operations import OPERATIONS, check
@@ -21,7 +21,7 @@ from logitx._operations import OPERATIONS, check
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     op: next(
         getattr(module, op)
-        for module in (softmax, cross_entropy, linear, row_numbers, binary, focal)
+        for module in (softmax, cross_entropy, linear, row_numbers, divergences, binary, focal)
         if hasattr(module, op)
     )
     for op in OPERATIONS
