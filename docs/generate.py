@@ -22,6 +22,7 @@ from logitx.testing import OPS
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTROL = ("backends", "set_num_threads", "use_backend", "warmup", "which")  # README names these in a sentence
+ON_PAGES = ("logitx._functions.derived", "logitx._functions.sampling", "logitx._functions.balanced")
 FAMILIES = {
     "numpy": "NumPy arrays, lists, numbers",
     "torch": "PyTorch tensors",
@@ -44,12 +45,17 @@ def in_order() -> list[str]:
 
 
 def functions() -> Iterator[str]:
-    """Yield the table of functions that compute something, one line each."""
+    """Yield the table of functions that compute something: a gradient or a variant stands beside what it belongs to."""
     yield "| function | what it gives |"
     yield "|---|---|"
+    rows: dict[str, list[str]] = {}
     for name in in_order():
-        if name not in CONTROL and getattr(lx, name).__module__ != "logitx._functions.derived":  # those are on the page
-            yield f"| `{name}` | {summary(name)} |"
+        if name not in CONTROL and getattr(lx, name).__module__ not in ON_PAGES:
+            rows.setdefault(re.sub(r"_(value_and_grad|grad_hess|vjp)$|^js_", "", name).removeprefix("kl_"), []).append(
+                name
+            )
+    for names in rows.values():
+        yield f"| {', '.join(f'`{name}`' for name in names)} | {summary(names[0])} |"
 
 
 def signatures() -> Iterator[str]:
