@@ -75,7 +75,7 @@ def fit_temperature(
     >>> logits = rng.normal(size=(2000, 3))
     >>> labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # drawn from these probabilities
     >>> print(round(fit_temperature(3 * logits, labels), 1))
-    3.0
+    2.9
     """
     rows = HostRows(logits, targets, axis, sample_weight, ignore_index)
     if not rows.counted.any():

@@ -117,7 +117,7 @@ def log_sigmoid(
     >>> import numpy as np
     >>> import logitx as lx
     >>> print(lx.log_sigmoid(np.array([-1000.0, 0.0, 1000.0])).round(4))
-    [-1000.        -0.6931     0.    ]
+    [-1.000e+03 -6.931e-01  0.000e+00]
     """
     if wrong:
         raise unexpected(log_sigmoid, wrong)

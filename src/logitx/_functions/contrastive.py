@@ -140,7 +140,7 @@ def info_nce(
     >>> import logitx as lx
     >>> a, b = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.9, 0.1], [0.2, 0.8]])
     >>> print(lx.info_nce(a, b, temperature=0.1).round(4))
-    0.0016
+    0.0012
     """
     if wrong:
         raise unexpected(info_nce, wrong)
@@ -204,7 +204,7 @@ def info_nce_value_and_grad(
     >>> a, b = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.9, 0.1], [0.2, 0.8]])
     >>> loss, gradients = lx.info_nce_value_and_grad(a, b, temperature=0.5)
     >>> print(loss.round(4), gradients.a.round(4)[0], gradients.temperature.round(4))
-    0.2311 [-0.2826  0.2826] 0.6151
+    0.222 [-0.1217  0.1534] 0.5502
     """
     if wrong:
         raise unexpected(info_nce_value_and_grad, wrong)

@@ -153,7 +153,7 @@ def focal_loss_value_and_grad(
     >>> import logitx as lx
     >>> loss, dlogits = lx.focal_loss_value_and_grad(np.array([[2.0, 1.0, 0.0]]), np.array([0]))
     >>> print(loss.round(4), dlogits.round(4))
-    0.0457 [[-0.1423  0.1041  0.0383]]
+    0.0457 [[-0.0983  0.0719  0.0264]]
     """
     if wrong:
         raise unexpected(focal_loss_value_and_grad, wrong)
@@ -229,7 +229,7 @@ def binary_focal_loss(
     >>> import numpy as np
     >>> import logitx as lx
     >>> print(lx.binary_focal_loss(np.array([3.0, 0.0]), np.array([1, 0]), alpha=0.25, reduction="none").round(5))
-    [3.0000e-05 1.2996e-01]
+    [3.0000e-05 1.2997e-01]
     """
     if wrong:
         raise unexpected(binary_focal_loss, wrong)
@@ -303,7 +303,7 @@ def binary_focal_loss_value_and_grad(
     >>> import logitx as lx
     >>> loss, dlogits = lx.binary_focal_loss_value_and_grad(np.array([0.0, 2.0]), np.array([1, 0]))
     >>> print(loss.round(4), dlogits.round(4))
-    0.9115 [-0.1491  0.5405]
+    0.9117 [-0.1491  0.5384]
     """
     if wrong:
         raise unexpected(binary_focal_loss_value_and_grad, wrong)
