@@ -37,6 +37,8 @@ def extremes(family: Family, value: Any) -> tuple[float, float]:
         return 1.0, 1.0
     if is_python_number(value):
         return (abs(value), abs(value)) if value else (1.0, 1.0)
+    if isinstance(value, np.ndarray):  # beside blocks of another library
+        family = FAMILIES["numpy"]
     if dtype_name(value.dtype) not in _STEPS or not family.readable(value):
         return 1.0, 1.0
     (known,) = family.host(value)

@@ -60,7 +60,7 @@ def refusal(x: Any) -> str | None:
 
 def _has_lost_its_memory(x: Any) -> bool:
     """True for what is left of a parameter that a sharded model has freed: NumPy would see elements at address 0."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x) or torch.compiler.is_compiling()
+    wrapped = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x)
     return not wrapped and x.device.type == "cpu" and x.untyped_storage().nbytes() == 0 and x.numel() > 0
 
 
