@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from logitx import _prepared
+from logitx._arrays.families import FAMILIES, family_of
 
 
 def _call_in_graph(op: str, *arguments: Any) -> Any:
@@ -19,9 +20,17 @@ def _call_in_graph(op: str, *arguments: Any) -> Any:
     return NODES[op](*arguments)
 
 
+def _family_in_graph(x: Any) -> Any:
+    """Return the family of what a graph holds; the table of types cannot be guarded, as its keys are classes."""
+    import torch
+
+    return FAMILIES["torch" if isinstance(x, torch.Tensor) else "numpy"]
+
+
 # TorchDynamo calls `_torchdynamo_inline` in place of a function that has it. Calls outside of torch.compile never read
 # the attribute.
 _prepared.call._torchdynamo_inline = _call_in_graph  # type: ignore[attr-defined]
+family_of._torchdynamo_inline = _family_in_graph  # type: ignore[attr-defined]
 
 
 def _offer_operators(torch: Any) -> None:
