@@ -30,7 +30,7 @@ def _pair_case(number: int, levels: grids.Levels) -> Case:
     step = np.zeros(()) if kind == "equal" else rng.standard_normal(first.values.shape) * (3 if kind == "far" else 0.1)
     dtype = first.dtype
     if kind == "other dtype" or not floating:
-        dtype = "float32" if first.dtype != "float32" else "float16"
+        dtype = "float32" if first.dtype != "float32" else "float64"  # the standard has no halves
     second = first if kind == "equal" else data(first.values + step, dtype)
     options = dict(case.options) | ({} if levels["reduction"] == "none" else {"reduction": levels["reduction"]})
     name = f"{case.name}, second={kind}, reduction={levels['reduction']}"
