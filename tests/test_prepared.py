@@ -113,3 +113,18 @@ def test_weights_that_are_made_of_the_labels_are_made_anew() -> None:
         wanted = lx.cross_entropy(arrays["x"], arrays["ids"], class_weight=weights)
         found = lx.cross_entropy(arrays["x"], arrays["ids"], class_weight="balanced")
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(3,), (1, 3)])
+def test_extreme_weights_after_ordinary_ones(shape: tuple[int, ...], name: str) -> None:
+    """A mean depends on the ratios of its weights alone, also where the call before had weights of another size."""
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name) if name == "bfloat16" else name)
+    small = 1e-6 if name == "float16" else 1e-39
+    logits, ids = np.zeros(shape, np.float32), np.zeros(shape[:-1], np.int64)
+    for option, like in (("class_weight", np.ones(3)), ("sample_weight", np.ones(shape[:-1]))):
+        ordinary, extreme = (np.asarray(size * like).astype(dtype) for size in (1.0, small))
+        wanted = lx.cross_entropy_value_and_grad(logits, ids, **{option: ordinary})
+        found = lx.cross_entropy_value_and_grad(logits, ids, **{option: extreme})
+        for one, right in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one, right, rtol=1e-6)

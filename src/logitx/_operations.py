@@ -35,6 +35,7 @@ class Operation(NamedTuple):
     assemble: Callable[..., Any] = results.single  # from the finished outputs to what the user gets
     out: Literal["written", "copied"] | None = None  # `out=`: the backend writes to it, or a result is copied to it
     prepares: bool = False  # calls with plain options may be prepared (`_prepared`)
+    weighs: bool = False  # the check computes in float64 for extreme weights (`_arguments.ranges`)
     without_labels: Callable[..., Call] = take_apart  # runs the check of a call whose first array has labels
 
 
@@ -46,19 +47,25 @@ OPERATIONS: dict[str, Operation] = {
     "logsumexp": Operation(
         logsumexp, (results.row_reduction,) * 2, results.value_and_sign, out="copied", prepares=True
     ),
-    "cross_entropy": Operation(cross_entropy, _LOSS, results.loss_and_parts, prepares=True),
+    "cross_entropy": Operation(cross_entropy, _LOSS, results.loss_and_parts, prepares=True, weighs=True),
     "cross_entropy_value_and_grad": Operation(
         cross_entropy,
         (results.reduced_loss, results.logits_like, *_LOSS[1:]),
         results.loss_gradient_and_parts,
         prepares=True,
+        weighs=True,
     ),
-    "cross_entropy_grad_hess": Operation(cross_entropy_grad_hess, (results.logits_like,) * 2, results.pair),
-    "linear_cross_entropy": Operation(linear_cross_entropy, (results.reduced_loss,), without_labels=take_layer_apart),
+    "cross_entropy_grad_hess": Operation(
+        cross_entropy_grad_hess, (results.logits_like,) * 2, results.pair, weighs=True
+    ),
+    "linear_cross_entropy": Operation(
+        linear_cross_entropy, (results.reduced_loss,), weighs=True, without_labels=take_layer_apart
+    ),
     "linear_cross_entropy_value_and_grad": Operation(
         linear_cross_entropy,
         (results.reduced_loss, *map(results.layer_gradient, range(3))),
         results.loss_and_gradients,
+        weighs=True,
         without_labels=take_layer_apart,
     ),
     "softmax_vjp": Operation(softmax_vjp, (results.logits_like,), prepares=True),
@@ -69,8 +76,10 @@ OPERATIONS: dict[str, Operation] = {
     "js_divergence": Operation(js_divergence, (results.reduced_loss,)),
     "softmax_mean": Operation(softmax_mean, (results.row_number,)),
     "merge_logsumexp": Operation(merge_logsumexp, (results.elementwise,)),
-    "focal_loss": Operation(focal_loss, (results.reduced_loss,)),
-    "focal_loss_value_and_grad": Operation(focal_loss, (results.reduced_loss, results.logits_like), results.pair),
+    "focal_loss": Operation(focal_loss, (results.reduced_loss,), weighs=True),
+    "focal_loss_value_and_grad": Operation(
+        focal_loss, (results.reduced_loss, results.logits_like), results.pair, weighs=True
+    ),
     "sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
     "log_sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
     "binary_cross_entropy": Operation(binary_cross_entropy, (results.reduced_loss,)),

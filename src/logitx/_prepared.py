@@ -56,11 +56,16 @@ def call(op: str, first: Array, second: Array, *options: Any) -> Any:
 
 
 def _with_arrays(key: tuple[Any, ...], options: tuple[Any, ...]) -> Prepared | None:
-    """Return the prepared call with the arrays that are options; None where an option cannot be looked up at all."""
+    """Return the prepared call with the arrays that are options; None where an option cannot be looked up at all.
+
+    The check of the call may choose another plan for extreme numbers (`_arguments.ranges`): of weights, and of what is
+    wider than the dtype to compute in. A call whose numbers are not ordinary is not looked up.
+    """
     facts, arrays = list(options), []
+    weighs, held = OPERATIONS[key[0]].weighs, max(4, key[4].itemsize)
     for i, one in enumerate(options):
         if type(one) is np.ndarray:
-            if one.dtype.kind == "f" and not _are_settled(one, *key[3:5]):
+            if one.dtype.kind not in "biu" and (weighs or one.dtype.itemsize > held) and not are_ordinary(one):
                 return None
             arrays.append(one)
             facts[i] = Facts(one.shape, one.dtype)
@@ -71,13 +76,6 @@ def _with_arrays(key: tuple[Any, ...], options: tuple[Any, ...]) -> Prepared | N
             raise
         return None
     return None if prepared is None else lambda first, second: prepared(first, second, *arrays)
-
-
-def _are_settled(numbers: Array, shape: tuple[int, ...], dtype: Any) -> bool:
-    """True if the check makes the same plan for all numbers like these: it widens the plan for extreme ones."""
-    if numbers.shape == shape:  # factors of a logsumexp
-        return bool(numbers.dtype.itemsize <= max(4, dtype.itemsize))
-    return are_ordinary(numbers)
 
 
 @functools.lru_cache(maxsize=64)
@@ -100,8 +98,6 @@ _PLAIN = frozenset((type(None), bool, int, float, str, type, np.float32, np.floa
 def _prepared(key: tuple[Any, ...], *options: Any) -> Prepared | None:
     op, cls, differentiated, shape, dtype, other_shape, other_dtype, _ = key
     if not all(isinstance(one, (*_PLAIN, np.generic, np.dtype, Facts)) for one in options):
-        return None
-    if "balanced" in options:  # weights that depend on the targets
         return None
     row = OPERATIONS[op]
     if row.out is not None and other_shape is not None and (row.out == "copied" or cls is not np.ndarray):
