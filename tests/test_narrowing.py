@@ -41,6 +41,23 @@ def test_a_class_id_of_any_dtype_is_not_another(target: Target, label: int, dtyp
                 target.read(np.asarray(function(ignore_index=ignored)))
 
 
+@pytest.mark.parametrize("ignored", [-100, -1, None])
+@pytest.mark.parametrize(("label", "dtype"), FAR)
+@pytest.mark.parametrize("target", EAGER, ids=lambda target: target.name)
+def test_a_class_id_of_a_row_or_an_element_is_not_another(
+    target: Target, label: int, dtype: str, ignored: int | None
+) -> None:
+    if reason := target.absent():
+        pytest.skip(reason)
+    ids = np.array([0, label], dtype)
+    with target.session(False), lx.use_backend(target.backend):
+        x, vector = target.make(X, "float32", "C"), target.make(X[0], "float32", "C")
+        with pytest.raises(ValueError, match=f"ids: class id {label} "):
+            target.read(np.asarray(lx.selected_log_softmax(x, ids, ignore_index=ignored)))
+        with pytest.raises(ValueError, match=f"targets: class id {label} "):
+            target.read(np.asarray(lx.binary_cross_entropy(vector, ids, ignore_index=ignored)))
+
+
 @pytest.mark.parametrize("dtype", ["uint32", "uint64"])
 @pytest.mark.parametrize("target", EAGER, ids=lambda target: target.name)
 def test_class_ids_of_unsigned_dtypes(target: Target, dtype: str) -> None:

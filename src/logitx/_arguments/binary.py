@@ -7,7 +7,7 @@ from typing import Any
 from logitx._arguments import operands as _operands
 from logitx._arguments import out as _out
 from logitx._arguments import scaling as _scaling
-from logitx._arguments.cross_entropy import target_facts
+from logitx._arguments.cross_entropy import adopt_targets, target_facts
 from logitx._arguments.plans import start
 from logitx._arrays.family import Family, dtype_name, is_python_number
 from logitx._labelled.table import is_labelled, without_labels
@@ -42,7 +42,7 @@ def binary_cross_entropy(
     loss = not op.endswith("grad_hess")
     family, array, plan = start(op, "logits", logits, (), dtype, loss, facts)
     lay = plan.layout
-    targets = _operands.adopt("targets", targets, family, array)
+    targets = adopt_targets("targets", plan, targets, family, array)
     if not _operands.same_lengths(tuple(targets.shape), lay.given):
         fix = "; for class ids of the last axis use cross_entropy" if tuple(targets.shape) == lay.given[:-1] else ""
         raise ValueError(

@@ -24,8 +24,7 @@ from logitx._plan import Array, Call, Layout, Plan
 
 def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     """Check the shape of the targets, and fold probabilities."""
-    narrow = functools.partial(_narrow_ids, plan) if plan.hard else None
-    targets = _operands.adopt("targets", targets, family, logits, narrow)
+    targets = adopt_targets("targets", plan, targets, family, logits)
     lay, shape, dtype = plan.layout, tuple(targets.shape), dtype_name(targets.dtype)
     if _operands.same_lengths(shape, lay.rows if plan.hard else lay.given):
         return targets if plan.hard else fold_axes(family, targets, lay)
@@ -34,17 +33,23 @@ def _targets(plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
     raise ValueError(f"targets: shape {shape} is not allowed; allowed for {what} ({dtype}) is exactly {allowed}{fix}")
 
 
-def _narrow_ids(plan: Plan, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def adopt_targets(name: str, plan: Plan, targets: Any, family: Family, logits: Array) -> Array:
+    """Return class ids or probabilities as an array of the family of the logits."""
+    narrow = functools.partial(_narrow_ids, name, plan) if plan.hard else None
+    return _operands.adopt(name, targets, family, logits, narrow)
+
+
+def _narrow_ids(name: str, plan: Plan, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return class ids that int32 holds; raise for one that would become another id."""
     if ids.dtype not in (np.int64, np.uint32, np.uint64) or not ids.size or -(2**31) <= ids.min() <= ids.max() < 2**31:
         return ids
-    bad = ((ids < 0) | (ids >= plan.layout.n)) & (ids != plan.ignore_index)
+    bad = ((ids < 0) | (ids >= plan.ids)) & (ids != plan.ignore_index)
     if ids.shape == plan.layout.rows and bad.any():
         position = int(np.argmax(bad))
         raise LabelError(plan, position, int(ids.flat[position]))
     label = int(ids.flat[np.argmax(np.abs(ids.astype(np.float64)))])
     raise ValueError(
-        f"targets: class id {label} does not fit int32, and JAX has no wider dtype here; allowed are 32-bit ids, or set"
+        f"{name}: class id {label} does not fit int32, and JAX has no wider dtype here; allowed are 32-bit ids, or set"
         " jax_enable_x64"
     )
 

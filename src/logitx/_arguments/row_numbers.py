@@ -7,7 +7,7 @@ from typing import Any
 
 from logitx._arguments import operands as _operands
 from logitx._arguments import scaling as _scaling
-from logitx._arguments.cross_entropy import ignored_id, refuse_no_classes
+from logitx._arguments.cross_entropy import adopt_targets, ignored_id, refuse_no_classes
 from logitx._arguments.plans import start
 from logitx._arguments.scaling import check_scaling
 from logitx._arrays.family import dtype_name
@@ -44,7 +44,7 @@ def selected_log_softmax(
     family, array, plan = start(op, "logits", logits, axis, dtype, True, facts)
     lay = plan.layout
     refuse_no_classes(lay)
-    ids = _operands.adopt("ids", ids, family, array)
+    ids = adopt_targets("ids", plan, ids, family, array)
     shape, place = tuple(ids.shape), lay.axes[0] if len(lay.axes) == 1 else None
     several = place is not None and shape[:place] + shape[place + 1 :] == lay.rows and len(shape) == len(lay.given)
     if not (several or _operands.same_lengths(shape, lay.rows)):

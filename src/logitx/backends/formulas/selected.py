@@ -10,7 +10,7 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import namespace_dtype
 from logitx._options import LossOptions
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.class_ids import refuse_labels, sort_out
+from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out
 from logitx.backends.formulas.numbers import operand, quiet, to_compute
 from logitx.backends.formulas.ranking import take_along
 
@@ -26,11 +26,11 @@ def check_ids(plan: Plan, ids: Array) -> tuple[Array, Array, Array]:
     """Return ids as int64, which are ignored and which are out of range; raise for these if they can be read."""
     family = FAMILIES[plan.family]
     xp = family.namespace(ids)
-    ids = xp.astype(ids, namespace_dtype(xp, "int64"), copy=False)
+    given, ids = ids, signed_ids(plan, xp, ids)
     ignored, bad = sort_out(plan, xp, ids)
     if family.readable(bad):
         placed = dataclasses.replace(plan, layout=dataclasses.replace(plan.layout, rows=tuple(ids.shape)))
-        refuse_labels(placed, xp, ids, bad)
+        refuse_labels(placed, xp, given, bad)
     return ids, ignored, bad
 
 

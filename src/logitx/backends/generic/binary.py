@@ -8,7 +8,7 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name, namespace_dtype
 from logitx._options import BinaryOptions
 from logitx._plan import Array, Plan, Scalar
-from logitx.backends.formulas.class_ids import refuse_labels, sort_out, weighted_targets
+from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out, weighted_targets
 from logitx.backends.formulas.numbers import empty_value, mean_of, operand, quiet, to_compute, to_result
 
 
@@ -83,7 +83,7 @@ def _weigh_targets(plan: Plan, xp: Any, targets: Array, options: BinaryOptions, 
     if dtype_name(targets.dtype) == "bool":
         t = to_compute(plan, targets)
     elif plan.hard:
-        ids = xp.astype(targets, namespace_dtype(xp, "int64"), copy=False)
+        ids = signed_ids(plan, xp, targets)
         ignored, bad = sort_out(plan, xp, ids)
         skipped = ignored if skipped is None else skipped | ignored
         bad = bad & ~skipped

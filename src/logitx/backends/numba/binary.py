@@ -11,7 +11,7 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import dtype_name
 from logitx._options import BinaryOptions
 from logitx._plan import Array, Plan
-from logitx.backends.formulas.class_ids import refuse_labels, sort_out
+from logitx.backends.formulas.class_ids import refuse_labels, signed_ids, sort_out
 from logitx.backends.numba.arrays import (
     HELD,
     NumpyArray,
@@ -25,10 +25,10 @@ from logitx.backends.numba.arrays import (
 )
 from logitx.backends.numba.kernels.binary import (
     BAD,
-    BLOCK,
-    COLUMNS,
+    BLOCK_ELEMENTS,
     LOSS,
     SHARE,
+    SUMS_OF_BLOCK,
     BinaryArrays,
     BinaryNumbers,
     SigmoidArrays,
@@ -124,7 +124,7 @@ class _Results:
             grad=_fresh(size, plan.result) if orders else None,
             hess=_fresh(size, plan.result) if orders > 1 else None,
             losses=_fresh(size, plan.loss) if loss else None,
-            sums=np.zeros((-(-size // BLOCK), COLUMNS)),
+            sums=np.zeros((-(-size // BLOCK_ELEMENTS), SUMS_OF_BLOCK)),
         )
         self.ways = static_flag(orders > 0), static_flag(plan.hard), static_flag(options.gamma is not None)
         alpha = None if options.alpha is None else float(options.alpha)
@@ -167,7 +167,7 @@ class _Results:
         loss, share, bad = (arrays.sums[:, column].sum() for column in (LOSS, SHARE, BAD))
         if bad:
             ids: NumpyArray = FAMILIES[plan.family].to_numpy(self.targets)  # type: ignore[misc]
-            outside = sort_out(plan, np, ids.astype(np.int64, copy=False))[1]
+            outside = sort_out(plan, np, signed_ids(plan, np, ids))[1]
             refuse_labels(plan, np, ids, outside if arrays.where is None else outside & arrays.where.reshape(ids.shape))
         return float(loss), float(share)
 

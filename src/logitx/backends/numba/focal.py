@@ -7,7 +7,6 @@ m^gamma [1 + gamma exp(-l) l / m], passed to the second kernel as the weight of 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from logitx._options import LossOptions
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.formulas.class_ids import row_shares
-from logitx.backends.formulas.numbers import quiet
+from logitx.backends.formulas.numbers import empty_value, mean_of, quiet
 from logitx.backends.numba.arrays import HELD, NumpyArray, decode_bfloat16, given_back
 from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_value_and_grad
 
@@ -49,8 +48,7 @@ def _reduced(plan: Plan, shares: NumpyArray, losses: NumpyArray) -> Array:
         return given_back(plan, losses.astype(HELD[plan.loss]), plan.loss, plan.layout.rows)
     total = losses.sum(dtype=np.float64)
     if plan.reduction == "mean":
-        whole = shares.sum()
-        total = total / whole if whole else math.nan if plan.empty == "nan" else 0.0
+        total = mean_of(np, total, shares.sum(), empty_value(plan))
     return given_back(plan, np.asarray(total, HELD[plan.loss]), plan.loss, ())
 
 

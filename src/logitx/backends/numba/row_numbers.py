@@ -9,6 +9,7 @@ import numpy as np
 from logitx._arrays.family import dtype_name
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
+from logitx.backends.formulas.numbers import mean_of
 from logitx.backends.formulas.selected import selected_by_losses
 from logitx.backends.numba.arrays import (
     CLASS_AXIS,
@@ -111,6 +112,5 @@ def _reduced_over_rows(plan: Plan, value: NumpyArray) -> Array:
         return given_back(plan, value, plan.loss, plan.layout.rows)
     with np.errstate(all="ignore"):
         total = value.sum(dtype=np.float64)
-        total = total / value.size if plan.reduction == "mean" and value.size else total
-    total = np.nan if plan.reduction == "mean" and not value.size else total
+        total = mean_of(np, total, float(value.size), np.nan) if plan.reduction == "mean" else total
     return given_back(plan, np.asarray(total, HELD[plan.loss]), plan.loss, ())
