@@ -129,7 +129,7 @@ def _unmasked(x: Any) -> Any:
 
 
 def _pandas_values(x: Any) -> Any:
-    from logitx._labelled.pandas import values
+    from logitx._labelled.pandas_values import values
 
     return values(x)
 

@@ -23,9 +23,9 @@ from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum, log1p_of_sum
 from logitx.backends.numba.vectors.lanes import fma, fold_sum, lane, least, select, spread_as, width_of
 
-BLOCK = 1 << 13  # elements whose losses are added up in vectors; what threads share
+BLOCK_ELEMENTS = 1 << 13  # elements whose losses are added up in vectors; what threads share
 LOSS, SHARE, BAD = range(3)  # what is known of a block
-COLUMNS = 3
+SUMS_OF_BLOCK = 3
 
 
 class SigmoidArrays(NamedTuple):
@@ -45,7 +45,7 @@ def sigmoid(arrays: SigmoidArrays, log: Way, parts: int, crew: int) -> int:
 @primitive
 def blocks_of(count: int) -> int:
     """Return the number of blocks of so many elements."""
-    blocks: int = (count + BLOCK - 1) // BLOCK
+    blocks: int = (count + BLOCK_ELEMENTS - 1) // BLOCK_ELEMENTS
     return blocks
 
 
@@ -55,7 +55,7 @@ def _sigmoid_part(x: Any, out: Any, like: Any, log: Any, part: int, parts: int) 
     if is_missing(end):
         return False
     blocks, width, past = blocks_of(x.outer), width_of(like), is_past_caches(out)
-    start, stop = blocks * part // parts * BLOCK, least(blocks * (part + 1) // parts * BLOCK, x.outer)
+    start, stop = blocks * part // parts * BLOCK_ELEMENTS, least(blocks * (part + 1) // parts * BLOCK_ELEMENTS, x.outer)
     for at in range(start, stop, width):
         count = least(width, x.outer - at)
         two = _two_classes(read_some(x, at, count, end, 0.0))
@@ -141,7 +141,7 @@ class BinaryArrays(NamedTuple):
     grad: OfResult
     hess: OfResult
     losses: OfLoss
-    sums: Wide  # COLUMNS numbers a block
+    sums: Wide  # SUMS_OF_BLOCK numbers a block
 
 
 class BinaryNumbers(NamedTuple):
@@ -250,7 +250,7 @@ def _loss_block(views: Any, numbers: Any, block: int, end: Any, gradient: Any, h
         is_past_caches(views.hess),
         is_past_caches(views.losses),
     )
-    for at in range(block * BLOCK, least((block + 1) * BLOCK, views.x.outer), width):
+    for at in range(block * BLOCK_ELEMENTS, least((block + 1) * BLOCK_ELEMENTS, views.x.outer), width):
         count = least(width, views.x.outer - at)
         two = _two_classes(read_some(views.x, at, count, end, 0.0))
         weighed = _weigh(views, numbers, at, count, end, hard)
@@ -279,7 +279,7 @@ def _loss_block(views: Any, numbers: Any, block: int, end: Any, gradient: Any, h
         if given(views.hess):
             found = sample * ((yes + no) * two.p * two.complement)
             write_some(views.hess, at, count, select(never, zero, found), end, hess_past)
-    base = 8 * COLUMNS * block
+    base = 8 * SUMS_OF_BLOCK * block
     low = select(low == low, low, zero)  # inf - inf in the error of an infinite sum is NaN: drop it
     write_back(views.sums, base + 8 * LOSS, fold_sum(high, low))
     write_back(views.sums, base + 8 * SHARE, fold_sum(share, lost))
