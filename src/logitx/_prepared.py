@@ -9,6 +9,7 @@ import numpy as np
 
 from logitx._arguments.ranges import are_ordinary
 from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import FLOATS, dtype_name
 from logitx._dispatch import choose, forced, run
 from logitx._operations import OPERATIONS, check
 from logitx._options import flat, nested
@@ -65,7 +66,8 @@ def _with_arrays(key: tuple[Any, ...], options: tuple[Any, ...]) -> Prepared | N
     weighs, held = OPERATIONS[key[0]].weighs, max(4, key[4].itemsize)
     for i, one in enumerate(options):
         if type(one) is np.ndarray:
-            if one.dtype.kind not in "biu" and (weighs or one.dtype.itemsize > held) and not are_ordinary(one):
+            matters = weighs or one.dtype.itemsize > held
+            if matters and dtype_name(one.dtype) in FLOATS and not are_ordinary(one):
                 return None
             arrays.append(one)
             facts[i] = Facts(one.shape, one.dtype)
