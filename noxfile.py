@@ -63,7 +63,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Mypy, strict, on the package; mypy and pyright, as a user has them, on tests/typed_user.py and every example."""
-    install(session, "types", "frameworks", "labels")
+    install(session, "types", "frameworks", "labels", "plots")
     session.run("mypy", *session.posargs)
     examples = session.create_tmp()
     session.run("python", "docs/typed_examples.py", examples)

@@ -142,7 +142,7 @@ def check_case(op: Op, target: Target, case: Case) -> float:
 
 def holds_float64(case: Case) -> bool:
     """True if a case needs float64 arrays or results."""
-    return "float64" in (*(one.dtype for one in case.computed), case.options.get("dtype"))
+    return "float64" in (*(one.dtype for one in case.args), case.options.get("dtype"))
 
 
 def _make(target: Target, one: Data) -> Any:

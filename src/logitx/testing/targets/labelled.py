@@ -31,7 +31,8 @@ def _is_largest(case: Case) -> bool:
     if len(others) > 1:  # the factors of a linear layer, which need not fit each other so
         return True
     return all(
-        len(shape) < len(first) or all(own in (1, most) for own, most in zip(shape, first, strict=True))
+        len(shape) < len(first)
+        or (len(shape) == len(first) and all(own in (1, most) for own, most in zip(shape, first, strict=True)))
         for shape in others
     )
 
