@@ -55,6 +55,12 @@ from logitx._functions.control import backends, set_num_threads, use_backend, wa
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx._functions.segments import (
+    segment_cross_entropy,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax,
+)
 from logitx._functions.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -82,6 +88,10 @@ __all__ = [
     "logmeanexp",
     "logsumexp",
     "merge_logsumexp",
+    "segment_cross_entropy",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "set_num_threads",
     "softmax",
     "softmax_vjp",

@@ -52,6 +52,16 @@ def reduced_loss(family: Family, plan: Plan, labels: ArrayLabels | None, x: Arra
     return x if labels is None else labels.total(x)
 
 
+def segment_number(context: Context, x: Array) -> Array:
+    """Give back one number a segment, along the axis on which the entries of the segments lie."""
+    return x if context.labels is None else context.labels.segments(x, context.plan.layout)
+
+
+def segment_loss(context: Context, x: Array) -> Array:
+    """Give back a loss: one number a segment, or one number for all segments."""
+    return segment_number(context, x) if context.plan.reduction == "none" else reduced_loss(context, x)
+
+
 def layer_gradient(place: int) -> Kind:
     """Return the kind of the gradient by hidden (0), weight (1) or bias (2) of a linear layer."""
 

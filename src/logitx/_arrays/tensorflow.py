@@ -25,7 +25,8 @@ abs: Callable[..., Array] = tf.abs  # noqa: A001
 exp, tanh, log, log1p = tf.exp, tf.tanh, tf.math.log, tf.math.log1p
 isnan, isinf, isfinite, maximum = tf.math.is_nan, tf.math.is_inf, tf.math.is_finite, tf.maximum
 zeros_like, ones_like, permute_dims, squeeze = tf.zeros_like, tf.ones_like, tf.transpose, tf.squeeze
-sum, max, min, any = tf.reduce_sum, tf.reduce_max, tf.reduce_min, tf.reduce_any  # noqa: A001
+sum, max, min = tf.reduce_sum, tf.reduce_max, tf.reduce_min  # noqa: A001
+any, all = tf.reduce_any, tf.reduce_all  # noqa: A001
 argmax, stop_gradient = tf.argmax, tf.stop_gradient
 matrix_transpose = tf.linalg.matrix_transpose
 
@@ -55,6 +56,16 @@ def concat(arrays: list[Array], axis: int = 0) -> Array:
 def take(x: Array, indices: Array, axis: int) -> Array:
     """Choose along an axis by position."""
     return tf.gather(x, indices, axis=axis)
+
+
+def argsort(x: Array, stable: Any = True) -> Array:
+    """Sort by position; equal elements stay in order."""
+    return tf.argsort(x, stable=stable)
+
+
+def searchsorted(x: Array, values: Array, side: str) -> Array:
+    """Return where values would be inserted into a sorted vector."""
+    return tf.searchsorted(x, values, side=side, out_type=tf.int64)
 
 
 def iinfo(dtype: Any) -> Any:

@@ -13,13 +13,13 @@ from logitx import _dispatch
 from logitx._arguments import plans
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
-from logitx._functions import cross_entropy, linear, softmax
+from logitx._functions import cross_entropy, linear, segments, softmax
 from logitx._functions.keywords import refuse_others
 from logitx._labelled.table import parameters
 from logitx._operations import OPERATIONS, check
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    op: next(getattr(module, op) for module in (softmax, cross_entropy, linear) if hasattr(module, op))
+    op: next(getattr(module, op) for module in (softmax, cross_entropy, linear, segments) if hasattr(module, op))
     for op in OPERATIONS
 }
 
@@ -200,6 +200,8 @@ def _run_once(function: Callable[..., Any], x: Any, ids: Any, axis: int) -> None
     parameters = inspect.signature(function).parameters
     if "weight" in parameters:
         function(x, x, np.zeros(len(x), dtype=np.int64))
+    elif "segment_ids" in parameters:
+        function(*[x] * (1 + ("targets" in parameters)), axis, segment_ids=np.zeros(x.shape[axis], dtype=np.int64))
     elif "targets" in parameters:
         function(x, ids, axis)
     elif len([p for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]) == 2:

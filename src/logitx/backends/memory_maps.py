@@ -33,6 +33,10 @@ DECLINES = {
     "softmax_vjp": "of two arrays, only one would be in blocks",
     "log_softmax_vjp": "of two arrays, only one would be in blocks",
     "merge_logsumexp": "normalizers are small",
+    "segment_softmax": "segments would be cut by blocks",
+    "segment_log_softmax": "segments would be cut by blocks",
+    "segment_logsumexp": "segments would be cut by blocks",
+    "segment_cross_entropy": "segments would be cut by blocks",
 }
 
 

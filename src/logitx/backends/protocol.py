@@ -134,5 +134,23 @@ class Backend(Protocol):
     def log_softmax_vjp(self, plan: Plan, log_p: Array, dlog_p: Array) -> Array:
         """Return the gradient by the logits, from the log-probabilities and the gradient by them."""
 
+    def segment_softmax(self, plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+        """Return probabilities within each of ``plan.segments`` segments along the axis of the layout.
+
+        Either `ids`, the segment of each entry, or `offsets`, where each begins and the last ends; the other is None.
+        Entries whose id is out of range are NaN, and count in no segment.
+        """
+
+    def segment_log_softmax(self, plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+        """Return log-probabilities within each segment."""
+
+    def segment_logsumexp(self, plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+        """Return one number a segment: of the shape of `x`, with ``plan.segments`` along the axis."""
+
+    def segment_cross_entropy(
+        self, plan: Plan, x: Array, targets: Array, ids: Array, offsets: Array, where: Array
+    ) -> tuple[Array, Array]:
+        """Return the loss of each segment, reduced, and which (with a reduction, how many) segments count."""
+
     def merge_logsumexp(self, plan: Plan, a: Array, b: Array) -> Array:
         """Return log(exp(a) + exp(b)), elementwise."""

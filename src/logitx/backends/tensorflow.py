@@ -27,6 +27,10 @@ DECLINES = {
     "softmax_vjp": "differentiated by way of the formulas",
     "log_softmax_vjp": "differentiated by way of the formulas",
     "merge_logsumexp": "differentiated by way of the formulas",
+    "segment_softmax": "differentiated by way of the formulas",
+    "segment_log_softmax": "differentiated by way of the formulas",
+    "segment_logsumexp": "differentiated by way of the formulas",
+    "segment_cross_entropy": "differentiated by way of the formulas",
 }
 
 

@@ -50,7 +50,8 @@ class Expected:
     undefined: bool = False
 
 
-def _split(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArray, NDArray, NDArray]:
+def split_numbers(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArray, NDArray, NDArray]:
+    """Return the entries as arrays: the high and low parts of their values, and their slack."""
     high, low, slack = [], [], []
     for near in entries:
         first = float(near.value)
@@ -63,17 +64,19 @@ def _split(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArr
 
 def _like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: Any) -> Expected:
     matrix = to_rows(x, axis).shape
-    high, low, slack = (from_rows(part, x.shape, axis) for part in _split((one for row in rows for one in row), matrix))
+    high, low, slack = (
+        from_rows(part, x.shape, axis) for part in split_numbers((one for row in rows for one in row), matrix)
+    )
     numbers = np.broadcast_to(np.arange(matrix[0])[:, None], matrix)
     return Expected(name, high, low, slack, "result", True, from_rows(numbers, x.shape, axis))
 
 
 def _one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[int, ...], kind: str) -> Expected:
-    return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
+    return Expected(name, *split_numbers(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
 
 
 def _scalar(name: str, entry: Near) -> Expected:
-    return Expected(name, *_split([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
+    return Expected(name, *split_numbers([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
 
 
 def _values(option: Any) -> Any:
@@ -276,10 +279,10 @@ def _of_layer(case: Case, gradient: bool) -> list[Expected]:
     by_hidden, by_weight, by_bias = oracle_loss.through_layer(rows, gradients, features, weight)
     numbers = np.repeat(np.arange(len(rows)), hidden.shape[-1]).reshape(hidden.shape)
     nowhere = np.empty(0, dtype=np.int64)
-    expected.append(Expected("dhidden", *_split(by_hidden, hidden.shape), "hidden", True, numbers))
-    expected.append(Expected("dweight", *_split(by_weight, weight.shape), "weight", True, nowhere))
+    expected.append(Expected("dhidden", *split_numbers(by_hidden, hidden.shape), "hidden", True, numbers))
+    expected.append(Expected("dweight", *split_numbers(by_weight, weight.shape), "weight", True, nowhere))
     if len(case.args) > 3:
-        expected.append(Expected("dbias", *_split(by_bias, weight.shape[:1]), "bias", True, nowhere))
+        expected.append(Expected("dbias", *split_numbers(by_bias, weight.shape[:1]), "bias", True, nowhere))
     return expected
 
 
@@ -313,5 +316,5 @@ def merge_logsumexp(case: Case) -> list[Expected]:
     """Return what merge_logsumexp and logaddexp must give."""
     a, b = np.broadcast_arrays(*(one.values for one in case.args))
     entries = [oracle.merge(one, two) for one, two in zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)]
-    high, low, slack = _split(entries, a.shape)
+    high, low, slack = split_numbers(entries, a.shape)
     return [Expected("merged", high, low, slack, "result", False, np.arange(a.size).reshape(a.shape))]

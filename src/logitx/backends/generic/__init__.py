@@ -18,6 +18,12 @@ from logitx.backends.generic.cross_entropy import (
 )
 from logitx.backends.generic.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.generic.segments import (
+    segment_cross_entropy,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax,
+)
 from logitx.backends.generic.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -42,6 +48,10 @@ __all__ = [
     "merge_rows",
     "normalize_rows",
     "reduce_rows",
+    "segment_cross_entropy",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "softmax",
     "softmax_vjp",
 ]

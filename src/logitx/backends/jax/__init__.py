@@ -11,6 +11,12 @@ from __future__ import annotations
 from logitx.backends.jax.accepts import accepts, explain
 from logitx.backends.jax.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.jax.linear.loss import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.jax.segments import (
+    segment_cross_entropy,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax,
+)
 from logitx.backends.jax.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -32,6 +38,10 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "merge_logsumexp",
+    "segment_cross_entropy",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "softmax",
     "softmax_vjp",
 ]

@@ -6,7 +6,7 @@ made of), `passes.blocks` (how memory is cut into blocks).
 
 from __future__ import annotations
 
-from logitx.backends.numba.accepts import accepts
+from logitx.backends.numba.accepts import DECLINES, accepts
 from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
@@ -22,6 +22,7 @@ from logitx.backends.numba.softmax import (
 from logitx.backends.numba.threads.policy import set_num_threads
 
 __all__ = [
+    "DECLINES",
     "accepts",
     "cross_entropy",
     "cross_entropy_grad_hess",

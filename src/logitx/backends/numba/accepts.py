@@ -9,9 +9,18 @@ from logitx._arrays.families import FAMILIES
 from logitx._options import flat
 from logitx._plan import Plan
 
+DECLINES = {
+    "segment_softmax": "segments are computed by the formulas",
+    "segment_log_softmax": "segments are computed by the formulas",
+    "segment_logsumexp": "segments are computed by the formulas",
+    "segment_cross_entropy": "segments are computed by the formulas",
+}
+
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where the kernels can serve the call, else the reason why not."""
+    if plan.op in DECLINES:
+        return DECLINES[plan.op]
     if plan.family == "numpy":
         return None
     if FAMILIES[plan.family].to_numpy is None:

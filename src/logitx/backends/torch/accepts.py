@@ -14,7 +14,13 @@ from logitx.backends.torch.state import has_plain_class, in_graph, in_transform,
 _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # only as operators in a graph
 _BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
-DECLINES = {"merge_logsumexp": "differentiated by way of the formulas"}
+DECLINES = {
+    "merge_logsumexp": "differentiated by way of the formulas",
+    "segment_softmax": "differentiated by way of the formulas",
+    "segment_log_softmax": "differentiated by way of the formulas",
+    "segment_logsumexp": "differentiated by way of the formulas",
+    "segment_cross_entropy": "differentiated by way of the formulas",
+}
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:

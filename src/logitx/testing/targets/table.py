@@ -25,7 +25,13 @@ from logitx.testing.targets.tensorflow import TENSORFLOW
 # -- NumPy ------------------------------------------------------------------------------------------------------------
 
 
-def _numpy(name: str, backend: str, requires: tuple[str, ...] = (), serial_sums: bool = False) -> Target:
+def _numpy(
+    name: str,
+    backend: str,
+    requires: tuple[str, ...] = (),
+    serial_sums: bool = False,
+    declines: tuple[str, ...] = (),
+) -> Target:
     return Target(
         name=name,
         requires=requires,
@@ -37,6 +43,7 @@ def _numpy(name: str, backend: str, requires: tuple[str, ...] = (), serial_sums:
         problem=numpy_problem,
         is_array=lambda x: isinstance(x, np.ndarray),
         serial_sums=serial_sums,
+        declines=declines,
     )
 
 
@@ -245,13 +252,15 @@ def _strict_session(x64: bool) -> Iterator[None]:
 
 _NO_HALVES = "the Array API standard, and so array-api-strict, has no half precision"
 
+_WITHOUT_KERNELS = ("are computed by the formulas",)
+
 TARGETS: tuple[Target, ...] = (
-    _numpy("numpy-numba", "numba", requires=("numba",)),
+    _numpy("numpy-numba", "numba", requires=("numba",), declines=_WITHOUT_KERNELS),
     _numpy("numpy-generic", "generic", serial_sums=True),
     # Both run the same jitted operations, and compiling them is what takes the time: they share the pairs of options.
     _jax("jax-eager", lambda function, args, options: function(*args, **options), share=(0, 2)),
     _jax("jax-jit", jax_jit, share=(1, 2)),
-    _torch("torch-cpu", "numba", requires=("torch", "numba")),
+    _torch("torch-cpu", "numba", requires=("torch", "numba"), declines=_WITHOUT_KERNELS),
     _torch("torch-generic", "generic"),
     _torch("torch-grad", None, call=_torch_grad, writable=False, share=(2, 4)),
     _torch("torch-vmap", None, call=_torch_vmap, writable=False, share=(1, 4)),
