@@ -11,7 +11,7 @@ import numpy as np
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import default_float_of, planned
 from logitx._arrays.families import family_of
-from logitx._arrays.family import Family, dtype_name
+from logitx._arrays.family import Family, dtype_name, known_values
 from logitx._plan import Array, Call, Plan, unknown
 
 
@@ -130,7 +130,7 @@ def _vector(name: str, value: Any, family: Family, x: Array) -> tuple[Array, Any
         raise ValueError(f"{name}: shape {tuple(array.shape)} is not allowed; allowed are vectors")
     if found is not None and found.name == "numpy":  # before JAX makes int32 of it
         return array, np.asarray(value)
-    return array, family.host(family.detach(array))[0] if family.readable(array) else None
+    return array, known_values(family, array)
 
 
 def _ids(value: Any, family: Family, x: Array, n: int, count: int | None) -> tuple[Array, int]:

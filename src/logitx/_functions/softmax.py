@@ -173,6 +173,7 @@ def logsumexp(
     axis: Axis = -1,
     *,
     b: Array | None = None,
+    log_b: Array | None = None,
     where: Array | None = None,
     keepdims: bool = False,
     return_sign: bool = False,
@@ -196,6 +197,10 @@ def logsumexp(
     b : array, optional
         Real factors, also negative ones; `x` and `b` broadcast against each other, and the axes are those of the
         outcome. Never promotes `x`. Entries where `b` is 0 do not count, even where `x` is NaN.
+    log_b : array, optional
+        Logarithms of factors, in place of `b`: the result is that of ``x + log_b``, which on the CPU is never in memory
+        as a whole (for JAX arrays it is). Broadcasts and never promotes, as `b`. Entries where `log_b` is -inf do not
+        count, even where `x` is NaN.
     where : array of bool, optional
         Entries that take part; broadcasts to `x`.
     keepdims : bool, default False
@@ -242,10 +247,12 @@ def logsumexp(
     >>> value, sign = lx.logsumexp(np.array([1.0, 2.0]), b=np.array([1.0, -1.0]), return_sign=True)
     >>> print(value.round(4), sign)
     1.5413 -1.0
+    >>> print(lx.logsumexp(np.zeros((2, 3)), log_b=np.array([-np.inf, 1000.0, 1000.0])).round(4))
+    [1000.6931 1000.6931]
     """
     if wrong:
         raise unexpected(logsumexp, wrong)
-    return call("logsumexp", x, out, axis, b, where, keepdims, return_sign, dtype)
+    return call("logsumexp", x, out, axis, b, where, keepdims, return_sign, dtype, log_b)
 
 
 @exact

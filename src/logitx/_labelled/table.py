@@ -23,6 +23,7 @@ from logitx._plan import Array, Call, Layout, layout
 ROLES = {
     "where": "entries",
     "b": "entries",
+    "log_b": "entries",
     "dp": "entries",
     "dlog_p": "entries",
     "targets": "rows",
@@ -32,7 +33,7 @@ ROLES = {
     "temperature": "column",
     "softcap": "column",
 }
-BROADCAST = ("where", "b", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions of the logits
+BROADCAST = ("where", "b", "log_b", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions of the logits
 FIRST = ("x", "logits", "p", "log_p", "a", "b")  # the first array of a call, by the argument names of the checks
 
 

@@ -49,6 +49,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return DECLINES[plan.op]
     if x.nbytes < LARGE_CALL:
         return f"less than {LARGE_CALL >> 20} MiB may stay in memory"
+    if plan.op == "logsumexp" and operands[3] is not None:
+        return "log_b: of two arrays, only one would be in blocks"
     if x.ndim == 0 or plan.layout.axis == 0:
         return "the first axis is that of the classes"
     mapped = memory_maps.is_mapped(x) or (operands[-1] is not None and memory_maps.is_mapped(operands[-1]))
@@ -91,7 +93,7 @@ def _normalized_in_turn(plan: Plan, x: Array, where: Array, temperature: Scalar,
     return written
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array = None) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     found = []
     for piece, part in _blocks_in_turn(plan, x):

@@ -79,7 +79,7 @@ class Merges(Protocol):
 
 
 class Backend(Protocol):
-    """The operations of a backend module. Each gets its plan and every operand, in this order; none has a default.
+    """The operations of a backend module. Each gets its plan and its operands in this order; only `log_b` has a default.
 
     Arrays of the shape of logits arrive folded to ``plan.layout.shape``, with the classes on ``plan.layout.axis``, and
     are returned in that shape. Class ids, ``sample_weight`` and results without the class axis have
@@ -99,8 +99,11 @@ class Backend(Protocol):
     ) -> Array:
         """Return log-probabilities; `out` as in softmax."""
 
-    def logsumexp(self, plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
-        """Return (value, sign), both of shape rows; the sign may be None unless ``plan.return_sign``."""
+    def logsumexp(self, plan: Plan, x: Array, b: Array, where: Array, log_b: Array = None) -> tuple[Array, Array]:
+        """Return (value, sign), both of shape rows; the sign may be None unless ``plan.return_sign``.
+
+        `log_b` has the shape of logits and is added to them.
+        """
 
     def cross_entropy(
         self, plan: Plan, logits: Array, targets: Array, options: LossOptions

@@ -16,6 +16,7 @@ from logitx._arrays import tensorflow as xp
 from logitx._options import LossOptions, flat, nested
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
+from logitx.backends.formulas.log_space import add_log_factors
 from logitx.backends.formulas.numbers import softcap_slope
 
 _FORMULAS = "differentiated by way of the formulas"
@@ -38,7 +39,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where a gradient may be asked for, else the reason why not."""
     if plan.op in DECLINES:
         return DECLINES[plan.op]
-    if _held_on_cpu(operands) and not xp.recorded(operands[0]):
+    by_factors = plan.op == "logsumexp" and operands[3] is not None and xp.recorded(operands[3])
+    if _held_on_cpu(operands) and not (by_factors or xp.recorded(operands[0])):
         return "no tape watches the logits"
     if plan.layout.n == 0:
         return "there are no classes"
@@ -127,8 +129,10 @@ def _cast_like(value: Scalar, like: Array) -> Scalar:
     return tf.cast(value, like.dtype) if tf.is_tensor(value) else value
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array = None) -> tuple[Array, Array]:
     """max + log(sum of exp(x - max)), and the sign of the sum."""
+    if log_b is not None:
+        plan, x = add_log_factors(plan, x, log_b)
     exact = dataclasses.replace(plan, op="softmax", empty="zero", result=plan.compute)
 
     def forward(backend: Any, x: Array, where: Array) -> tuple[Array, tuple[Any, ...]]:

@@ -145,7 +145,7 @@ def logsumexp(case: Case) -> list[Expected]:
             )
         ]
     else:
-        x, axis, rows = _reduced_rows(case)
+        x, axis, rows = _reduced_rows(_with_log_factors(case))
         values = [oracle.log_normalizer(row) for row in rows]
         pairs = [(Sum(*v), Sum(v.value if v.value != v.value else mpf(v.value != -oracle.INF))) for v in values]
     signed = bool(options.get("return_sign"))
@@ -154,6 +154,17 @@ def logsumexp(case: Case) -> list[Expected]:
     shape = row_shape(x.shape, axis, bool(options.get("keepdims")))
     value = _may_cancel("logsumexp", [v for v, _ in pairs], shape, not signed)
     return [value, _may_cancel("sign", [s for _, s in pairs], shape, False)] if signed else [value]
+
+
+def _with_log_factors(case: Case) -> Case:
+    """Return a case without `log_b`, which is added to the logits; sums of the cases are exact in float64."""
+    if "log_b" not in case.options:
+        return case
+    x, log_b = np.broadcast_arrays(case.args[0].values, case.options["log_b"].values)
+    with np.errstate(invalid="ignore"):
+        total = np.where((log_b == -np.inf) | ((x == -np.inf) & (log_b == np.inf)), -np.inf, x + log_b)
+    options = {name: value for name, value in case.options.items() if name != "log_b"}
+    return Case(case.name, case.dtype, (dataclasses.replace(case.args[0], values=total),), options)
 
 
 def logmeanexp(case: Case) -> list[Expected]:

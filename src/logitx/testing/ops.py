@@ -149,6 +149,7 @@ OPS: tuple[Op, ...] = (
             Example("kept", lambda i: given(i.x, keepdims=True), kernel="reduce", settled=True),
             Example("along the first axis, masked", lambda i: given(i.x, axis=0, where=i.where), kernel="reduce"),
             Example("with sign", lambda i: given(i.x, axis=(0, 1), return_sign=True, keepdims=True), kernel="reduce"),
+            Example("by log-factors", lambda i: given(i.x, log_b=i.y), (0, "log_b"), "reduce"),
             Example("by factors", lambda i: given(i.x, b=i.y, return_sign=True), (0, "b")),
         ),
         fuzz="rows",
@@ -307,7 +308,7 @@ OPS: tuple[Op, ...] = (
     Op(
         "logmeanexp",
         functools.partial(grids.cases_of, grids.LOGSUMEXP | _NO_FACTORS, grids.logsumexp_case),
-        functools.partial(special.without, special.logsumexp_cases, ("b", "return_sign")),
+        functools.partial(special.without, special.logsumexp_cases, ("b", "log_b", "return_sign")),
         expect.logmeanexp,
         ulps=3.0,
         why="as logsumexp, and the subtraction of the logarithm of the count",

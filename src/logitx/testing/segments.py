@@ -68,7 +68,7 @@ def _softmax_case(number: int, levels: grids.Levels) -> Case:
 def _loss_case(number: int, levels: grids.Levels) -> Case:
     case, d = _case(number, levels)
     dtype = d.float_dtype if levels["targets"] == "same" else d.other_dtype
-    t: NDArray = d.rng.integers(0, 9, size=d.x.shape) / 8 * (d.rng.random(d.x.shape) < 0.7)
+    t: Any = d.rng.integers(0, 9, size=d.x.shape) / 8 * (d.rng.random(d.x.shape) < 0.7)
     with np.errstate(invalid="ignore"):
         t = np.where(d.x == -np.inf, 0, t) if d.rng.random() < 0.8 else t
     options = {**case.options, "empty": levels["empty"], "reduction": levels["reduction"]}
@@ -95,6 +95,7 @@ def loss_grid() -> list[Case]:
 
 def _special(aims: bool, options: dict[str, Any]) -> Iterator[Case]:
     """Yield the special rows of softmax, each a segment whose entries lie between those of others."""
+    named = "".join(f", {option}={value}" for option, value in options.items())
     for dtype in FLOATS:
         rows = special.softmax_rows(dtype)
         x = np.array(list(rows.values()))
@@ -102,21 +103,22 @@ def _special(aims: bool, options: dict[str, Any]) -> Iterator[Case]:
         t = np.tile([0.5, 0.0, 0.0, 0.25, 0.25], (len(x), 1))
         args = (data(x.T.reshape(-1), dtype), *((data(t.T.reshape(-1), dtype),) if aims else ()))
         given = {"axis": 0, "segment_ids": Data(ids.T.reshape(-1), "int64"), "num_segments": len(x)}
-        yield Case("special rows", dtype, args, given | options, rows=tuple(rows))
+        yield Case(f"special rows{named}", dtype, args, given | options, rows=tuple(rows))
         table = special.MASKED_ROWS.values()
         x, keep = np.array([row for row, _ in table]), np.array([keep for _, keep in table], dtype=bool)
         t = np.where(keep, 0.5, 0.0)
         args = (data(x.reshape(-1), dtype), *((data(t.reshape(-1), dtype),) if aims else ()))
         where = {"where": Data(keep.reshape(-1), "bool"), "offsets": Data(np.arange(len(x) + 1) * x.shape[1], "int64")}
-        yield Case("masked rows", dtype, args, {"axis": 0} | where | options, rows=tuple(special.MASKED_ROWS))
+        yield Case(f"masked rows{named}", dtype, args, {"axis": 0} | where | options, rows=tuple(special.MASKED_ROWS))
 
 
 def _nothing(aims: bool, options: dict[str, Any]) -> Iterator[Case]:
     """Yield calls without entries, without segments and without columns."""
+    named = "".join(f", {option}={value}" for option, value in options.items())
     for shape, count in (((0,), 3), ((0, 2), 2), ((4, 0), 2), ((0,), 0)):
         x, ids = data(np.zeros(shape), "float32"), Data(np.zeros(shape[0], np.int64), "int64")
         given = {"axis": 0, "segment_ids": ids, "num_segments": count}
-        yield Case(f"nothing in {shape}, {count}", "float32", (x, x) if aims else (x,), given | options)
+        yield Case(f"nothing in {shape}, {count}{named}", "float32", (x, x) if aims else (x,), given | options)
 
 
 def softmax_cases() -> list[Case]:

@@ -24,6 +24,7 @@ from logitx.backends.dask.segments import (
     segment_logsumexp,
     segment_softmax,
 )
+from logitx.backends.formulas.log_space import add_log_factors
 
 __all__ = [
     "accepts",
@@ -74,8 +75,10 @@ def _lazy_normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, so
     return lines.map(finish.cut_normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array = None) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    if log_b is not None:
+        plan, x = add_log_factors(plan, x, log_b)
     lines = Lines(plan, x, "x", b=b, where=where)
     if lines.whole:
         found = lines.map(whole_rows.whole_normalizer, lines.rows, plan.result)

@@ -1,4 +1,4 @@
-"""Segments of lazy arrays: the axis of segments is rechunked to one chunk, the chunks of the other axes stay."""
+"""Segments of lazy arrays: the axis of segments is rechunked to one chunk, results have the chunks of the logits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def _mapped(plan: Plan, function: Any, dtype: str, reduces: bool, *arrays: Array
     meta = meta_from_array(x._meta, ndim=x.ndim, dtype=namespace_dtype(np, dtype))
     task = functools.partial(_run_block, function, plan)
     sizes = {x.ndim: plan.segments} if reduces else {}
-    return da.blockwise(task, out, *given, new_axes=sizes, align_arrays=False, meta=meta, token=plan.op)
+    found = da.blockwise(task, out, *given, new_axes=sizes, align_arrays=False, meta=meta, token=plan.op)
+    return found if reduces else found.rechunk(arrays[0].chunks)
 
 
 def _run_block(function: Any, plan: Plan, *blocks: Any) -> Any:

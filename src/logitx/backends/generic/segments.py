@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import namespace_dtype
+from logitx._arrays.family import known_values, namespace_dtype
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.numbers import empty_value, mean_of, quiet, to_compute, to_result
 
@@ -79,15 +79,15 @@ def segments_of(plan: Plan, x: Array, ids: Array, offsets: Array) -> Segments:
         starts, ends = offsets[:-1], offsets[1:]
         ids = xp.searchsorted(ends, xp.arange(n, dtype=kind, **place), side="right")  # as many segments end before it
     else:
-        ids = xp.astype(ids, kind, copy=False)
-        readable = family.readable(ids)
-        if not (readable and bool(xp.all(ids[1:] >= ids[:-1]))):
-            order = xp.argsort(ids, stable=True)
+        known = known_values(family, ids)
+        if known is None or not (known[1:] >= known[:-1]).all():
+            order = xp.argsort(xp.astype(ids, kind, copy=False), stable=True)
             inverse = xp.argsort(order)
             ids = xp.take(ids, order, axis=0)
+        ids = xp.astype(ids, kind, copy=False)
         every = xp.arange(count, dtype=kind, **place)
         starts, ends = (xp.searchsorted(ids, every, side=side) for side in ("left", "right"))
-        stray = None if readable else (ids < 0) | (ids >= count)
+        stray = None if known is not None else (ids < 0) | (ids >= count)
     ids = xp.where(ids < 0, xp.zeros_like(ids), xp.where(ids >= count, xp.zeros_like(ids) + (count - 1), ids))
     vacant = ends <= starts
     last = xp.where(vacant, xp.zeros_like(ends), ends - 1)

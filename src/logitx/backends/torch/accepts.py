@@ -39,6 +39,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     if plan.op == "logsumexp" and operands[1] is not None:
         return "b: its sums are differentiated by way of the formulas"
     by_logits, by_others = may_differentiate(operands[0]), any(map(may_differentiate, operands[1:]))
+    if plan.op == "logsumexp" and by_others:  # by log_b, which is added to the logits
+        by_logits, by_others = True, False
     if plan.op in _GRADIENTS and (by_logits or by_others):
         return "gradients are differentiated by way of the formulas"
     if not in_graph(operands):

@@ -16,6 +16,7 @@ import torch
 from logitx._arrays.torch import bare
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
+from logitx.backends.formulas.log_space import add_log_factors
 from logitx.backends.protocol import Prepared
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept, pushing
 from logitx.backends.torch.state import OPERATORS, compute, in_graph, in_transform, is_functorch_tensor, tracing
@@ -37,8 +38,10 @@ def _normalized_or_operator(plan: Plan, *operands: Any) -> Array:
     return _differentiable_normalized(plan, *operands)
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array = None) -> tuple[Array, Array]:
     """max + log(sum of exp(x - max)), and the sign of the sum."""
+    if log_b is not None:  # autograd differentiates the sum
+        plan, x = add_log_factors(plan, x, log_b)
     if in_graph((x, where)):
         value = OPERATORS["logsumexp"](plan, x, b, where)
     elif in_transform():
