@@ -55,6 +55,7 @@ from logitx._functions.control import backends, set_num_threads, use_backend, wa
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx._functions.derived import logaddexp, logmeanexp
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx._functions.log_space import log_matmul, logcumsumexp
 from logitx._functions.segments import (
     segment_cross_entropy,
     segment_log_softmax,
@@ -82,9 +83,11 @@ __all__ = [
     "cross_entropy_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_matmul",
     "log_softmax",
     "log_softmax_vjp",
     "logaddexp",
+    "logcumsumexp",
     "logmeanexp",
     "logsumexp",
     "merge_logsumexp",

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from logitx import _results as results
 from logitx._arguments.cross_entropy import cross_entropy, cross_entropy_grad_hess
 from logitx._arguments.linear import linear_cross_entropy
+from logitx._arguments.log_space import log_matmul, logcumsumexp, refuse_labels
 from logitx._arguments.segments import over_segments, segment_cross_entropy, segment_logsumexp
 from logitx._arguments.softmax import log_softmax_vjp, logsumexp, merge_logsumexp, over_axis, softmax_vjp
 from logitx._labelled.linear import take_layer_apart
@@ -56,6 +57,8 @@ OPERATIONS: dict[str, Operation] = {
     "softmax_vjp": Operation(softmax_vjp, (results.logits_like,), prepares=True),
     "log_softmax_vjp": Operation(log_softmax_vjp, (results.logits_like,), prepares=True),
     "merge_logsumexp": Operation(merge_logsumexp, (results.elementwise,)),
+    "log_matmul": Operation(log_matmul, (results.product,), without_labels=refuse_labels),
+    "logcumsumexp": Operation(logcumsumexp, (results.logits_like,)),
     "segment_softmax": Operation(over_segments, (results.logits_like,)),
     "segment_log_softmax": Operation(over_segments, (results.logits_like,)),
     "segment_logsumexp": Operation(segment_logsumexp, (results.segment_number,)),

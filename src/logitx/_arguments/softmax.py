@@ -7,6 +7,7 @@ from typing import Any
 
 from logitx._arguments import operands as _operands
 from logitx._arguments import out as _out
+from logitx._arguments.log_space import complex_logsumexp, is_complex
 from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
 from logitx._arguments.ranges import fit_factors, fit_numbers
 from logitx._arguments.scaling import check_scaling
@@ -46,6 +47,8 @@ def logsumexp(
 ) -> Call:
     """Check logsumexp; the result is copied to `out` after the backend ran."""
     facts = (("keepdims", bool(keepdims)), ("return_sign", bool(return_sign)))
+    if is_complex(x) or is_complex(b) or is_complex(log_b):
+        return complex_logsumexp(op, x, out, axis, b, where, dtype, log_b, facts)
     if b is not None:
         x = _operands.with_factors(x, b)
     if log_b is not None:

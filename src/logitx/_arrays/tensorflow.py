@@ -22,13 +22,21 @@ int64, bool = tf.int64, tf.bool  # noqa: A001  # their names in the standard
 inf, nan = math.inf, math.nan
 
 abs: Callable[..., Array] = tf.abs  # noqa: A001
+complex64, complex128 = tf.complex64, tf.complex128
+cos, sin, atan2, sign, real, imag = tf.cos, tf.sin, tf.atan2, tf.sign, tf.math.real, tf.math.imag
 exp, tanh, log, log1p = tf.exp, tf.tanh, tf.math.log, tf.math.log1p
 isnan, isinf, isfinite, maximum = tf.math.is_nan, tf.math.is_inf, tf.math.is_finite, tf.maximum
 zeros_like, ones_like, permute_dims, squeeze = tf.zeros_like, tf.ones_like, tf.transpose, tf.squeeze
 sum, max, min = tf.reduce_sum, tf.reduce_max, tf.reduce_min  # noqa: A001
 any, all = tf.reduce_any, tf.reduce_all  # noqa: A001
-argmax, stop_gradient = tf.argmax, tf.stop_gradient
+stop_gradient = tf.stop_gradient
 matrix_transpose = tf.linalg.matrix_transpose
+
+
+def argmax(x: Array, axis: int, keepdims: Any = False) -> Array:
+    """Return the place of the largest entry."""
+    found = tf.argmax(x, axis)
+    return tf.expand_dims(found, axis) if keepdims else found
 
 
 def astype(x: Array, dtype: Any, copy: Any = False) -> Array:
@@ -46,6 +54,16 @@ def where(condition: Array, x: Array, y: Array) -> Array:
 def arange(stop: int, dtype: Any) -> Array:
     """Count."""
     return tf.range(stop, dtype=dtype)
+
+
+def flip(x: Array, axis: int) -> Array:
+    """Reverse the order along an axis."""
+    return tf.reverse(x, [axis])
+
+
+def expand_dims(x: Array, axis: int) -> Array:
+    """Add an axis of length 1."""
+    return tf.expand_dims(x, axis)
 
 
 def concat(arrays: list[Array], axis: int = 0) -> Array:

@@ -13,13 +13,15 @@ from logitx import _dispatch
 from logitx._arguments import plans
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
-from logitx._functions import cross_entropy, linear, segments, softmax
+from logitx._functions import cross_entropy, linear, log_space, segments, softmax
 from logitx._functions.keywords import refuse_others
 from logitx._labelled.table import parameters
 from logitx._operations import OPERATIONS, check
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    op: next(getattr(module, op) for module in (softmax, cross_entropy, linear, segments) if hasattr(module, op))
+    op: next(
+        getattr(module, op) for module in (softmax, cross_entropy, linear, log_space, segments) if hasattr(module, op)
+    )
     for op in OPERATIONS
 }
 
@@ -198,6 +200,9 @@ def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] =
 
 def _run_once(function: Callable[..., Any], x: Any, ids: Any, axis: int) -> None:
     parameters = inspect.signature(function).parameters
+    if function is log_space.log_matmul:
+        function(x, x.T)
+        return
     if "weight" in parameters:
         function(x, x, np.zeros(len(x), dtype=np.int64))
     elif "segment_ids" in parameters:

@@ -191,11 +191,11 @@ def logsumexp(
     ----------
     x : array
         Exponents, in nats, of any shape and of any array type; integers and booleans become the library's default
-        floating-point dtype first.
+        floating-point dtype first. Also complex.
     axis : int, tuple of int or None, default -1
         The axis or axes that are summed over; None for all.
     b : array, optional
-        Real factors, also negative ones; `x` and `b` broadcast against each other, and the axes are those of the
+        Factors, also negative ones; `x` and `b` broadcast against each other, and the axes are those of the
         outcome. Never promotes `x`. Entries where `b` is 0 do not count, even where `x` is NaN.
     log_b : array, optional
         Logarithms of factors, in place of `b`: the result is that of ``x + log_b``, which on the CPU is never in memory
@@ -206,7 +206,8 @@ def logsumexp(
     keepdims : bool, default False
         Keep the summed axes with length 1.
     return_sign : bool, default False
-        Return the pair (value, sign of the sum). Without it, a negative sum is NaN.
+        Return the pair (value, sign of the sum). Without it, a negative sum is NaN. Of complex numbers, the pair is
+        (logarithm of the size, sum divided by its size).
     dtype : dtype or str, optional
         float16, bfloat16, float32 or float64: the dtype of the result.
     out : array, optional
@@ -228,6 +229,9 @@ def logsumexp(
     -----
     NaN gives NaN; +inf without NaN gives +inf; entries of -inf count for nothing; where nothing counts (only -inf, all
     masked, `b` only 0, an axis of length 0) the result is -inf and the sign 0.
+
+    Of complex numbers (`x`, `b` or `log_b`), the value is complex, with a phase in (-pi, pi]. A sum that is not finite
+    is ``log(sum(b * exp(x)))`` as the array library computes it, by the rules of C.
 
     With `b` of both signs, the sum loses only what the exponentials are rounded by: about eps times
     ``sum(abs(b) * exp(x))``, in which the largest logits do not count. A sum below that may come out as 0, or with the

@@ -33,6 +33,8 @@ DECLINES = {
     "softmax_vjp": "of two arrays, only one would be in blocks",
     "log_softmax_vjp": "of two arrays, only one would be in blocks",
     "merge_logsumexp": "normalizers are small",
+    "log_matmul": "a product is as large as its blocks are many",
+    "logcumsumexp": "its result is as large as the logits, and in memory",
     "segment_softmax": "segments would be cut by blocks",
     "segment_log_softmax": "segments would be cut by blocks",
     "segment_logsumexp": "segments would be cut by blocks",
@@ -47,6 +49,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "no array is a memory map"
     if plan.op in DECLINES:
         return DECLINES[plan.op]
+    if plan.dtype.startswith("complex"):
+        return "complex numbers are summed by the formulas"
     if x.nbytes < LARGE_CALL:
         return f"less than {LARGE_CALL >> 20} MiB may stay in memory"
     if plan.op == "logsumexp" and operands[3] is not None:

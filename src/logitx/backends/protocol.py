@@ -79,7 +79,7 @@ class Merges(Protocol):
 
 
 class Backend(Protocol):
-    """The operations of a backend module. Each gets its plan and its operands in this order; only `log_b` has a default.
+    """The operations of a backend module. Each gets its plan and its operands in order; only `log_b` has a default.
 
     Arrays of the shape of logits arrive folded to ``plan.layout.shape``, with the classes on ``plan.layout.axis``, and
     are returned in that shape. Class ids, ``sample_weight`` and results without the class axis have
@@ -136,6 +136,12 @@ class Backend(Protocol):
 
     def log_softmax_vjp(self, plan: Plan, log_p: Array, dlog_p: Array) -> Array:
         """Return the gradient by the logits, from the log-probabilities and the gradient by them."""
+
+    def log_matmul(self, plan: Plan, a: Array, b: Array) -> Array:
+        """Return log(exp(a) @ exp(b)), of the shape of the product; the layout is that of `a`."""
+
+    def logcumsumexp(self, plan: Plan, x: Array) -> Array:
+        """Return the logarithms of cumulative sums of exponentials, from the last class if ``plan.reverse``."""
 
     def segment_softmax(self, plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
         """Return probabilities within each of ``plan.segments`` segments along the axis of the layout.

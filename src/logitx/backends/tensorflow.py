@@ -28,6 +28,8 @@ DECLINES = {
     "softmax_vjp": "differentiated by way of the formulas",
     "log_softmax_vjp": "differentiated by way of the formulas",
     "merge_logsumexp": "differentiated by way of the formulas",
+    "log_matmul": "differentiated by way of the formulas",
+    "logcumsumexp": "differentiated by way of the formulas",
     "segment_softmax": "differentiated by way of the formulas",
     "segment_log_softmax": "differentiated by way of the formulas",
     "segment_logsumexp": "differentiated by way of the formulas",
@@ -39,6 +41,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where a gradient may be asked for, else the reason why not."""
     if plan.op in DECLINES:
         return DECLINES[plan.op]
+    if plan.dtype.startswith("complex"):
+        return "complex numbers are summed by the formulas"
     by_factors = plan.op == "logsumexp" and operands[3] is not None and xp.recorded(operands[3])
     if _held_on_cpu(operands) and not (by_factors or xp.recorded(operands[0])):
         return "no tape watches the logits"

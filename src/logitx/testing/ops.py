@@ -17,6 +17,7 @@ from logitx.testing import expect, grids, linear, special, special_loss
 from logitx.testing.cases import FLOATS, Case, NDArray, to_rows
 from logitx.testing.examples import Example, Inputs, given
 from logitx.testing.operation import Op, Use, expected
+from logitx.testing.ops_of_log_space import LOG_SPACE
 from logitx.testing.ops_of_segments import SEGMENTS
 
 __all__ = ["OPS", "Op", "expected", "op", "uses"]
@@ -343,6 +344,7 @@ OPS: tuple[Op, ...] = (
         fuzz="pairs",
         lacks={"memory": "formulas of NumPy on every backend, of arrays that reductions have made small"},
     ),
+    *LOG_SPACE,
     *SEGMENTS,
 )
 

@@ -57,6 +57,7 @@ SEGMENTS: tuple[Op, ...] = (
         segments.logsumexp_grid,
         segments.logsumexp_cases,
         segments.segment_logsumexp,
+        labelled=False,
         ulps=2.0,
         why="as logsumexp",
         examples=_EXAMPLES,
@@ -67,6 +68,7 @@ SEGMENTS: tuple[Op, ...] = (
         segments.loss_grid,
         segments.loss_cases,
         segments.segment_cross_entropy,
+        labelled=False,
         ulps=2.0,
         why="as cross_entropy, and the sum over segments",
         examples=(

@@ -18,6 +18,7 @@ from logitx._plan import Array, Plan, Scalar
 from logitx.backends.dask import linear, totals, whole_rows
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
+from logitx.backends.dask.log_space import complex_logsumexp, log_matmul, logcumsumexp
 from logitx.backends.dask.segments import (
     segment_cross_entropy,
     segment_log_softmax,
@@ -33,8 +34,10 @@ __all__ = [
     "cross_entropy_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_matmul",
     "log_softmax",
     "log_softmax_vjp",
+    "logcumsumexp",
     "logsumexp",
     "merge_logsumexp",
     "segment_cross_entropy",
@@ -77,6 +80,8 @@ def _lazy_normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, so
 
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array = None) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    if plan.dtype.startswith("complex"):
+        return complex_logsumexp(plan, x, b, where, log_b)
     if log_b is not None:
         plan, x = add_log_factors(plan, x, log_b)
     lines = Lines(plan, x, "x", b=b, where=where)

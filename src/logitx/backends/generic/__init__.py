@@ -18,6 +18,7 @@ from logitx.backends.generic.cross_entropy import (
 )
 from logitx.backends.generic.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.generic.log_space import log_matmul, logcumsumexp
 from logitx.backends.generic.segments import (
     segment_cross_entropy,
     segment_log_softmax,
@@ -41,8 +42,10 @@ __all__ = [
     "differentiate_rows",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_matmul",
     "log_softmax",
     "log_softmax_vjp",
+    "logcumsumexp",
     "logsumexp",
     "merge_logsumexp",
     "merge_rows",

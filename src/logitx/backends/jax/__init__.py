@@ -11,6 +11,7 @@ from __future__ import annotations
 from logitx.backends.jax.accepts import accepts, explain
 from logitx.backends.jax.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.jax.linear.loss import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.jax.log_space import log_matmul, logcumsumexp
 from logitx.backends.jax.segments import (
     segment_cross_entropy,
     segment_log_softmax,
@@ -34,8 +35,10 @@ __all__ = [
     "explain",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_matmul",
     "log_softmax",
     "log_softmax_vjp",
+    "logcumsumexp",
     "logsumexp",
     "merge_logsumexp",
     "segment_cross_entropy",

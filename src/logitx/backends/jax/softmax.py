@@ -97,6 +97,8 @@ def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
 @jitted
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array = None) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    if plan.dtype.startswith("complex"):
+        return generic.logsumexp(plan, x, b, where, log_b)
     if log_b is not None:
         plan, x = add_log_factors(plan, x, log_b)
     if b is None and plan.layout.n:

@@ -10,6 +10,8 @@ from logitx._options import flat
 from logitx._plan import Plan
 
 DECLINES = {
+    "log_matmul": "products are computed by the formulas",
+    "logcumsumexp": "cumulative sums are computed by the formulas",
     "segment_softmax": "segments are computed by the formulas",
     "segment_log_softmax": "segments are computed by the formulas",
     "segment_logsumexp": "segments are computed by the formulas",
@@ -21,6 +23,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where the kernels can serve the call, else the reason why not."""
     if plan.op in DECLINES:
         return DECLINES[plan.op]
+    if plan.dtype.startswith("complex"):
+        return "complex numbers are summed by the formulas"
     if plan.family == "numpy":
         return None
     if FAMILIES[plan.family].to_numpy is None:

@@ -16,6 +16,8 @@ _BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy")
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
 DECLINES = {
     "merge_logsumexp": "differentiated by way of the formulas",
+    "log_matmul": "differentiated by way of the formulas",
+    "logcumsumexp": "differentiated by way of the formulas",
     "segment_softmax": "differentiated by way of the formulas",
     "segment_log_softmax": "differentiated by way of the formulas",
     "segment_logsumexp": "differentiated by way of the formulas",
@@ -28,6 +30,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     operands = flat(operands)
     if plan.op in DECLINES:
         return DECLINES[plan.op]
+    if plan.dtype.startswith("complex"):
+        return "complex numbers are summed by the formulas"
     if not all(map(has_plain_class, operands)):
         return "a tensor is of a class of its own: the formulas run on any"
     if torch.jit.is_tracing():

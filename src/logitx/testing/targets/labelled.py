@@ -24,8 +24,6 @@ def _read(array: Any) -> Exact:
 def _is_largest(case: Case) -> bool:
     """True if no other argument is larger than the first, which has the labels."""
     first, *others = (one.values.shape for one in case.args)
-    if {"segment_ids", "offsets"} & set(case.options):  # their results have no labels along the axis of segments
-        return False
     if case.name == "every pair":  # broadcast against each other
         return False
     if len(others) > 1:  # the factors of a linear layer, which need not fit each other so
