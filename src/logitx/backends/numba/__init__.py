@@ -11,6 +11,7 @@ from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_gra
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.numba.prepared import prepare
+from logitx.backends.numba.segments import segment_log_softmax, segment_logsumexp, segment_softmax
 from logitx.backends.numba.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -38,6 +39,9 @@ __all__ = [
     "normalize_rows",
     "prepare",
     "reduce_rows",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "set_num_threads",
     "softmax",
     "softmax_vjp",

@@ -12,10 +12,7 @@ from logitx._plan import Plan
 DECLINES = {
     "log_matmul": "products are computed by the formulas",
     "logcumsumexp": "cumulative sums are computed by the formulas",
-    "segment_softmax": "segments are computed by the formulas",
-    "segment_log_softmax": "segments are computed by the formulas",
-    "segment_logsumexp": "segments are computed by the formulas",
-    "segment_cross_entropy": "segments are computed by the formulas",
+    "segment_cross_entropy": "losses of segments are computed by the formulas",
 }
 
 
