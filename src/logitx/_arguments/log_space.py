@@ -16,7 +16,7 @@ from logitx._labelled.table import is_labelled, parameters
 from logitx._plan import Array, Call, Plan, unknown
 
 
-def logcumsumexp(op: str, x: Any, out: Any, axis: Any, reverse: Any) -> Call:
+def logcumsumexp(op: str, x: Any, axis: Any, reverse: Any) -> Call:
     """Check logcumsumexp."""
     family, array, plan = start(op, "x", x, axis, None, False, (("reverse", bool(reverse)),))
     if unknown(plan.layout.n):

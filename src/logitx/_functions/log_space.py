@@ -52,7 +52,7 @@ def logcumsumexp(x: Array, /, axis: Axis = -1, *, reverse: bool = False) -> Arra
     >>> print(lx.logcumsumexp(np.zeros(3), reverse=True).round(4))
     [1.0986 0.6931 0.    ]
     """
-    return call("logcumsumexp", x, None, axis, reverse)
+    return call("logcumsumexp", x, axis, reverse)
 
 
 def log_matmul(a: Array, b: Array, /) -> Array:

@@ -39,8 +39,7 @@ def logcumsumexp(plan: Plan, x: Array) -> Array:
         late, early = (*before, slice(step, None), ...), (*before, slice(None, n - step), ...)
         first = (*before, slice(None, step), ...)
         peak = xp.maximum(top[early], top[late])
-        nothing = peak == -xp.inf
-        one, two = (xp.exp(xp.where(nothing, -xp.inf, top[part] - peak)) for part in (early, late))
+        one, two = (_rescaling(xp, top[part], peak) for part in (early, late))
         less = xp.where(one < two, one, two)
         merged = (
             (peak, top), (rest[early] * one + rest[late] * two + less, rest),
@@ -54,6 +53,15 @@ def logcumsumexp(plan: Plan, x: Array) -> Array:
     value = xp.where(top == -xp.inf, -xp.inf, value)
     value = xp.where(nan > 0.0, xp.nan, xp.where(infinite > 0.0, xp.inf, value))
     return to_result(plan, xp.flip(value, axis=axis) if plan.reverse else value, 0.0, None)
+
+
+def _rescaling(xp: Any, top: Array, peak: Array) -> Array:
+    """Return exp(top - peak), with the rounding of the difference; 0 where there is no top."""
+    nothing = top == -xp.inf
+    top = xp.where(nothing, xp.where(peak == -xp.inf, 0.0, peak), top)
+    peak = xp.where(peak == -xp.inf, 0.0, peak)
+    d, lost = two_sum(top, -peak)
+    return xp.where(nothing, 0.0, xp.exp(d) * (1.0 + lost))
 
 
 class Ways(NamedTuple):

@@ -10,6 +10,7 @@ from logitx.backends.numba.accepts import DECLINES, accepts
 from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.numba.log_space import logcumsumexp
 from logitx.backends.numba.prepared import prepare
 from logitx.backends.numba.segments import segment_log_softmax, segment_logsumexp, segment_softmax
 from logitx.backends.numba.softmax import (
@@ -33,6 +34,7 @@ __all__ = [
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
     "log_softmax_vjp",
+    "logcumsumexp",
     "logsumexp",
     "merge_logsumexp",
     "merge_rows",

@@ -11,7 +11,6 @@ from logitx._plan import Plan
 
 DECLINES = {
     "log_matmul": "products are computed by the formulas",
-    "logcumsumexp": "cumulative sums are computed by the formulas",
     "segment_cross_entropy": "losses of segments are computed by the formulas",
 }
 
