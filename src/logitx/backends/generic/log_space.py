@@ -55,12 +55,18 @@ def logcumsumexp(plan: Plan, x: Array) -> Array:
     return to_result(plan, xp.flip(value, axis=axis) if plan.reverse else value, 0.0, None)
 
 
+def _sum_in_two(xp: Any, a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a sum and its rounding error, 0 where the sum overflows."""
+    total, lost = two_sum(a, b)
+    return total, xp.where(xp.isfinite(lost), lost, 0.0)
+
+
 def _rescaling(xp: Any, top: Array, peak: Array) -> Array:
     """Return exp(top - peak), with the rounding of the difference; 0 where there is no top."""
     nothing = top == -xp.inf
     top = xp.where(nothing, xp.where(peak == -xp.inf, 0.0, peak), top)
     peak = xp.where(peak == -xp.inf, 0.0, peak)
-    d, lost = two_sum(top, -peak)
+    d, lost = _sum_in_two(xp, top, -peak)
     return xp.where(nothing, 0.0, xp.exp(d) * (1.0 + lost))
 
 
@@ -106,7 +112,7 @@ def _shifted(plan: Plan, xp: Any, x: Array, axis: int) -> tuple[Array, Array]:
     peak = xp.max(detach(xp.where(finite, x, -xp.inf)), axis=axis, keepdims=True)
     peak = xp.where(peak == -xp.inf, 0.0, peak)
     x = xp.where(finite, x, 0.0)
-    _, lost = two_sum(detach(x), xp.zeros_like(x) - peak)
+    _, lost = _sum_in_two(xp, detach(x), xp.zeros_like(x) - peak)
     e = xp.exp(x - peak)
     return peak, xp.where(finite, e + detach(e) * lost, 0.0)
 
@@ -120,8 +126,8 @@ def _product(plan: Plan, xp: Any, a: Array, b: Array, ways: Ways) -> Array:
     log_p = xp.log(p)
     # The logarithm of a small sum has errors of its own size, which would show where the maxima cancel it
     beyond = detach(p * xp.exp(-log_p) - 1.0)
-    total, lost = two_sum(peak_a + xp.zeros_like(p), peak_b + xp.zeros_like(p))
-    value, more = two_sum(total, detach(log_p))
+    total, lost = _sum_in_two(xp, peak_a + xp.zeros_like(p), peak_b + xp.zeros_like(p))
+    value, more = _sum_in_two(xp, total, detach(log_p))
     value = value + (more + lost + beyond) + (log_p - detach(log_p))
     value = ways.choose(xp.any(small), lambda: ways.sums(plan, a, b, value, small), value)
     strange = xp.any(xp.isnan(a) | (a == xp.inf)) | xp.any(xp.isnan(b) | (b == xp.inf))
