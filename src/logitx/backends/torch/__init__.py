@@ -13,6 +13,7 @@ from logitx.backends.torch.cross_entropy import cross_entropy, cross_entropy_gra
 from logitx.backends.torch.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.torch.operators import OPERATORS
 from logitx.backends.torch.prepared import prepare
+from logitx.backends.torch.segments import segment_log_softmax, segment_logsumexp, segment_softmax
 from logitx.backends.torch.softmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
 
 __all__ = [
@@ -29,6 +30,9 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "prepare",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "softmax",
     "softmax_vjp",
 ]

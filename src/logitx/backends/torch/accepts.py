@@ -18,9 +18,6 @@ DECLINES = {
     "merge_logsumexp": "differentiated by way of the formulas",
     "log_matmul": "differentiated by way of the formulas",
     "logcumsumexp": "differentiated by way of the formulas",
-    "segment_softmax": "differentiated by way of the formulas",
-    "segment_log_softmax": "differentiated by way of the formulas",
-    "segment_logsumexp": "differentiated by way of the formulas",
     "segment_cross_entropy": "differentiated by way of the formulas",
 }
 
@@ -45,6 +42,9 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     by_logits, by_others = may_differentiate(operands[0]), any(map(may_differentiate, operands[1:]))
     if plan.op == "logsumexp" and by_others:  # by log_b, which is added to the logits
         by_logits, by_others = True, False
+    if plan.op.startswith("segment"):
+        plain = by_logits and not (by_others or tracing() or in_transform())
+        return None if plain else "without a plain derivative by the logits, segments are left to kernels or formulas"
     if plan.op in _GRADIENTS and (by_logits or by_others):
         return "gradients are differentiated by way of the formulas"
     if not in_graph(operands):
