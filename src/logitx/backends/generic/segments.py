@@ -94,6 +94,9 @@ def segments_of(plan: Plan, x: Array, ids: Array, offsets: Array) -> Segments:
     return Segments(xp, plan, order, inverse, xp.astype(ids, kind, copy=False), stray, last, vacant)
 
 
+Find = Callable[[Plan, Array, Array, Array], Segments]
+
+
 class ReducedSegments(NamedTuple):
     """Segments reduced to (max, sum of exp(x - max)), as `rows.ReducedRows`; entries are sorted by segment."""
 
@@ -153,21 +156,23 @@ def _finished(segments: Segments, found: ReducedSegments, y: Array, dead: float)
 
 
 @quiet
-def segment_softmax(plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+def segment_softmax(plan: Plan, x: Array, ids: Array, offsets: Array, where: Array, find: Find = segments_of) -> Array:
     """exp(x - max) / sum of exp(x - max) of each segment."""
     if plan.layout.n == 0:
         return to_result(plan, x, 0.0, None)
-    segments = segments_of(plan, x, ids, offsets)
+    segments = find(plan, x, ids, offsets)
     found = reduce_segments(segments, segments.sort(x), segments.sort(where))
     return _finished(segments, found, found.e / segments.spread(found.total), 0.0)
 
 
 @quiet
-def segment_log_softmax(plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+def segment_log_softmax(
+    plan: Plan, x: Array, ids: Array, offsets: Array, where: Array, find: Find = segments_of
+) -> Array:
     """(x - max) - log(sum of exp(x - max)) of each segment."""
     if plan.layout.n == 0:
         return to_result(plan, x, 0.0, None)
-    segments = segments_of(plan, x, ids, offsets)
+    segments = find(plan, x, ids, offsets)
     found = reduce_segments(segments, segments.sort(x), segments.sort(where))
     return _finished(segments, found, found.scaled - segments.spread(found.log_total), -segments.xp.inf)
 
@@ -180,12 +185,14 @@ def _without_entries(plan: Plan, x: Array, value: float) -> Array:
 
 
 @quiet
-def segment_logsumexp(plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+def segment_logsumexp(
+    plan: Plan, x: Array, ids: Array, offsets: Array, where: Array, find: Find = segments_of
+) -> Array:
     """max + log(sum of exp(x - max)) of each segment."""
     xp = FAMILIES[plan.family].namespace(x)
     if plan.layout.n == 0:
         return to_result(plan, _without_entries(plan, x, -xp.inf), 0.0, None)
-    segments = segments_of(plan, x, ids, offsets)
+    segments = find(plan, x, ids, offsets)
     x, where = segments.sort(x), segments.sort(where)
     found = reduce_segments(segments, x, where)
     nan = xp.isnan(to_compute(plan, x)) if where is None else xp.isnan(to_compute(plan, x)) & where
@@ -198,14 +205,14 @@ def segment_logsumexp(plan: Plan, x: Array, ids: Array, offsets: Array, where: A
 
 @quiet
 def segment_cross_entropy(
-    plan: Plan, x: Array, targets: Array, ids: Array, offsets: Array, where: Array
+    plan: Plan, x: Array, targets: Array, ids: Array, offsets: Array, where: Array, find: Find = segments_of
 ) -> tuple[Array, Array]:
     """Sum of t ((max - x) + log(sum)) of each segment, reduced; and which segments count."""
     xp = FAMILIES[plan.family].namespace(x)
     if plan.layout.n == 0:
         loss = _without_entries(plan, x, 0.0)
         return _reduced(plan, xp, loss, loss)
-    segments = segments_of(plan, x, ids, offsets)
+    segments = find(plan, x, ids, offsets)
     found = reduce_segments(segments, segments.sort(x), segments.sort(where))
     t = segments.sort(to_compute(plan, targets))
     used, valid = found.gate, xp.ones_like(t) if found.valid is None else to_compute(plan, found.valid)
