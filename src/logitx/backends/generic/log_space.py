@@ -19,35 +19,46 @@ _TERMS_AT_ONCE = 1 << 22  # elements of the sums that are computed anew at a tim
 _PIECES = 16  # of the terms, where values cannot be read
 
 
+Scan = Callable[[Plan, Callable[..., tuple[Array, ...]], tuple[Array, ...]], tuple[Array, ...]]
+
+
+def _doubling(plan: Plan, merge: Callable[..., tuple[Array, ...]], state: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Merge every entry with the one 1, 2, 4, ... places before it."""
+    xp, axis, n = FAMILIES[plan.family].namespace(state[0]), plan.layout.axis, plan.layout.n
+    before, step = (slice(None),) * axis, 1
+    while step < n:
+        late, early = (*before, slice(step, None), ...), (*before, slice(None, n - step), ...)
+        merged = merge(tuple(one[early] for one in state), tuple(one[late] for one in state))
+        first = (*before, slice(None, step), ...)
+        state = tuple(xp.concat([old[first], new], axis=axis) for old, new in zip(state, merged, strict=True))
+        step *= 2
+    return state
+
+
 @quiet
-def logcumsumexp(plan: Plan, x: Array) -> Array:
-    """log(sum of exp(x_j) over j <= i), from pairs (max, sum of exp(x - max)) of 1, 2, 4, ... neighbors."""
-    family, axis, n = FAMILIES[plan.family], plan.layout.axis, plan.layout.n
+def logcumsumexp(plan: Plan, x: Array, scan: Scan = _doubling) -> Array:
+    """log(sum of exp(x_j) over j <= i), from pairs (max, sum of exp(x - max)) that are merged."""
+    family, axis = FAMILIES[plan.family], plan.layout.axis
     xp, detach = family.namespace(x), family.detach
-    if n == 0:
+    if plan.layout.n == 0:
         return to_result(plan, x, 0.0, None)
     x = to_compute(plan, x)
     x = xp.flip(x, axis=axis) if plan.reverse else x
     finite = xp.isfinite(x)
     held = xp.where(finite, x, 0.0)
-    top = detach(xp.where(finite, x, -xp.inf))
-    rest = xp.zeros_like(top)  # the sum without one maximum: the value
-    total = xp.where(finite, xp.exp(held - detach(held)), 0.0)  # the sum: the derivative
-    nan, infinite = to_compute(plan, xp.isnan(x)), to_compute(plan, x == xp.inf)
-    before, step = (slice(None),) * axis, 1
-    while step < n:
-        late, early = (*before, slice(step, None), ...), (*before, slice(None, n - step), ...)
-        first = (*before, slice(None, step), ...)
-        peak = xp.maximum(top[early], top[late])
-        one, two = (_rescaling(xp, top[part], peak) for part in (early, late))
-        less = xp.where(one < two, one, two)
-        merged = (
-            (peak, top), (rest[early] * one + rest[late] * two + less, rest),
-            (total[early] * one + total[late] * two, total), (xp.maximum(nan[early], nan[late]), nan),
-            (xp.maximum(infinite[early], infinite[late]), infinite),
-        )  # fmt: skip
-        top, rest, total, nan, infinite = (xp.concat([old[first], new], axis=axis) for new, old in merged)
-        step *= 2
+    start = detach(xp.where(finite, x, -xp.inf))
+    # The maximum, the sum without it (the value), the sum (the derivative), and which NaN and +inf came
+    plain = xp.where(finite, xp.exp(held - detach(held)), 0.0)
+    special = to_compute(plan, xp.isnan(x)), to_compute(plan, x == xp.inf)
+
+    def merge(early: tuple[Array, ...], late: tuple[Array, ...]) -> tuple[Array, ...]:
+        peak = xp.maximum(early[0], late[0])
+        one, two = _rescaling(xp, early[0], peak), _rescaling(xp, late[0], peak)
+        rest = early[1] * one + late[1] * two + xp.where(one < two, one, two)
+        specials = (xp.maximum(early[3], late[3]), xp.maximum(early[4], late[4]))
+        return peak, rest, early[2] * one + late[2] * two, *specials
+
+    top, rest, total, nan, infinite = scan(plan, merge, (start, xp.zeros_like(start), plain, *special))
     log_total = xp.log(xp.where(total > 0.0, total, 1.0))
     value = xp.where(top == -xp.inf, 0.0, top) + (log_total + (xp.log1p(rest) - detach(log_total)))
     value = xp.where(top == -xp.inf, -xp.inf, value)

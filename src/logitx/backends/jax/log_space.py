@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -10,7 +12,16 @@ from logitx.backends import generic
 from logitx.backends.generic.log_space import Ways, finite_or_nothing, log_of_product, log_of_sums
 from logitx.backends.jax.primitive import jitted
 
-logcumsumexp = jitted(generic.logcumsumexp)
+
+def _scan(plan: Plan, merge: Callable[..., tuple[Array, ...]], state: tuple[Array, ...]) -> tuple[Array, ...]:
+    found: tuple[Array, ...] = jax.lax.associative_scan(merge, state, axis=plan.layout.axis)
+    return found
+
+
+@jitted
+def logcumsumexp(plan: Plan, x: Array) -> Array:
+    """log(sum of exp(x_j) over j <= i), from pairs (max, sum of exp(x - max)) that are merged."""
+    return generic.logcumsumexp(plan, x, _scan)
 
 
 @jitted
