@@ -10,6 +10,10 @@ from logitx._options import flat
 from logitx._plan import Plan
 
 DECLINES = {
+    "segment_softmax": "segments are computed by the formulas",
+    "segment_log_softmax": "segments are computed by the formulas",
+    "segment_logsumexp": "segments are computed by the formulas",
+    "logcumsumexp": "cumulative sums are computed by the formulas",
     "log_matmul": "products are computed by the formulas",
     "segment_cross_entropy": "losses of segments are computed by the formulas",
 }
