@@ -51,9 +51,8 @@ def functions() -> Iterator[str]:
     rows: dict[str, list[str]] = {}
     for name in in_order():
         if name not in CONTROL and getattr(lx, name).__module__ not in ON_PAGES:
-            rows.setdefault(re.sub(r"_(value_and_grad|grad_hess|vjp)$|^js_", "", name).removeprefix("kl_"), []).append(
-                name
-            )
+            row = re.sub(r"_(value_and_grad|grad_hess|vjp)$|^(js|kl)_|^log_(?=sigmoid)|(?<=^segment)_.*", "", name)
+            rows.setdefault(row, []).append(name)
     for names in rows.values():
         yield f"| {', '.join(f'`{name}`' for name in names)} | {summary(names[0])} |"
 

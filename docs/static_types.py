@@ -151,6 +151,12 @@ RESULTS: dict[str, tuple[Overloads, ...]] = {
     "logsumexp": switched("return_sign", Overloads(ROWS, ONE_RESULT), Overloads(ROWS, TWO_RESULTS)),
     "logmeanexp": PER_ROW,
     "merge_logsumexp": LIKE_BOTH,
+    "log_matmul": LIKE_BOTH,
+    "logcumsumexp": LIKE_FIRST,
+    "segment_softmax": LIKE_FIRST,
+    "segment_log_softmax": LIKE_FIRST,
+    "segment_logsumexp": LIKE_FIRST,
+    "segment_cross_entropy": PER_CALL,
     "logaddexp": LIKE_BOTH,
     "cross_entropy": switched(
         "return_parts",

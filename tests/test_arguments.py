@@ -124,12 +124,14 @@ WORDS = [
 ]
 ARRAYS = [
     Bad("softmax", lambda a: ((a(X, "complex64"),), {}), TypeError, "x: dtype complex64 "),
-    Bad("logsumexp", lambda a: ((a(X, "complex64"),), {}), TypeError, "x: dtype complex64 "),
     _with("softmax", "where", [1, 0, 1], "int64", TypeError, "where: dtype int"),
     _with("softmax", "where", [True, False], "bool", ValueError, "where: shape (2,) "),
     _with("softmax", "where", [[[True]]], "bool", ValueError, "where: shape (1, 1, 1) "),
     _with("logsumexp", "b", [1.0, 2.0], "float32", ValueError, "b: shape (2,) "),
-    _with("logsumexp", "b", [1.0, 2.0, 1.0], "complex64", TypeError, "b: dtype complex64 "),
+    _with("logsumexp", "log_b", [1.0, 2.0], "float32", ValueError, "log_b: shape (2,) "),
+    _with("segment_softmax", "segment_ids", [0, 1, 1], "int64", ValueError, "segment_ids: shape (3,) "),
+    _with("segment_logsumexp", "offsets", [0, 1], "int64", ValueError, "offsets: from 0 to 1 ", concrete=True),
+    _x(TypeError, "segment_ids, offsets: both are None", function="segment_log_softmax"),
     _with("cross_entropy", "where", [1.0, 1.0, 0.0], "float32", TypeError, "where: dtype float32 "),
     Bad("softmax_vjp", lambda a: ((a(X), a([1.0, 2.0, 3.0])), {}), ValueError, "dp: shape (3,) "),
     Bad("log_softmax_vjp", lambda a: ((a(X), a([1.0, 2.0, 3.0])), {}), ValueError, "dlog_p: shape (3,) "),

@@ -236,7 +236,7 @@ def _cancelling(result: Any, plan: Any, x: Any, targets: Any, *operands: Any) ->
     return (loss, gradient, *parts)
 
 
-def _rounded_where_signed(result: Any, plan: Any, x: Any, b: Any, where: Any) -> Any:
+def _rounded_where_signed(result: Any, plan: Any, x: Any, b: Any, where: Any, *_: Any) -> Any:
     """A sum of factors of both signs, as NumPy adds it up."""
     if b is None or x.ndim != 2 or plan.layout.axis != 1:
         return result
@@ -347,6 +347,12 @@ REST = (
     Mutation("mask leaking", "kl_divergence", _operand(2, lambda _: None), "masked rows, even", _row("some masked")),
     Mutation("mask leaking", "js_divergence", _operand(2, lambda _: None), "masked rows, even", _row("some masked")),
     Mutation("only the larger", "merge_logsumexp", _result(lambda r, plan, a, b: np.maximum(a, b)), "every pair", ""),
+    Mutation("mask leaking", "segment_softmax", _operand(3, lambda _: None), "masked rows", _row("masked maximum")),
+    Mutation("mask leaking", "segment_log_softmax", _operand(3, lambda _: None), "masked rows", _row("masked +inf")),
+    Mutation("no empty one", "segment_logsumexp", _result(lambda r, *_: np.maximum(r, -9)), "special rows", "-inf"),
+    Mutation("no mask", "segment_cross_entropy", _operand(4, lambda _: None), "masked rows, reduction=none", "loss"),
+    Mutation("no +inf", "log_matmul", _result(lambda r, *_: np.nan_to_num(r)), "special sums", "product"),
+    Mutation("wrong way", "logcumsumexp", _plan(reverse=lambda p: not p.reverse), "special rows", _row("plain")),
 )
 
 

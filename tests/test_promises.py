@@ -46,9 +46,8 @@ BAD = {  # what is passed, and the argument that the error names
         lambda a: lx.CrossEntropy().feed(a(X), a(IDS), sample_weight=a(np.float32(1))),
         "sample_weight",
     ),
-    "complex b": (lambda a: lx.logsumexp(a(X), b=1j), "b"),
-    "complex b, an array": (lambda a: lx.logsumexp(a(X), b=a(np.ones((2, 3), np.complex64))), "b"),
-    "complex b, a list": (lambda a: lx.logsumexp(a(X), b=[1j, 2, 3]), "b"),
+    "complex values": (lambda a: lx.softmax_mean(a(X), a(np.ones((2, 3), np.complex64))), "values"),
+    "complex weights": (lambda a: lx.cross_entropy(a(X), a(IDS), sample_weight=[1j, 2]), "sample_weight"),
     "complex temperature": (lambda a: lx.softmax(a(X), temperature=1j), "temperature"),
 }
 

@@ -49,6 +49,18 @@ sample
     Class ids drawn from the softmax of every row.
 gumbel_softmax
     A differentiable sample: the softmax of logits with Gumbel noise.
+segment_softmax
+    Probabilities within each segment of an axis.
+segment_log_softmax
+    Logarithms of the probabilities within each segment of an axis.
+segment_logsumexp
+    Logarithm of the sum of exponentials of each segment of an axis.
+segment_cross_entropy
+    Cross-entropy of each segment of an axis against probabilities.
+log_matmul
+    Logarithm of the matrix product of exponentials.
+logcumsumexp
+    Logarithms of the cumulative sums of exponentials along an axis.
 sigmoid
     Probability of the second of two classes, elementwise.
 log_sigmoid
@@ -102,6 +114,7 @@ from logitx._functions.binary import (
 from logitx._functions.contrastive import info_nce, info_nce_value_and_grad
 from logitx._functions.control import backends, set_num_threads, use_backend, warmup, which
 from logitx._functions.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
+from logitx._functions.cut_rows import merge_logsumexp
 from logitx._functions.derived import logaddexp, logmeanexp
 from logitx._functions.divergences import js_divergence, kl_divergence
 from logitx._functions.focal import (
@@ -111,17 +124,23 @@ from logitx._functions.focal import (
     focal_loss_value_and_grad,
 )
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx._functions.log_space import log_matmul, logcumsumexp
 from logitx._functions.row_numbers import (
     entropy,
     selected_log_softmax,
     softmax_mean,
 )
 from logitx._functions.sampling import gumbel_softmax, sample, softmax_top_k
+from logitx._functions.segments import (
+    segment_cross_entropy,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax,
+)
 from logitx._functions.softmax import (
     log_softmax,
     log_softmax_vjp,
     logsumexp,
-    merge_logsumexp,
     softmax,
     softmax_vjp,
 )
@@ -152,14 +171,20 @@ __all__ = [
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_matmul",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logaddexp",
+    "logcumsumexp",
     "logmeanexp",
     "logsumexp",
     "merge_logsumexp",
     "sample",
+    "segment_cross_entropy",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "selected_log_softmax",
     "set_num_threads",
     "sigmoid",

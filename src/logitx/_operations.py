@@ -14,6 +14,7 @@ from logitx._arguments.binary import binary_cross_entropy, elementwise
 from logitx._arguments.cross_entropy import cross_entropy, cross_entropy_grad_hess
 from logitx._arguments.focal import focal_loss
 from logitx._arguments.linear import linear_cross_entropy
+from logitx._arguments.log_space import log_matmul, logcumsumexp, refuse_labels
 from logitx._arguments.row_numbers import (
     entropy,
     js_divergence,
@@ -21,6 +22,7 @@ from logitx._arguments.row_numbers import (
     selected_log_softmax,
     softmax_mean,
 )
+from logitx._arguments.segments import over_segments, segment_cross_entropy, segment_logsumexp
 from logitx._arguments.softmax import log_softmax_vjp, logsumexp, merge_logsumexp, over_axis, softmax_vjp
 from logitx._labelled.linear import take_layer_apart
 from logitx._labelled.table import Labelled, take_apart, take_rows_apart
@@ -36,6 +38,7 @@ class Operation(NamedTuple):
     out: Literal["written", "copied"] | None = None  # `out=`: the backend writes to it, or a result is copied to it
     prepares: bool = False  # calls with plain options may be prepared (`_prepared`)
     weighs: bool = False  # the check computes in float64 for extreme weights (`_arguments.ranges`)
+    reads: bool = False  # the plan depends on numbers in arrays, as the largest of segment ids: no call is like another
     without_labels: Callable[..., Call] = take_apart  # runs the check of a call whose first array has labels
 
 
@@ -87,6 +90,12 @@ OPERATIONS: dict[str, Operation] = {
         binary_cross_entropy, (results.reduced_loss, results.logits_like), results.pair
     ),
     "binary_cross_entropy_grad_hess": Operation(binary_cross_entropy, (results.logits_like,) * 2, results.pair),
+    "log_matmul": Operation(log_matmul, (results.product,), without_labels=refuse_labels),
+    "logcumsumexp": Operation(logcumsumexp, (results.logits_like,)),
+    "segment_softmax": Operation(over_segments, (results.logits_like,), reads=True),
+    "segment_log_softmax": Operation(over_segments, (results.logits_like,), reads=True),
+    "segment_logsumexp": Operation(segment_logsumexp, (results.segment_number,), reads=True),
+    "segment_cross_entropy": Operation(segment_cross_entropy, (results.segment_loss,) * 2, reads=True),
 }
 
 

@@ -65,6 +65,8 @@ class Plan:
     scalar: bool = False  # a Python or NumPy scalar went in: a 0-d result goes back as a scalar
     gradients: tuple[str, ...] = ()  # dtypes of the gradients by hidden, weight and bias, where there are these
     axis_name: tuple[str, ...] = ()  # axes of a mesh of devices along which normalizers are merged
+    reverse: bool = False  # a cumulative sum goes from the last class to the first
+    segments: int = 0  # how many rows lie one after another along the class axis, where they do
     block_bytes: int = 0  # how much of the logits, in the dtype computed in, may be in memory at once; 0: all
 
     @property

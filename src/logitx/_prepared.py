@@ -102,6 +102,8 @@ def _prepared(key: tuple[Any, ...], *options: Any) -> Prepared | None:
     if not all(isinstance(one, (*_PLAIN, np.generic, np.dtype, Facts)) for one in options):
         return None
     row = OPERATIONS[op]
+    if row.reads:
+        return None
     if row.out is not None and other_shape is not None and (row.out == "copied" or cls is not np.ndarray):
         return None
     example = _example if cls is np.ndarray else _source(cls).example

@@ -31,6 +31,11 @@ def elementwise(family: Family, plan: Plan, labels: ArrayLabels | None, x: Array
     return x if labels is None else labels.full(x)
 
 
+def product(family: Family, plan: Plan, labels: ArrayLabels | None, x: Array) -> Array:
+    """Give back a matrix product, whose shape is that of no argument."""
+    return family.scalar(x) if x.ndim == 0 else x
+
+
 def row_reduction(family: Family, plan: Plan, labels: ArrayLabels | None, x: Array) -> Array:
     """Give back one number a row, with class axes of length 1 where the user asked for them."""
     if not family.as_given:
@@ -50,6 +55,17 @@ def reduced_loss(family: Family, plan: Plan, labels: ArrayLabels | None, x: Arra
         return row_number(family, plan, labels, x)
     x = family.scalar(x) if x.ndim == 0 else x
     return x if labels is None else labels.total(x)
+
+
+def segment_number(family: Family, plan: Plan, labels: ArrayLabels | None, x: Array) -> Array:
+    """Give back one number a segment, along the axis on which the entries of the segments lie."""
+    return x if labels is None else labels.segments(x, plan.layout)
+
+
+def segment_loss(family: Family, plan: Plan, labels: ArrayLabels | None, x: Array) -> Array:
+    """Give back a loss: one number a segment, or one number for all segments."""
+    kind = segment_number if plan.reduction == "none" else reduced_loss
+    return kind(family, plan, labels, x)
 
 
 def layer_gradient(place: int) -> Kind:

@@ -7,6 +7,7 @@ from typing import Any
 
 from logitx._arguments import operands as _operands
 from logitx._arguments import out as _out
+from logitx._arguments.log_space import complex_logsumexp, is_complex
 from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
 from logitx._arguments.ranges import fit_factors, fit_numbers
 from logitx._arguments.scaling import check_scaling
@@ -33,19 +34,35 @@ def over_axis(
 
 
 def logsumexp(
-    op: str, x: Any, out: Any, axis: Any, b: Any, where: Any, keepdims: Any, return_sign: Any, dtype: Any
+    op: str,
+    x: Any,
+    out: Any,
+    axis: Any,
+    b: Any,
+    where: Any,
+    keepdims: Any,
+    return_sign: Any,
+    dtype: Any,
+    log_b: Any = None,
 ) -> Call:
     """Check logsumexp; the result is copied to `out` after the backend ran."""
     facts = (("keepdims", bool(keepdims)), ("return_sign", bool(return_sign)))
+    if is_complex(x) or is_complex(b) or is_complex(log_b):
+        return complex_logsumexp(op, x, out, axis, b, where, dtype, log_b, facts)
     if b is not None:
         x = _operands.with_factors(x, b)
+    if log_b is not None:
+        if b is not None:
+            raise TypeError("log_b: an array is not allowed beside b; allowed is one of the two")
+        x = _operands.with_factors(x, log_b)
     family, array, plan = start(op, "x", x, axis, dtype, False, facts)
     lay = plan.layout
     b = _operands.like_logits("b", b, family, array, lay)
     plan = fit_factors(plan, family, array, b)
     where = _operands.like_logits("where", where, family, array, lay, "bool")
     out = _out.out(out, family, array, lay.kept if plan.keepdims else lay.rows, plan.result)
-    return Call(plan, (fold_axes(family, array, lay), b, where), out)
+    log_b = _operands.like_logits("log_b", log_b, family, array, lay)
+    return Call(plan, (fold_axes(family, array, lay), b, where, log_b), out)
 
 
 def softmax_vjp(op: str, p: Any, dp: Any, axis: Any) -> Call:

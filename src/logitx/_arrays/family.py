@@ -62,6 +62,16 @@ class Family:
     multiply: Callable[[NdArray, NdArray, NdArray, bool], None] | None = None
 
 
+def known_values(family: Family, x: Array) -> NdArray | None:
+    """Return the values of an array of integers if they can be read now, at no cost."""
+    if not family.readable(x):
+        return None
+    try:
+        return family.to_numpy(x) if family.to_numpy is not None else family.host(x)[0]
+    except RuntimeError:  # of PyTorch, where torch.func differentiates around the call
+        return None
+
+
 @functools.lru_cache(maxsize=256, typed=True)  # typed: dtypes of two libraries may compare equal, or warn
 def dtype_name(dtype: Any) -> str:
     """Return the name of any library's dtype object: "float32", "int8", "bool"."""

@@ -25,10 +25,19 @@ abs: Callable[..., Array] = tf.abs  # noqa: A001
 exp, expm1, tanh, log, log1p = tf.exp, tf.math.expm1, tf.tanh, tf.math.log, tf.math.log1p
 isnan, isinf, isfinite, maximum = tf.math.is_nan, tf.math.is_inf, tf.math.is_finite, tf.maximum
 zeros_like, ones_like, permute_dims, squeeze = tf.zeros_like, tf.ones_like, tf.transpose, tf.squeeze
-sum, max, min, any = tf.reduce_sum, tf.reduce_max, tf.reduce_min, tf.reduce_any  # noqa: A001
-argmax, stop_gradient = tf.argmax, tf.stop_gradient
-expand_dims, take_along_axis = tf.expand_dims, tf.experimental.numpy.take_along_axis
+sum, max, min = tf.reduce_sum, tf.reduce_max, tf.reduce_min  # noqa: A001
+any, all = tf.reduce_any, tf.reduce_all  # noqa: A001
+stop_gradient = tf.stop_gradient
+take_along_axis = tf.experimental.numpy.take_along_axis
+complex64, complex128 = tf.complex64, tf.complex128
+cos, sin, atan2, sign, real, imag = tf.cos, tf.sin, tf.atan2, tf.sign, tf.math.real, tf.math.imag
 matrix_transpose = tf.linalg.matrix_transpose
+
+
+def argmax(x: Array, axis: int, keepdims: Any = False) -> Array:
+    """Return the place of the largest entry."""
+    found = tf.argmax(x, axis)
+    return tf.expand_dims(found, axis) if keepdims else found
 
 
 def astype(x: Array, dtype: Any, copy: Any = False) -> Array:
@@ -48,6 +57,16 @@ def arange(stop: int, dtype: Any) -> Array:
     return tf.range(stop, dtype=dtype)
 
 
+def flip(x: Array, axis: int) -> Array:
+    """Reverse the order along an axis."""
+    return tf.reverse(x, [axis])
+
+
+def expand_dims(x: Array, axis: int) -> Array:
+    """Add an axis of length 1."""
+    return tf.expand_dims(x, axis)
+
+
 def concat(arrays: list[Array], axis: int = 0) -> Array:
     """Join arrays."""
     return tf.concat(arrays, axis)
@@ -61,6 +80,16 @@ def take(x: Array, indices: Array, axis: int) -> Array:
 def full_like(x: Array, value: float) -> Array:
     """Return an array like another that holds one number."""
     return tf.zeros_like(x) + value
+
+
+def argsort(x: Array, stable: Any = True) -> Array:
+    """Sort by position; equal elements stay in order."""
+    return tf.argsort(x, stable=stable)
+
+
+def searchsorted(x: Array, values: Array, side: str) -> Array:
+    """Return where values would be inserted into a sorted vector."""
+    return tf.searchsorted(x, values, side=side, out_type=tf.int64)
 
 
 def iinfo(dtype: Any) -> Any:

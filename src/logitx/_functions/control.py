@@ -13,7 +13,18 @@ from logitx import _dispatch
 from logitx._arguments import plans
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._dispatch import BackendInfo, Choice
-from logitx._functions import binary, cross_entropy, divergences, focal, linear, row_numbers, softmax
+from logitx._functions import (
+    binary,
+    cross_entropy,
+    cut_rows,
+    divergences,
+    focal,
+    linear,
+    log_space,
+    row_numbers,
+    segments,
+    softmax,
+)
 from logitx._functions.keywords import refuse_others
 from logitx._labelled.table import parameters
 from logitx._operations import OPERATIONS, check
@@ -21,7 +32,18 @@ from logitx._operations import OPERATIONS, check
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     op: next(
         getattr(module, op)
-        for module in (softmax, cross_entropy, linear, row_numbers, divergences, binary, focal)
+        for module in (
+            softmax,
+            cut_rows,
+            cross_entropy,
+            linear,
+            row_numbers,
+            divergences,
+            binary,
+            focal,
+            log_space,
+            segments,
+        )
         if hasattr(module, op)
     )
     for op in OPERATIONS
@@ -202,8 +224,13 @@ def warmup(ops: str | Iterable[str] | None = None, /, *, dtypes: Iterable[str] =
 
 def _run_once(function: Callable[..., Any], x: Any, ids: Any, axis: int) -> None:
     parameters = inspect.signature(function).parameters
+    if function is log_space.log_matmul:
+        function(x, x.T)
+        return
     if "weight" in parameters:
         function(x, x, np.zeros(len(x), dtype=np.int64))
+    elif "segment_ids" in parameters:
+        function(*[x] * (1 + ("targets" in parameters)), axis, segment_ids=np.zeros(x.shape[axis], dtype=np.int64))
     elif "targets" in parameters and "axis" not in parameters:
         function(x, np.zeros(x.shape, dtype=np.int64))
     elif "targets" in parameters:

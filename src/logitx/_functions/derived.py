@@ -6,8 +6,9 @@ import math
 from typing import Any, Never
 
 from logitx._arguments.operands import first_array, is_plain, operand_dtype
+from logitx._functions.cut_rows import merge_logsumexp
 from logitx._functions.keywords import MISSING, exact, unexpected
-from logitx._functions.softmax import log_softmax, logsumexp, merge_logsumexp
+from logitx._functions.softmax import log_softmax, logsumexp
 from logitx._plan import Array, Axis, layout
 
 

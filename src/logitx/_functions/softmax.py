@@ -173,6 +173,7 @@ def logsumexp(
     axis: Axis = -1,
     *,
     b: Array | None = None,
+    log_b: Array | None = None,
     where: Array | None = None,
     keepdims: bool = False,
     return_sign: bool = False,
@@ -190,18 +191,23 @@ def logsumexp(
     ----------
     x : array
         Exponents, in nats, of any shape and of any array type; integers and booleans become the library's default
-        floating-point dtype first.
+        floating-point dtype first. Also complex.
     axis : int, tuple of int or None, default -1
         The axis or axes that are summed over; None for all.
     b : array, optional
-        Real factors, also negative ones; `x` and `b` broadcast against each other, and the axes are those of the
+        Factors, also negative ones; `x` and `b` broadcast against each other, and the axes are those of the
         outcome. Never promotes `x`. Entries where `b` is 0 do not count, even where `x` is NaN.
+    log_b : array, optional
+        Logarithms of factors, in place of `b`: the result is that of ``x + log_b``, which on the CPU is never in memory
+        as a whole (for JAX arrays it is). Broadcasts and never promotes, as `b`. Entries where `log_b` is -inf do not
+        count, even where `x` is NaN.
     where : array of bool, optional
         Entries that take part; broadcasts to `x`.
     keepdims : bool, default False
         Keep the summed axes with length 1.
     return_sign : bool, default False
-        Return the pair (value, sign of the sum). Without it, a negative sum is NaN.
+        Return the pair (value, sign of the sum). Without it, a negative sum is NaN. Of complex numbers, the pair is
+        (logarithm of the size, sum divided by its size).
     dtype : dtype or str, optional
         float16, bfloat16, float32 or float64: the dtype of the result.
     out : array, optional
@@ -224,6 +230,9 @@ def logsumexp(
     NaN gives NaN; +inf without NaN gives +inf; entries of -inf count for nothing; where nothing counts (only -inf, all
     masked, `b` only 0, an axis of length 0) the result is -inf and the sign 0.
 
+    Of complex numbers (`x`, `b` or `log_b`), the value is complex, with a phase in (-pi, pi]. A sum that is not finite
+    is ``log(sum(b * exp(x)))`` as the array library computes it, by the rules of C.
+
     With `b` of both signs, the sum loses only what the exponentials are rounded by: about eps times
     ``sum(abs(b) * exp(x))``, in which the largest logits do not count. A sum below that may come out as 0, or with the
     other sign.
@@ -242,10 +251,12 @@ def logsumexp(
     >>> value, sign = lx.logsumexp(np.array([1.0, 2.0]), b=np.array([1.0, -1.0]), return_sign=True)
     >>> print(value.round(4), sign)
     1.5413 -1.0
+    >>> print(lx.logsumexp(np.zeros((2, 3)), log_b=np.array([-np.inf, 1000.0, 1000.0])).round(4))
+    [1000.6931 1000.6931]
     """
     if wrong:
         raise unexpected(logsumexp, wrong)
-    return call("logsumexp", x, out, axis, b, where, keepdims, return_sign, dtype)
+    return call("logsumexp", x, out, axis, b, where, keepdims, return_sign, dtype, log_b)
 
 
 @exact
@@ -344,57 +355,3 @@ def log_softmax_vjp(log_p: Array = MISSING, dlog_p: Array = MISSING, /, axis: Ax
     if wrong:
         raise unexpected(log_softmax_vjp, wrong)
     return call("log_softmax_vjp", log_p, dlog_p, axis)
-
-
-@exact
-def merge_logsumexp(
-    a: Array = MISSING, b: Array | None = None, /, *, axis_name: str | tuple[str, ...] | None = None, **wrong: Never
-) -> Array:
-    """Merge partial log-normalizers, of a stream, of chunks or of shards.
-
-    Elementwise::
-
-        log(exp(a) + exp(b)) = max(a, b) + log(1 + exp(-abs(a - b)))
-
-    Parameters
-    ----------
-    a : array
-        Values of `logsumexp` over a part of the classes, in nats.
-    b : array, optional
-        Those over another part; they broadcast.
-    axis_name : str or tuple of str, optional
-        In place of `b`, for JAX arrays inside `jax.shard_map` (or a `jax.vmap` that names its axis): `a` is merged with
-        those of all other devices along these axes of the mesh. Three numbers an element are exchanged.
-
-    Returns
-    -------
-    array
-        `logsumexp` over both parts, of their wider dtype (float32 for float16 with bfloat16). A plain number takes
-        the dtype of the other argument.
-
-    Raises
-    ------
-    TypeError
-        For an array type or a dtype that is not allowed, or two arrays of different libraries.
-    ValueError
-        For shapes that do not broadcast, for `axis_name` with `b` or with arrays that are not JAX's.
-
-    Notes
-    -----
-    -inf, the value of an empty part, is neutral; +inf without NaN gives +inf; NaN gives NaN.
-
-    References
-    ----------
-    M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax", arXiv:1805.02867 (2018).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import logitx as lx
-    >>> x = np.arange(10.0)
-    >>> print(lx.merge_logsumexp(lx.logsumexp(x[:3]), lx.logsumexp(x[3:])).round(6), lx.logsumexp(x).round(6))
-    9.45863 9.45863
-    """
-    if wrong:
-        raise unexpected(merge_logsumexp, wrong)
-    return call("merge_logsumexp", a, b, axis_name)

@@ -68,6 +68,10 @@ class Masked(ArrayLabels):
         """Mask a result of the shape of the logits."""
         return np.ma.MaskedArray(result, np.ma.nomask if self.mask is None else self.mask.copy())
 
+    def segments(self, result: Array, lay: Layout) -> Array:
+        """Return a masked array without a mask: a segment whose entries are all masked is as one without entries."""
+        return np.ma.MaskedArray(result)
+
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
         """Mask the rows whose entries are all masked."""
         mask = None if self.mask is None else self.mask.all(axis=lay.axes, keepdims=keepdims)

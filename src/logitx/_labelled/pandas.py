@@ -57,6 +57,11 @@ class Indexed(ArrayLabels):
         ]
         return self._made(result, labels) if labels else result
 
+    def segments(self, result: Array, lay: Layout) -> Array:
+        """Keep the labels of the other axis; segments are numbered anew."""
+        labels = [pd.RangeIndex(result.shape[a]) if a in lay.axes else one for a, one in enumerate(self.x.axes)]
+        return self._made(result, labels)
+
     def _made(self, result: Array, labels: list[Any]) -> Any:
         if len(labels) == 1:
             made = pd.Series(result, index=labels[0], name=self.x.name if self.x.ndim == 1 else None, copy=False)

@@ -44,6 +44,12 @@ class Columns(ArrayLabels):
             return pl.DataFrame(np.asarray(result), schema=self.x.columns)
         return pl.Series(self.x.name, result)
 
+    def segments(self, result: Array, lay: Layout) -> Array:
+        """Keep the names of columns, unless they are segments."""
+        if isinstance(self.x, pl.Series):
+            return pl.Series(self.x.name, result)
+        return pl.DataFrame(np.asarray(result), schema=None if lay.axes == (1,) else self.x.columns)
+
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
         """Return one number a row as a Series, one a column as a frame of one row."""
         if isinstance(self.x, pl.Series):

@@ -24,16 +24,18 @@ ROLES = {
     "where": "entries",
     "b": "entries",
     "pos_weight": "entries",
+    "log_b": "entries",
     "dp": "entries",
     "dlog_p": "entries",
     "targets": "rows",
     "ids": "rows",
     "sample_weight": "rows",
     "class_weight": "classes",
+    "segment_ids": "classes",
     "temperature": "column",
     "softcap": "column",
 }
-BROADCAST = ("where", "b", "pos_weight", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions
+BROADCAST = ("where", "b", "log_b", "pos_weight", "sample_weight", "temperature", "softcap", "a")  # may lack dimensions
 FIRST = ("x", "logits", "p_logits", "p", "log_p", "a", "b")  # the first array of a call, as checks name it
 
 
@@ -68,6 +70,10 @@ class ArrayLabels(ABC):
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
         """Label a result with one number a row."""
 
+    @abstractmethod
+    def segments(self, result: Array, lay: Layout) -> Array:
+        """Label a result with one number a segment along the class axis; segments are numbered from 0."""
+
     def total(self, result: Array) -> Array:
         """Label a single number, reduced over all rows."""
         return result
@@ -83,7 +89,9 @@ class ArrayLabels(ABC):
             given["axis"] = positions(given["axis"], self.names())
         lay = layout(tuple(self.bare.shape), given.get("axis", ()))
         for name, value in given.items():
-            if isinstance(value, self.kinds):
+            if name == "offsets":  # of segments, which have no labels
+                given[name] = without_labels(value, name)
+            elif isinstance(value, self.kinds):
                 soft = name == "targets" and dtype_name(without_labels(value, name).dtype) in FLOATS
                 given[name] = self.aligned(name, value, "entries" if soft else ROLES.get(name, "entries"), lay)
         if "targets" in given and len(lay.axes) == 1:

@@ -30,6 +30,10 @@ class Held(ArrayLabels):
         """Return a tensor."""
         return result
 
+    def segments(self, result: Array, lay: Layout) -> Array:
+        """Return a tensor."""
+        return result
+
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
         """Return a tensor."""
         return result

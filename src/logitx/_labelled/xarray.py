@@ -74,6 +74,13 @@ class Dimensions(ArrayLabels):
         """Label a result of the shape of the logits."""
         return self.x.copy(deep=False, data=result)
 
+    def segments(self, result: Array, lay: Layout) -> Array:
+        """Keep the dimensions, and the coordinates that do not run along the segments."""
+        classes = {self.x.dims[axis] for axis in lay.axes}
+        gone = [name for name, coord in self.x.coords.items() if classes.intersection(coord.dims)]
+        coords = self.x.drop_vars(gone).coords
+        return xarray.DataArray(result, coords=coords, dims=self.x.dims, name=self.x.name, attrs=self.x.attrs)
+
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
         """Keep the coordinates that do not run along the classes."""
         classes = {self.x.dims[axis] for axis in lay.axes}

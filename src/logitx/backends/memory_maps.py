@@ -44,6 +44,12 @@ DECLINES = {
     "binary_cross_entropy": "there are no rows to cut into blocks",
     "binary_cross_entropy_value_and_grad": "there are no rows to cut into blocks",
     "binary_cross_entropy_grad_hess": "there are no rows to cut into blocks",
+    "log_matmul": "a product is as large as its blocks are many",
+    "logcumsumexp": "its result is as large as the logits, and in memory",
+    "segment_softmax": "segments would be cut by blocks",
+    "segment_log_softmax": "segments would be cut by blocks",
+    "segment_logsumexp": "segments would be cut by blocks",
+    "segment_cross_entropy": "segments would be cut by blocks",
 }
 
 
@@ -54,8 +60,12 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return "no array is a memory map"
     if plan.op in DECLINES:
         return DECLINES[plan.op]
+    if plan.dtype.startswith("complex"):
+        return "complex numbers are summed by the formulas"
     if x.nbytes < LARGE_CALL:
         return f"less than {LARGE_CALL >> 20} MiB may stay in memory"
+    if plan.op == "logsumexp" and operands[3] is not None:
+        return "log_b: of two arrays, only one would be in blocks"
     if x.ndim == 0 or plan.layout.axis == 0:
         return "the first axis is that of the classes"
     mapped = memory_maps.is_mapped(x) or (operands[-1] is not None and memory_maps.is_mapped(operands[-1]))
@@ -98,11 +108,12 @@ def _normalized_in_turn(plan: Plan, x: Array, where: Array, temperature: Scalar,
     return written
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     found = []
     for piece, part in _blocks_in_turn(plan, x):
-        found.append(numba.logsumexp(part, x[piece], *(_rows_of_operand(one, piece, len(x)) for one in (b, where))))
+        others = (_rows_of_operand(one, piece, len(x)) for one in (b, where, log_b))
+        found.append(numba.logsumexp(part, x[piece], *others))
     values, signs = zip(*found, strict=True)
     shape = plan.layout.rows
     return _join_blocks(values, shape), _join_blocks(signs, shape) if plan.return_sign else None

@@ -79,7 +79,7 @@ class Merges(Protocol):
 
 
 class Backend(Protocol):
-    """The operations of a backend module. Each gets its plan and every operand, in this order; none has a default.
+    """The operations of a backend module. Each gets its plan and its operands in order.
 
     Arrays of the shape of logits arrive folded to ``plan.layout.shape``, with the classes on ``plan.layout.axis``, and
     are returned in that shape. Class ids, ``sample_weight`` and results without the class axis have
@@ -99,8 +99,11 @@ class Backend(Protocol):
     ) -> Array:
         """Return log-probabilities; `out` as in softmax."""
 
-    def logsumexp(self, plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
-        """Return (value, sign), both of shape rows; the sign may be None unless ``plan.return_sign``."""
+    def logsumexp(self, plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
+        """Return (value, sign), both of shape rows; the sign may be None unless ``plan.return_sign``.
+
+        `log_b` has the shape of logits and is added to them.
+        """
 
     def cross_entropy(
         self, plan: Plan, logits: Array, targets: Array, options: LossOptions
@@ -156,6 +159,30 @@ class Backend(Protocol):
         self, plan: Plan, x: Array, values: Array, where: Array, temperature: Scalar, softcap: Scalar
     ) -> Array:
         """Return the sum of p v of every row in ``plan.loss``; `values` have the shape of the logits, as ``b`` has."""
+
+    def log_matmul(self, plan: Plan, a: Array, b: Array) -> Array:
+        """Return log(exp(a) @ exp(b)), of the shape of the product; the layout is that of `a`."""
+
+    def logcumsumexp(self, plan: Plan, x: Array) -> Array:
+        """Return the logarithms of cumulative sums of exponentials, from the last class if ``plan.reverse``."""
+
+    def segment_softmax(self, plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+        """Return probabilities within each of ``plan.segments`` segments along the axis of the layout.
+
+        Either `ids`, the segment of each entry, or `offsets`, where each begins and the last ends; the other is None.
+        Entries whose id is out of range are NaN, and count in no segment.
+        """
+
+    def segment_log_softmax(self, plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+        """Return log-probabilities within each segment."""
+
+    def segment_logsumexp(self, plan: Plan, x: Array, ids: Array, offsets: Array, where: Array) -> Array:
+        """Return one number a segment: of the shape of `x`, with ``plan.segments`` along the axis."""
+
+    def segment_cross_entropy(
+        self, plan: Plan, x: Array, targets: Array, ids: Array, offsets: Array, where: Array
+    ) -> tuple[Array, Array]:
+        """Return the loss of each segment, reduced, and which (with a reduction, how many) segments count."""
 
     def merge_logsumexp(self, plan: Plan, a: Array, b: Array) -> Array:
         """Return log(exp(a) + exp(b)), elementwise."""

@@ -16,6 +16,7 @@ from logitx._arrays import tensorflow as xp
 from logitx._options import LossOptions, flat, nested
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
+from logitx.backends.formulas.log_space import add_log_factors
 from logitx.backends.formulas.numbers import softcap_slope
 
 _FORMULAS = "differentiated by way of the formulas"
@@ -39,6 +40,12 @@ DECLINES = {
     "binary_cross_entropy": "differentiated by way of the formulas",
     "binary_cross_entropy_value_and_grad": "differentiated by way of the formulas",
     "binary_cross_entropy_grad_hess": "differentiated by way of the formulas",
+    "log_matmul": "differentiated by way of the formulas",
+    "logcumsumexp": "differentiated by way of the formulas",
+    "segment_softmax": "differentiated by way of the formulas",
+    "segment_log_softmax": "differentiated by way of the formulas",
+    "segment_logsumexp": "differentiated by way of the formulas",
+    "segment_cross_entropy": "differentiated by way of the formulas",
 }
 
 
@@ -46,7 +53,10 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where a gradient may be asked for, else the reason why not."""
     if plan.op in DECLINES:
         return DECLINES[plan.op]
-    if _held_on_cpu(operands) and not xp.recorded(operands[0]):
+    if plan.dtype.startswith("complex"):
+        return "complex numbers are summed by the formulas"
+    by_factors = plan.op == "logsumexp" and operands[3] is not None and xp.recorded(operands[3])
+    if _held_on_cpu(operands) and not (by_factors or xp.recorded(operands[0])):
         return "no tape watches the logits"
     if plan.layout.n == 0:
         return "there are no classes"
@@ -135,12 +145,14 @@ def _cast_like(value: Scalar, like: Array) -> Scalar:
     return tf.cast(value, like.dtype) if tf.is_tensor(value) else value
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
     """max + log(sum of exp(x - max)), and the sign of the sum."""
+    if log_b is not None:
+        plan, x = add_log_factors(plan, x, log_b)
     exact = dataclasses.replace(plan, op="softmax", empty="zero", result=plan.compute)
 
     def forward(backend: Any, x: Array, where: Array) -> tuple[Array, tuple[Any, ...]]:
-        return backend.logsumexp(plan, x, None, where)[0], (x, where)
+        return backend.logsumexp(plan, x, None, where, None)[0], (x, where)
 
     def backward(dvalue: Array, x: Array, where: Array) -> Array:
         p = _part_of_gradient("softmax", exact, x, where, None, None, None)

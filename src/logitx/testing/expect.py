@@ -50,7 +50,8 @@ class Expected:
     undefined: bool = False
 
 
-def _split(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArray, NDArray, NDArray]:
+def split_numbers(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArray, NDArray, NDArray]:
+    """Return the entries as arrays: the high and low parts of their values, and their slack."""
     high, low, slack = [], [], []
     for near in entries:
         first = float(near.value)
@@ -64,24 +65,26 @@ def _split(entries: Iterable[Near | Sum], shape: tuple[int, ...]) -> tuple[NDArr
 def like_logits(name: str, rows: Sequence[Sequence[Near]], x: NDArray, axis: Any) -> Expected:
     """Return an array of the shape of the logits, given row by row."""
     matrix = to_rows(x, axis).shape
-    high, low, slack = (from_rows(part, x.shape, axis) for part in _split((one for row in rows for one in row), matrix))
+    high, low, slack = (
+        from_rows(part, x.shape, axis) for part in split_numbers((one for row in rows for one in row), matrix)
+    )
     numbers = np.broadcast_to(np.arange(matrix[0])[:, None], matrix)
     return Expected(name, high, low, slack, "result", True, from_rows(numbers, x.shape, axis))
 
 
 def one_a_row(name: str, entries: Sequence[Near] | Sequence[Sum], shape: tuple[int, ...], kind: str) -> Expected:
     """Return an expected array with one number a row."""
-    return Expected(name, *_split(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
+    return Expected(name, *split_numbers(entries, shape), kind, False, np.arange(len(entries)).reshape(shape))
 
 
 def like_elements(name: str, entries: Sequence[Near], shape: tuple[int, ...]) -> Expected:
     """Return an array of the shape of the logits, each of which is a row of its own."""
-    return Expected(name, *_split(entries, shape), "result", True, np.arange(len(entries)).reshape(shape))
+    return Expected(name, *split_numbers(entries, shape), "result", True, np.arange(len(entries)).reshape(shape))
 
 
 def scalar(name: str, entry: Near) -> Expected:
     """Return an expected number of the whole call."""
-    return Expected(name, *_split([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
+    return Expected(name, *split_numbers([entry], ()), "loss", False, np.empty(0, dtype=np.int64))
 
 
 def values_of(option: Any) -> Any:
@@ -152,7 +155,7 @@ def logsumexp(case: Case) -> list[Expected]:
             )
         ]
     else:
-        x, axis, rows = reduced_rows(case)
+        x, axis, rows = reduced_rows(_with_log_factors(case))
         values = [oracle.log_normalizer(row) for row in rows]
         pairs = [(Sum(*v), Sum(v.value if v.value != v.value else mpf(v.value != -oracle.INF))) for v in values]
     signed = bool(options.get("return_sign"))
@@ -161,6 +164,17 @@ def logsumexp(case: Case) -> list[Expected]:
     shape = row_shape(x.shape, axis, bool(options.get("keepdims")))
     value = _may_cancel("logsumexp", [v for v, _ in pairs], shape, not signed)
     return [value, _may_cancel("sign", [s for _, s in pairs], shape, False)] if signed else [value]
+
+
+def _with_log_factors(case: Case) -> Case:
+    """Return a case without `log_b`, which is added to the logits; sums of the cases are exact in float64."""
+    if "log_b" not in case.options:
+        return case
+    x, log_b = np.broadcast_arrays(case.args[0].values, case.options["log_b"].values)
+    with np.errstate(invalid="ignore"):
+        total = np.where((log_b == -np.inf) | ((x == -np.inf) & (log_b == np.inf)), -np.inf, x + log_b)
+    options = {name: value for name, value in case.options.items() if name != "log_b"}
+    return Case(case.name, case.dtype, (dataclasses.replace(case.args[0], values=total),), options)
 
 
 def logmeanexp(case: Case) -> list[Expected]:
@@ -288,10 +302,10 @@ def _of_layer(case: Case, gradient: bool) -> list[Expected]:
     by_hidden, by_weight, by_bias = oracle_loss.through_layer(rows, gradients, features, weight)
     numbers = np.repeat(np.arange(len(rows)), hidden.shape[-1]).reshape(hidden.shape)
     nowhere = np.empty(0, dtype=np.int64)
-    expected.append(Expected("dhidden", *_split(by_hidden, hidden.shape), "hidden", True, numbers))
-    expected.append(Expected("dweight", *_split(by_weight, weight.shape), "weight", True, nowhere))
+    expected.append(Expected("dhidden", *split_numbers(by_hidden, hidden.shape), "hidden", True, numbers))
+    expected.append(Expected("dweight", *split_numbers(by_weight, weight.shape), "weight", True, nowhere))
     if len(case.args) > 3:
-        expected.append(Expected("dbias", *_split(by_bias, weight.shape[:1]), "bias", True, nowhere))
+        expected.append(Expected("dbias", *split_numbers(by_bias, weight.shape[:1]), "bias", True, nowhere))
     return expected
 
 
@@ -325,5 +339,5 @@ def merge_logsumexp(case: Case) -> list[Expected]:
     """Return what merge_logsumexp and logaddexp must give."""
     a, b = np.broadcast_arrays(*(one.values for one in case.args))
     entries = [oracle.merge(one, two) for one, two in zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)]
-    high, low, slack = _split(entries, a.shape)
+    high, low, slack = split_numbers(entries, a.shape)
     return [Expected("merged", high, low, slack, "result", False, np.arange(a.size).reshape(a.shape))]

@@ -148,7 +148,8 @@ class Drawing:
         return {} if self.axis == -1 and self.x.ndim else {"axis": self.axis}
 
 
-def _draw(number: int, levels: Levels) -> Drawing:
+def draw(number: int, levels: Levels) -> Drawing:
+    """Draw the logits of a row of a grid."""
     name = f"pair {number:02d}: " + ", ".join(f"{factor}={level}" for factor, level in levels.items())
     rng = generator(name)
     shape, axis = shaped(levels["axes"], levels["n"])
@@ -187,14 +188,14 @@ def _result(levels: Levels) -> dict[str, Any]:
 
 def softmax_case(number: int, levels: Levels) -> Case:
     """Make a case of softmax or log_softmax."""
-    d = _draw(number, levels)
+    d = draw(number, levels)
     options = d.base | _masking(d, levels) | scaling(d, levels) | _result(levels) | {"empty": levels["empty"]}
     return Case(d.name, d.column, (Data(d.x, d.dtype, d.memory),), options, out=levels["out"])
 
 
 def logsumexp_case(number: int, levels: Levels) -> Case:
     """Make a case of logsumexp."""
-    d = _draw(number, levels)
+    d = draw(number, levels)
     options = d.base | _masking(d, levels) | _result(levels)
     kind, shape = levels["b"], d.x.shape
     if kind == "by_class":
@@ -282,7 +283,7 @@ def weights_of(d: Drawing, levels: Levels, targets: Data) -> dict[str, Any]:
 
 def cross_entropy_case(number: int, levels: Levels) -> Case:
     """Make a case of cross_entropy or cross_entropy_value_and_grad."""
-    d = _draw(number, levels)
+    d = draw(number, levels)
     options = d.base | _masking(d, levels) | scaling(d, levels) | _result(levels)
     targets = targets_of(d, levels, options)
     options |= weights_of(d, levels, targets)
@@ -296,7 +297,7 @@ def cross_entropy_case(number: int, levels: Levels) -> Case:
 
 def grad_hess_case(number: int, levels: Levels) -> Case:
     """Make a case of cross_entropy_grad_hess."""
-    d = _draw(number, levels)
+    d = draw(number, levels)
     options = dict(d.base)
     targets = targets_of(d, levels, options)
     options |= weights_of(d, levels, targets)
@@ -307,7 +308,7 @@ def grad_hess_case(number: int, levels: Levels) -> Case:
 
 
 def _vjp_case(number: int, levels: Levels, logarithm: bool) -> Case:
-    d = _draw(number, levels)
+    d = draw(number, levels)
     rows = to_rows(d.x, d.axis)
     with np.errstate(all="ignore"):
         rows = rows - rows.max(axis=1, keepdims=True)

@@ -38,6 +38,8 @@ class Op:
         ``invariant(case, results)``: None, or the property that fails. Results are exact NumPy arrays.
     dtypes : tuple of str
         Columns of the table of cells.
+    labelled : bool
+        Its results have labels that tests of labelled arrays expect: those of the logits or of their rows.
     reduces : bool
         It sums over classes.
     examples : tuple of Example
@@ -58,6 +60,7 @@ class Op:
     why: str
     invariants: tuple[Invariant, ...] = ()
     dtypes: tuple[str, ...] = DTYPES
+    labelled: bool = True
     reduces: bool = True
     examples: tuple[Example, ...] = ()
     fuzz: str = ""

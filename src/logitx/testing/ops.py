@@ -19,6 +19,8 @@ from logitx.testing.cases import FLOATS, Case, NDArray, to_rows
 from logitx.testing.contrastive import CONTRASTIVE
 from logitx.testing.examples import Example, Inputs, given
 from logitx.testing.operation import Op, Use, expected
+from logitx.testing.ops_of_log_space import LOG_SPACE
+from logitx.testing.ops_of_segments import SEGMENTS
 from logitx.testing.row_numbers import ROW_NUMBERS
 from logitx.testing.row_pairs import ROW_PAIRS
 
@@ -152,6 +154,7 @@ OPS: tuple[Op, ...] = (
             Example("kept", lambda i: given(i.x, keepdims=True), kernel="reduce", settled=True),
             Example("along the first axis, masked", lambda i: given(i.x, axis=0, where=i.where), kernel="reduce"),
             Example("with sign", lambda i: given(i.x, axis=(0, 1), return_sign=True, keepdims=True), kernel="reduce"),
+            Example("by log-factors", lambda i: given(i.x, log_b=i.y), (0, "log_b"), "reduce"),
             Example("by factors", lambda i: given(i.x, b=i.y, return_sign=True), (0, "b")),
         ),
         fuzz="rows",
@@ -310,7 +313,7 @@ OPS: tuple[Op, ...] = (
     Op(
         "logmeanexp",
         functools.partial(grids.cases_of, grids.LOGSUMEXP | _NO_FACTORS, grids.logsumexp_case),
-        functools.partial(special.without, special.logsumexp_cases, ("b", "return_sign")),
+        functools.partial(special.without, special.logsumexp_cases, ("b", "log_b", "return_sign")),
         expect.logmeanexp,
         ulps=3.0,
         why="as logsumexp, and the subtraction of the logarithm of the count",
@@ -349,6 +352,8 @@ OPS: tuple[Op, ...] = (
     ),
     *BINARY,
     *CONTRASTIVE,
+    *LOG_SPACE,
+    *SEGMENTS,
 )
 
 

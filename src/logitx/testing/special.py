@@ -168,8 +168,44 @@ def logsumexp_cases() -> list[Case]:
         cases += [
             Case("rows with b", dtype, (x,), {"b": b, "return_sign": True}, rows=tuple(B_ROWS)),
             Case("rows with b, no sign", dtype, (x,), {"b": b}, rows=tuple(B_ROWS)),
+            *_log_factors(dtype),
         ]
     return cases
+
+
+LOG_B_ROWS: dict[str, tuple[list[float], list[float]]] = {
+    "factor 0 on NaN": ([NAN, 1, 2], [-INF, 0, 1]),
+    "factor 0 on +inf": ([INF, 1, 2], [-INF, 0, 1]),
+    "all factors 0": ([1, INF, NAN], [-INF, -INF, -INF]),
+    "infinite factor": ([1, 2, 3], [0, INF, 1]),
+    "infinite factor of nothing": ([1, -INF, 3], [0, INF, 1]),
+    "NaN factor": ([1, 2, 3], [0, NAN, 1]),
+    "NaN factor of nothing": ([1, -INF, 3], [0, NAN, 1]),
+    "far apart": ([5000, -5000, 1], [-5000, 5000, 0.5]),
+    "factors of 1": ([1, 2, 3], [0, 0, 0]),
+}
+
+
+def _log_factors(dtype: str) -> list[Case]:
+    """Return calls with logarithms of factors, which broadcast in every direction."""
+    x = data([row for row, _ in LOG_B_ROWS.values()], dtype)
+    log_b = data([by for _, by in LOG_B_ROWS.values()], dtype)
+    where = Data(np.array([[True, False, True]] * len(LOG_B_ROWS)), "bool")
+    rows = tuple(LOG_B_ROWS)
+    cube = data(np.arange(24.0).reshape(2, 3, 4) % 7, dtype)
+    few = {"": np.arange(4) / 8, "per row": np.arange(6).reshape(2, 3, 1) / 8, "per class": np.arange(3)[:, None] / 8}
+    turned = {"axis": 0, "log_b": data(log_b.values.T, dtype)}
+    broadcast = [
+        Case(f"log_b {name} along {axis}", dtype, (cube,), {"log_b": data(by, "float64"), "axis": axis})
+        for name, by in few.items()
+        for axis in (-1, 1, (2, 0))
+    ]
+    return [
+        Case("rows with log_b", dtype, (x,), {"log_b": log_b, "return_sign": True}, rows=rows),
+        Case("rows with log_b, masked", dtype, (x,), {"log_b": log_b, "where": where}, rows=rows),
+        Case("rows with log_b, first axis", dtype, (data(x.values.T, dtype),), turned, rows=rows),
+        *broadcast,
+    ]
 
 
 def without(cases: Callable[[], list[Case]], options: tuple[str, ...]) -> list[Case]:

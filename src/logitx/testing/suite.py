@@ -14,6 +14,7 @@ from logitx.testing.cases import FLOATS, Case, Data, NDArray, row_shape, to_rows
 from logitx.testing.compare import Mismatch, assert_matches, wider
 from logitx.testing.expect import Expected
 from logitx.testing.ops import OPS, Op, expected
+from logitx.testing.targets.labelled import LABELLED
 from logitx.testing.targets.table import TARGETS
 from logitx.testing.targets.target import Target
 
@@ -48,7 +49,8 @@ class Report(NamedTuple):
 
 def cells(targets: Iterable[Target] = TARGETS, ops: Iterable[Op] = OPS) -> list[Cell]:
     """Return the product of functions, targets and dtypes."""
-    return [Cell(op, target, dtype) for op in ops for target in targets for dtype in op.dtypes]
+    pairs = [(op, target) for op in ops for target in targets if op.labelled or target not in LABELLED]
+    return [Cell(op, target, dtype) for op, target in pairs for dtype in op.dtypes]
 
 
 def cases_of(cell: Cell) -> list[Case]:

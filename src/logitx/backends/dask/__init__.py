@@ -26,7 +26,15 @@ from logitx.backends.dask.binary import (
 from logitx.backends.dask.chunks import Lines, Operand, add_blocks, pick
 from logitx.backends.dask.cut_rows import finish, merge, reduce
 from logitx.backends.dask.focal import focal_loss, focal_loss_value_and_grad
+from logitx.backends.dask.log_space import complex_logsumexp, log_matmul, logcumsumexp
 from logitx.backends.dask.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
+from logitx.backends.dask.segments import (
+    segment_cross_entropy,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax,
+)
+from logitx.backends.formulas.log_space import add_log_factors
 
 __all__ = [
     "accepts",
@@ -43,11 +51,17 @@ __all__ = [
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_matmul",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
+    "logcumsumexp",
     "logsumexp",
     "merge_logsumexp",
+    "segment_cross_entropy",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "selected_log_softmax",
     "sigmoid",
     "softmax",
@@ -85,8 +99,12 @@ def _lazy_normalized(plan: Plan, x: Array, where: Array, temperature: Scalar, so
     return lines.map(finish.cut_normalized, lines.entries, plan.result, [Operand("pair", pairs, lines.rows)])
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    if plan.dtype.startswith("complex"):
+        return complex_logsumexp(plan, x, b, where, log_b)
+    if log_b is not None:
+        plan, x = add_log_factors(plan, x, log_b)
     lines = Lines(plan, x, "x", b=b, where=where)
     if lines.whole:
         found = lines.map(whole_rows.whole_normalizer, lines.rows, plan.result)

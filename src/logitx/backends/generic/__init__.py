@@ -26,12 +26,19 @@ from logitx.backends.generic.cross_entropy import (
 from logitx.backends.generic.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.generic.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.generic.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.generic.log_space import log_matmul, logcumsumexp
 from logitx.backends.generic.row_numbers import (
     entropy,
     js_divergence,
     kl_divergence,
     selected_log_softmax,
     softmax_mean,
+)
+from logitx.backends.generic.segments import (
+    segment_cross_entropy,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax,
 )
 from logitx.backends.generic.softmax import (
     log_softmax,
@@ -58,14 +65,20 @@ __all__ = [
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_matmul",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
+    "logcumsumexp",
     "logsumexp",
     "merge_logsumexp",
     "merge_rows",
     "normalize_rows",
     "reduce_rows",
+    "segment_cross_entropy",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "selected_log_softmax",
     "sigmoid",
     "softmax",

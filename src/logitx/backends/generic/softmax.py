@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from logitx._arrays.families import FAMILIES
 from logitx._plan import Array, Plan, Scalar
+from logitx.backends.formulas.log_space import add_log_factors
 from logitx.backends.formulas.numbers import quiet, to_compute, to_result
+from logitx.backends.generic.complex_sums import complex_logsumexp
 from logitx.backends.generic.rows import ReducedRows, reduce_whole_rows
 from logitx.backends.generic.signed_sums import signed_logsumexp
 
@@ -36,8 +38,12 @@ def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
 
 
 @quiet
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    if plan.dtype.startswith("complex"):
+        return complex_logsumexp(plan, x, b, where, log_b)
+    if log_b is not None:
+        plan, x = add_log_factors(plan, x, log_b)
     xp = FAMILIES[plan.family].namespace(x)
     if plan.layout.n == 0:
         shape = plan.layout.rows

@@ -19,7 +19,14 @@ from logitx.backends.jax.binary import (
 from logitx.backends.jax.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
 from logitx.backends.jax.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.jax.linear.loss import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.jax.log_space import log_matmul, logcumsumexp
 from logitx.backends.jax.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
+from logitx.backends.jax.segments import (
+    segment_cross_entropy,
+    segment_log_softmax,
+    segment_logsumexp,
+    segment_softmax,
+)
 from logitx.backends.jax.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -45,11 +52,17 @@ __all__ = [
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "log_matmul",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
+    "logcumsumexp",
     "logsumexp",
     "merge_logsumexp",
+    "segment_cross_entropy",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "selected_log_softmax",
     "sigmoid",
     "softmax",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
+from logitx.backends.formulas.log_space import add_log_factors
 from logitx.backends.formulas.numbers import capped
 from logitx.backends.generic import signed_sums
 from logitx.backends.jax.cut_rows import merged_along
@@ -95,14 +96,18 @@ def log_softmax(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap
 
 
 @jitted
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
+    if plan.dtype.startswith("complex"):
+        return generic.logsumexp(plan, x, b, where, log_b)
+    if log_b is not None:
+        plan, x = add_log_factors(plan, x, log_b)
     if b is None and plan.layout.n:
         value = _logsumexp(plan, x, where)
         known = jax.lax.stop_gradient(value)
         return value, jnp.where(known == -jnp.inf, 0.0, jnp.where(jnp.isnan(known), known, jnp.ones_like(known)))
     if b is None or not plan.layout.n:
-        return generic.logsumexp(plan, x, b, where)
+        return generic.logsumexp(plan, x, b, where, None)
     found: tuple[Array, Array] = signed_sums.signed_logsumexp(plan, x, b, where, _uncancelled)
     return found
 

@@ -18,6 +18,7 @@ from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_gra
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
+from logitx.backends.numba.log_space import logcumsumexp
 from logitx.backends.numba.prepared import prepare
 from logitx.backends.numba.row_numbers import (
     entropy,
@@ -26,6 +27,7 @@ from logitx.backends.numba.row_numbers import (
     selected_log_softmax,
     softmax_mean,
 )
+from logitx.backends.numba.segments import segment_log_softmax, segment_logsumexp, segment_softmax
 from logitx.backends.numba.softmax import (
     log_softmax,
     log_softmax_vjp,
@@ -56,12 +58,16 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
+    "logcumsumexp",
     "logsumexp",
     "merge_logsumexp",
     "merge_rows",
     "normalize_rows",
     "prepare",
     "reduce_rows",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "selected_log_softmax",
     "set_num_threads",
     "sigmoid",

@@ -9,13 +9,19 @@ from logitx._arrays.families import FAMILIES
 from logitx._options import flat
 from logitx._plan import Plan
 
-DECLINES = {"js_divergence": "there is no kernel: the formulas run"}
+DECLINES = {
+    "js_divergence": "there is no kernel: the formulas run",
+    "log_matmul": "there is no kernel: the formulas run",
+    "segment_cross_entropy": "there is no kernel: the formulas run",
+}
 
 
 def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where the kernels can serve the call, else the reason why not."""
     if plan.op in DECLINES:
         return DECLINES[plan.op]
+    if plan.dtype.startswith("complex"):
+        return "complex numbers are summed by the formulas"
     if plan.family == "numpy":
         return None
     if FAMILIES[plan.family].to_numpy is None:

@@ -38,6 +38,19 @@ def view_3d(plan: Plan, x: Array, dtype: str, held: str) -> NumpyArray:
     return array.reshape((layout.outer, layout.n, layout.inner))  # a view whose shape no other thread can change
 
 
+def broadcast_view_3d(plan: Plan, x: Array, held: str) -> NumpyArray:
+    """Return an operand of the shape of the logits as `view_3d`; what was broadcast is converted before, not after."""
+    array: NumpyArray = FAMILIES[plan.family].to_numpy(x)  # type: ignore[misc]
+    once = tuple(
+        slice(0, 1) if step == 0 and length else slice(None)
+        for step, length in zip(array.strides, array.shape, strict=True)
+    )
+    with np.errstate(all="ignore"):
+        small = decode_bfloat16(array[once], dtype_name(x.dtype)).astype(HELD[held], copy=False)
+    layout = plan.layout
+    return np.broadcast_to(small, array.shape).reshape((layout.outer, layout.n, layout.inner))
+
+
 def decode_bfloat16(array: NumpyArray, dtype: str) -> NumpyArray:
     """Return numbers that NumPy can convert: the bits of bfloat16 become float32."""
     if dtype == "bfloat16" and array.dtype == np.uint16:

@@ -13,6 +13,7 @@ from logitx._plan import Array, Plan, Scalar
 from logitx.backends.numba.arrays import (
     CLASS_AXIS,
     HELD,
+    broadcast_view_3d,
     checked_code,
     decode_bfloat16,
     empty_3d,
@@ -70,9 +71,9 @@ def _is_apart(x: Array, out: Array) -> bool:
     return flags.writeable and distinct and (out is x or not np.may_share_memory(out, x))
 
 
-def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array) -> Prepared | None:
+def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> Prepared | None:
     """Return logsumexp with all arguments of its kernel but the arrays."""
-    if b is not None or where is not None or plan.return_sign:
+    if b is not None or where is not None or log_b is not None or plan.return_sign:
         return None
     across, shape = is_across(plan), plan.layout.kept if plan.keepdims else plan.layout.rows
     kernel = compiled_kernel(logsumexp_rows, (across, None), Dtypes(plan.dtype, plan.compute, plan.result))
@@ -82,7 +83,7 @@ def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array) -> Pr
     def call(x: Array, _out: None) -> Array | None:
         value = empty(shape, dtype)
         parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
-        if kernel((x, None, None, None, value, None), axis, across, None, parts, crew.address) == OK:
+        if kernel((x, None, None, None, None, value, None), axis, across, None, parts, crew.address) == OK:
             return scalar(value)
         return None
 
@@ -148,22 +149,23 @@ def _run_softmax_kernel(plan: Plan, x: Array, where: Array, temperature: Scalar,
     return out if direct else given_back(plan, written, result, plan.layout.shape)
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
     """max + log(sum of b exp(x - max)), and the sign of the sum."""
     compute, held, layout = plan.compute, stored(plan.dtype, plan.compute), plan.layout
     view = view_3d(plan, x, plan.dtype, held)
     mask = None if where is None else view_3d(plan, where, "bool", "bool")
     factor = None if b is None else view_3d(plan, b, dtype_name(b.dtype), compute)
+    more = None if log_b is None else broadcast_view_3d(plan, log_b, compute)
     value = np.empty(layout.outer * layout.inner, HELD[plan.result])
     sign = np.empty_like(value) if plan.return_sign else None
-    ways = is_across(plan), static_flag(mask is not None or factor is not None)
+    ways = is_across(plan), static_flag(mask is not None or factor is not None or more is not None)
     parts = parts_for(view.nbytes)
     if is_long(plan) and ways[1] is None and sign is None:
         kernel = compiled_kernel(logsumexp_long, (), Dtypes(held, compute, plan.result))
         checked_code(kernel(LogsumexpLongArrays(view, value, None, None), CLASS_AXIS, parts, CREW.address))
     else:
         kernel = compiled_kernel(logsumexp_rows, ways, Dtypes(held, compute, plan.result))
-        arrays = LogsumexpArrays(view, factor, mask, None, value, sign)
+        arrays = LogsumexpArrays(view, factor, more, mask, None, value, sign)
         checked_code(kernel(arrays, CLASS_AXIS, *ways, parts, CREW.address))
     found = given_back(plan, value, plan.result, layout.rows)
     return found, None if sign is None else given_back(plan, sign, plan.result, layout.rows)

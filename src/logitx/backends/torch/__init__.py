@@ -15,6 +15,7 @@ from logitx.backends.torch.linear import linear_cross_entropy, linear_cross_entr
 from logitx.backends.torch.operators import OPERATORS
 from logitx.backends.torch.prepared import prepare
 from logitx.backends.torch.row_numbers import entropy, selected_log_softmax
+from logitx.backends.torch.segments import segment_log_softmax, segment_logsumexp, segment_softmax
 from logitx.backends.torch.softmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
 
 __all__ = [
@@ -33,6 +34,9 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "prepare",
+    "segment_log_softmax",
+    "segment_logsumexp",
+    "segment_softmax",
     "selected_log_softmax",
     "softmax",
     "softmax_vjp",

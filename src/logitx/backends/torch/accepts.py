@@ -27,6 +27,9 @@ DECLINES = {
     "log_sigmoid": "differentiated by way of the formulas",
     "binary_cross_entropy_value_and_grad": "differentiated by way of the formulas",
     "binary_cross_entropy_grad_hess": "differentiated by way of the formulas",
+    "log_matmul": "differentiated by way of the formulas",
+    "logcumsumexp": "differentiated by way of the formulas",
+    "segment_cross_entropy": "differentiated by way of the formulas",
 }
 
 
@@ -35,6 +38,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     operands = flat(operands)
     if plan.op in DECLINES:
         return DECLINES[plan.op]
+    if plan.dtype.startswith("complex"):
+        return "complex numbers are summed by the formulas"
     if not all(map(has_plain_class, operands)):
         return "a tensor is of a class of its own: the formulas run on any"
     if torch.jit.is_tracing():
@@ -48,6 +53,11 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     if plan.op == "logsumexp" and operands[1] is not None:
         return "b: its sums are differentiated by way of the formulas"
     by_logits, by_others = may_differentiate(operands[0]), any(map(may_differentiate, operands[1:]))
+    if plan.op == "logsumexp" and by_others:  # by log_b, which is added to the logits
+        by_logits, by_others = True, False
+    if plan.op.startswith("segment"):
+        plain = by_logits and not (by_others or tracing() or in_transform())
+        return None if plain else "without a plain derivative by the logits, segments are left to kernels or formulas"
     if plan.op in _GRADIENTS and (by_logits or by_others):
         return "gradients are differentiated by way of the formulas"
     if plan.op in _EAGER and (tracing() or in_transform()):

@@ -251,7 +251,7 @@ _REDUCED = ("axis", "ignore_index", "reduction", "empty", "return_parts", "resul
 for _row in (
     _Operator("softmax", _LOGITS, ("axis", "empty", "result"), 1, _full_result, _by_normalized),
     _Operator("log_softmax", _LOGITS, ("axis", "empty", "result"), 1, _full_result, _by_normalized),
-    _Operator("logsumexp", ("x", None, "where?"), ("axis", "result"), 1, _row_values, _by_logsumexp),
+    _Operator("logsumexp", ("x", None, "where?", None), ("axis", "result"), 1, _row_values, _by_logsumexp),
     _Operator("softmax_vjp", ("p", "dp"), ("axis", "result"), 1, _full_result, None),
     _Operator("log_softmax_vjp", ("log_p", "dlog_p"), ("axis", "result"), 1, _full_result, None),
     _Operator(

@@ -16,6 +16,7 @@ import torch
 from logitx._arrays.torch import bare
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
+from logitx.backends.formulas.log_space import add_log_factors
 from logitx.backends.protocol import Prepared
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept, pushing
 from logitx.backends.torch.state import OPERATORS, compute, in_graph, in_transform, is_functorch_tensor, tracing
@@ -37,10 +38,12 @@ def _normalized_or_operator(plan: Plan, *operands: Any) -> Array:
     return _differentiable_normalized(plan, *operands)
 
 
-def logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
     """max + log(sum of exp(x - max)), and the sign of the sum."""
+    if log_b is not None:  # autograd differentiates the sum
+        plan, x = add_log_factors(plan, x, log_b)
     if in_graph((x, where)):
-        value = OPERATORS["logsumexp"](plan, x, b, where)
+        value = OPERATORS["logsumexp"](plan, x, b, where, None)
     elif in_transform():
         value = apply(TransformedLogSumExp, plan, x, where)
     else:
@@ -235,7 +238,7 @@ class LogSumExp(torch.autograd.Function):
             ctx.save_for_backward(x)
             return torch.from_numpy(made)
         keep(ctx, x, where)
-        return compute("logsumexp", call.plan, x, None, where)[0]
+        return compute("logsumexp", call.plan, x, None, where, None)[0]
 
     @staticmethod
     def backward(ctx: Any, dy: Array) -> tuple[Any, ...]:
@@ -264,7 +267,7 @@ class TransformedLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(plan: Plan, x: Array, where: Array) -> Array:
         """Compute the values."""
-        return compute("logsumexp", plan, x, None, where)[0]
+        return compute("logsumexp", plan, x, None, where, None)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Array) -> None:

@@ -177,7 +177,7 @@ def logsumexp_rows(frame: int, kernel: int) -> Any:
     value = numbers_of(result_buffer(frame, 0), room_of(crew, 1))
     mask = entries_if(frame, facts.where, facts.axis, room_of(crew, 2))
     arrays = logsumexp.LogsumexpArrays(
-        logits=logits, b=absent(), where=mask, like=absent(), value=value, sign=absent()
+        logits=logits, b=absent(), log_b=absent(), where=mask, like=absent(), value=value, sign=absent()
     )  # fmt: skip
     code = _call_reduce(kernel, (arrays, CLASS_AXIS, parts_of_call(frame, crew), crew))
     return code_of(frame, crew, code)

@@ -114,7 +114,7 @@ def _xarray_call(function: Callable[..., Any], args: tuple[Any, ...], options: d
 
     if "axis" in options:
         options["axis"] = _name_of(axis, dims)
-    for name in {"where", "b", "sample_weight"} & set(options):
+    for name in {"where", "b", "log_b", "sample_weight"} & set(options):
         options[name] = named(options[name], name == "sample_weight")
     return function(_named(x, dims).transpose(*dims), *(named(one) for one in args[1:]), **options)
 

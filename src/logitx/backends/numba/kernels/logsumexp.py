@@ -21,7 +21,7 @@ from logitx.backends.numba.memory.arguments import (
 )
 from logitx.backends.numba.memory.load_store import write_back
 from logitx.backends.numba.memory.prefetch import ahead_of
-from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve, take_one
+from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release, reserve, store_lanes, take_one
 from logitx.backends.numba.passes.class_ids import entry, place_in_panel
 from logitx.backends.numba.passes.copies import load_block
 from logitx.backends.numba.passes.long_rows import PIECE_NUMBERS, pieces_of, reduce_long_row
@@ -44,6 +44,7 @@ class LogsumexpArrays(NamedTuple):
 
     logits: OfLogits
     b: Computed
+    log_b: Computed  # added to the logits; with `b` it is absent
     where: Mask
     like: Computed
     value: OfResult
@@ -59,10 +60,11 @@ class LogsumexpTask(NamedTuple):
 
 
 class SignedLogsumexpTask(NamedTuple):
-    """The task of the loop with b, which may be absent."""
+    """The task of the loop with b or log_b, which may be absent."""
 
     room: Any
     b: Any
+    log_b: Any
     where: Any
     value: Any
     sign: Any
@@ -90,12 +92,13 @@ class SignedLogsumexpNumbers(NamedTuple):
 
 
 def logsumexp_rows(arrays: LogsumexpArrays, axis: int, across: Way, adjusted: Way, parts: int, crew: int) -> int:
-    """Write log(sum of b exp(x)) of every row and the sign of the sum; without `adjusted` there is no b and no mask."""
+    """Write log(sum of b exp(x)) of every row and the sign of the sum; without `adjusted` there is nothing beside x."""
     x, fits_x = view_of_entries(arrays.logits, axis)
     b, fits_b = view_beside(arrays.b, axis, x)
+    log_b, fits_log_b = view_beside(arrays.log_b, axis, x)
     where, fits_where = view_beside(arrays.where, axis, x)
     value, sign = view_of_rows(arrays.value), view_of_rows(arrays.sign)
-    if not (fits_x and fits_b and fits_where and has_one_a_row(value, x) and has_one_a_row(sign, x)):
+    if not (fits_x and fits_b and fits_log_b and fits_where and has_one_a_row(value, x) and has_one_a_row(sign, x)):
         return UNFIT
     if x.n == 0:
         for row in range(value.outer):
@@ -112,7 +115,9 @@ def logsumexp_rows(arrays: LogsumexpArrays, axis: int, across: Way, adjusted: Wa
             run_blocks,
             (
                 logits,
-                SignedLogsumexpTask(RoomNeeds(0, given(b), 0, False, False, 0.0), b, where, value, sign),
+                SignedLogsumexpTask(
+                    RoomNeeds(0, given(b) or given(log_b), 0, False, False, 0.0), b, log_b, where, value, sign
+                ),
                 across,
                 adjusted,
                 None,
@@ -150,7 +155,12 @@ define_passes(
 
 @inlined
 def _load_factor(memory: Any, g: Any, _block: int, first: int, count: int, across: Any, task: Any) -> None:
-    """Load b; logits where it is 0 do not count."""
+    """Load b, or add log_b; logits where b is 0 do not count."""
+    if given(task.log_b):
+        load_block(task.log_b, g, first, count, memory.more, 0.0, across)
+        _add_log_factor(memory.tile, memory.more, g.size)
+        if given(task.where):
+            hide(memory.tile, memory.mask, g.size, -np.inf)
     if given(task.b):
         load_block(task.b, g, first, count, memory.more, 0.0, across)
         if given(task.where):
@@ -158,11 +168,21 @@ def _load_factor(memory: Any, g: Any, _block: int, first: int, count: int, acros
         hide(memory.tile, memory.more, g.size, -np.inf)
 
 
+@primitive
+def _add_log_factor(tile: Any, more: Any, size: int) -> None:
+    """Add log_b; where either is -inf, the other does not count unless it is a NaN of log_b."""
+    low, high = spread_as(tile, -np.inf), spread_as(tile, np.inf)
+    for at in range(0, size, width_of(tile)):
+        x, log_b = load_lanes(tile, at), load_lanes(more, at)
+        total = select(log_b == low, low, x + log_b)
+        store_lanes(tile, at, select(x == low, select(log_b == high, low, total), total))
+
+
 @inlined
 def _reduce_signed(panel: Any, across: Any, task: Any) -> Any:
     tile, factor, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
     ahead = ahead_of(panel.x, panel.g, panel.first, panel.nth, panel.memory.tile, across)
-    top = peak(tile, base, steps, panel.seen, panel.unchanged and not given(task.b), across)
+    top = peak(tile, base, steps, panel.seen, panel.unchanged and not (given(task.b) or given(task.log_b)), across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
     zero = spread_as(top, 0.0)
     positive, negative = zero, zero

@@ -158,6 +158,18 @@ def stream(_context: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.int64, value), emit
 
 
+@intrinsic
+def put_integer(_context: Any, rows: Any, i: Any, value: Any) -> Any:
+    """Write one integer to a view of int64."""
+
+    def emit(context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        offset = builder.shl(operands[1], I64(3))
+        builder.store(operands[2], _pointer_to(builder, operands[0], offset, I64), align=1)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64, types.int64), emit
+
+
 @primitive
 def number_at(rows: Any, i: int, tile: Any) -> Any:
     """Return one number of a view of rows, converted to the dtype of a tile."""
