@@ -12,20 +12,20 @@ from logitx.testing.test_conformance import test_conformance as check_cell
 
 __all__ = ["pytestmark"]
 
-HALVES = ("float16", "bfloat16")
-
 
 def is_seldom(cell: Cell) -> bool:
     """Whether a cell is left to `nox -s slow`, because a faster one runs the same code.
 
-    Eager calls of JAX run the jitted programs, and compiling these takes the time: halves are checked under jax-jit.
-    Layers make a program for each case, and read halves as float32 before anything else. A block of Dask is a call on
-    a NumPy array, and what is merged is float32: float16 stands for bfloat16.
+    Compiling programs takes the time. Eager calls of JAX run the jitted ones: other dtypes than float32 are checked
+    under jax-jit. What PyTorch compiles are operators that run the kernels of torch-cpu, or the formulas of
+    torch-generic, in any dtype. Layers read halves as float32 before anything else. A block of Dask is a call on a
+    NumPy array, and what is merged is float32: float16 stands for bfloat16.
     """
     name, dtype = cell.target.name, cell.dtype
-    layer = cell.op.name.startswith("linear")
-    if name == "jax-eager" or (name == "jax-jit" and layer):
-        return dtype in HALVES or (layer and dtype == "float64" and name == "jax-eager")
+    if name in ("jax-eager", "torch-compile"):
+        return dtype != "float32"
+    if name == "jax-jit":
+        return dtype == "bfloat16" or (dtype == "float16" and cell.op.name.startswith("linear"))
     return name.startswith("dask") and dtype == "bfloat16"
 
 

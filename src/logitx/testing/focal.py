@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable
 
 import numpy as np
@@ -103,10 +104,10 @@ def _terms(row: Row, mass: Mass, gamma: Number) -> tuple[list[Near], list[Near]]
     return losses, slopes
 
 
-def _gradient(row: Row, v: list[Near], j: int) -> Near:
-    """Return ``p_j (V - v_j) - v_j (1 - p_j)``."""
+def _gradient(row: Row, v: list[Near], all_v: Near, j: int) -> Near:
+    """Return ``p_j (V - v_j) - v_j (1 - p_j)``; `all_v` is the sum V."""
     p, other = row.probability(j), row.complement(j)
-    rest, wobble = total([one.value for one in v]) - v[j].value, total([one.slack for one in v]) - v[j].slack
+    rest, wobble = all_v.value - v[j].value, all_v.slack - v[j].slack
     value = p.value * rest - v[j].value * other.value
     slack = rest * p.slack + p.value * wobble + v[j].value * other.slack + v[j].slack * other.value
     return Near(value, slack + p.value * (rest + v[j].value) * (1 + summing(len(v))))
@@ -126,15 +127,16 @@ def _row(case: Case, x: np.ndarray, valid: np.ndarray, target: object, s: object
     losses, v = _terms(row, mass, gamma)
     value = INF if any(one.value == INF for one in losses) else total([one.value for one in losses])
     slack = total([one.slack for one in losses]) * (1 + summing(len(losses)))
-    slope = softcap_slope(x, row, cap)
+    slope, all_v = softcap_slope(x, row, cap), Near(total([one.value for one in v]), total([one.slack for one in v]))
     gradient = [
-        scaled(_gradient(row, v, j), sample * slope[j].value / exact(t), slope[j].slack) if alive else Near(ZERO)
+        scaled(_gradient(row, v, all_v, j), sample * slope[j].value / exact(t), slope[j].slack) if alive else Near(ZERO)
         for j, alive in enumerate(row.live)
     ]
     loss = Near(sample * value, sample * (slack + (value if value != INF else ZERO)))
     return RowLoss(loss, Near(NAN), log_normalizer(row, t), gradient, plain.weight)
 
 
+@functools.lru_cache(maxsize=256)  # two functions have the same cases
 def loss_and_gradient(case: Case) -> list[Expected]:
     """Return what focal_loss_value_and_grad must give."""
     x, axis, options = case.args[0].values, case.options.get("axis", -1), case.options

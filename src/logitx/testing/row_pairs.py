@@ -38,14 +38,15 @@ def _pair_case(number: int, levels: grids.Levels) -> Case:
 
 
 def _pair_special() -> list[Case]:
-    """Pair every special row with itself, with an even row, and an even row with it."""
+    """Pair special rows with themselves, with even rows, and even rows with them: in float32 each in all three ways."""
     cases = []
-    for case in special.row_number_cases():
+    for i, case in enumerate(special.row_number_cases()):
         x = case.args[0]
         even = Data(np.zeros(x.values.shape, x.values.dtype), x.dtype)
         # Where p is even, log(p / q) of the largest numbers is beyond the range of their dtype
         small = Data(np.where(np.abs(x.values) > 1e30, x.values * np.isinf(x.values), x.values), x.dtype)
-        for name, pair in (("itself", (x, x)), ("even", (x, even)), ("even first", (even, small))):
+        ways = ("itself", (x, x)), ("even", (x, even)), ("even first", (even, small))
+        for name, pair in ways if x.dtype == "float32" else (ways[i % 3],):
             cases.append(dataclasses.replace(case, name=f"{case.name}, {name}", args=pair))
     return cases
 
