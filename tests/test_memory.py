@@ -53,8 +53,9 @@ def test_kernels_compare_lengths_with_those_of_the_result(shape, across):
 def test_kernels_compare_the_number_of_rows(across):
     few = kept(2)
     reduce = compiled_kernel(logsumexp.logsumexp_rows, (across, None), FLOATS)
-    assert reduce((X, None, None, None, few, None), 1, across, None, 1, 0) == UNFIT
-    assert reduce((X, None, None, None, kept(3), few), 1, across, None, 1, 0) == UNFIT
+    for value, sign in ((few, None), (kept(3), few)):
+        arrays = logsumexp.LogsumexpArrays(X, b=None, log_b=None, where=None, like=None, value=value, sign=sign)
+        assert reduce(arrays, 1, across, None, 1, 0) == UNFIT
     hard = compiled_kernel(cross_entropy_ids.hard, (across, None, None), FLOATS)
     for labels, loss, log_normalizer in ((LABELS, few, None), (LABELS[:2], kept(3), None), (LABELS, kept(3), few)):
         arrays = (X, labels, None, None, None, None, None, None, loss, None, log_normalizer)

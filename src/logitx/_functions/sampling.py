@@ -14,7 +14,7 @@ from logitx._functions.softmax import softmax
 from logitx._labelled.table import Labelled
 from logitx._plan import Array, Empty, Layout, Scalar, layout
 from logitx.backends.formulas.ranking import largest, take_along
-from logitx.backends.formulas.sampling import cut_classes, draws_of, gumbel_noise, on_device
+from logitx.backends.formulas.sampling import draws_of, gumbel_noise, kept_classes, on_device
 
 
 @exact
@@ -211,7 +211,7 @@ def sample(
     Notes
     -----
     The cost is that of `softmax`, of one sum over its result, and for each draw of a search among 256 classes. `top_k`
-    and `top_p` sort the probabilities of a row, without their ids.
+    and `top_p` rank the most probable classes of a row, and not the others.
 
     References
     ----------
@@ -243,13 +243,17 @@ def sample(
     wide = "float64" if dtype_name(x.dtype) not in FLOATS[:3] else "float32"
     p = softmax(x, lay.axis, where=mask, temperature=heat or 1.0, softcap=cap, dtype=wide)
     p = xp.moveaxis(p, lay.axis, -1)
-    void = ~(xp.sum(p, axis=-1) > 0.0)
+    void = xp.isnan(p[..., 0]) if mask is None else ~(xp.sum(p, axis=-1) > 0.0)
     if family.readable(void) and bool(xp.any(void)):
         raise ValueError("logits: a row has NaN, +inf or no class; allowed are rows with probabilities")
     if heat == 0.0:
         ids = xp.argmax(xp.moveaxis(_ranks(family, x, mask), lay.axis, -1), axis=-1)
         return xp.where(void, -1, xp.broadcast_to(ids, (*shape, *ids.shape)))
-    return xp.where(void, -1, draws(cut_classes(family, p, k, kept_share, least), tuple(shape)))
+    kept, ids = kept_classes(family, p, k, kept_share, least)
+    places = draws(kept, tuple(shape))
+    if ids is not None:
+        places = take_along(xp, xp.broadcast_to(ids, (*shape, *ids.shape)), places[..., None], -1)[..., 0]
+    return xp.where(void, -1, places)
 
 
 def _number(name: str, value: Any, zero: bool = False) -> float | None:

@@ -27,7 +27,7 @@ from logitx.backends.formulas.selected import selected_by_losses
 LARGE_CALL = 1 << 28  # bytes of a call from which pages are given back
 
 DECLINES = {
-    "js_divergence": "there is no kernel: the formulas run",
+    "js_divergence": "of two arrays, only one would be in blocks",
     "kl_divergence": "of two arrays, only one would be in blocks",
     "softmax_mean": "of two arrays, only one would be in blocks",
     "cross_entropy_value_and_grad": "its results are as large as the logits, and in memory",

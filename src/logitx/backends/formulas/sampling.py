@@ -11,30 +11,45 @@ import numpy as np
 
 from logitx._arrays.family import Family
 from logitx._plan import Array
-from logitx.backends.formulas.ranking import take_along
+from logitx.backends.formulas.ranking import largest, take_along
 
 _SPAN = 256  # classes whose probabilities are added up first, to find one among few
+_RANKED = 64  # classes that are ranked first
 _BLOCK = 1 << 21  # entries that are looked through at once
 
 
-def cut_classes(family: Family, p: Array, k: int | None, kept_share: float | None, least: float | None) -> Array:
-    """Return probabilities that are 0 for the classes cut off; of classes with equal ones the first are kept."""
-    xp = family.namespace(p)
+def kept_classes(
+    family: Family, p: Array, k: int | None, kept_share: float | None, least: float | None
+) -> tuple[Array, Array]:
+    """Return probabilities, 0 for classes that are cut off, and the ids of their classes; None for all in order."""
+    xp, n = family.namespace(p), p.shape[-1]
     if least is not None and least > 0.0:
         p = xp.where(p >= least * xp.max(p, axis=-1, keepdims=True), p, 0.0)
-    if (k is None or k >= p.shape[-1]) and (kept_share is None or kept_share >= 1.0):
-        return p
-    best = -xp.sort(-p, axis=-1)[..., :k]
+    if (k is None or k >= n) and (kept_share is None or kept_share >= 1.0):
+        return p, None
+    wanted = None if kept_share is None or k is not None else kept_share * xp.sum(p, axis=-1, keepdims=True)
+    count = min(n, _RANKED) if k is None else k
+    ids = largest(family, p, count, -1)
+    best = take_along(xp, p, ids, -1)
     if kept_share is None:
-        bound, wanted = best[..., -1:], k
-    else:
-        before = xp.cumsum(best, axis=-1) - best
-        wanted = xp.sum(before < kept_share * xp.sum(best, axis=-1, keepdims=True), axis=-1, keepdims=True)
-        wanted = xp.where(wanted < 1, 1, wanted)
-        bound = take_along(xp, best, wanted - 1, -1)
+        return best, ids
+    if wanted is None:
+        wanted = kept_share * xp.sum(best, axis=-1, keepdims=True)
+    elif count < n and not (family.readable(p) and bool(xp.all(xp.sum(best, axis=-1, keepdims=True) > wanted))):
+        return _cut_by_sorting(xp, p, wanted), None
+    wanted = xp.where(wanted > 0.0, wanted, 1e-37)  # one class is kept
+    return xp.where(xp.cumsum(best, axis=-1) - best < wanted, best, 0.0), ids
+
+
+def _cut_by_sorting(xp: Any, p: Array, wanted: Array) -> Array:
+    """Return probabilities, 0 behind the most probable classes whose sum reaches `wanted`; of equals the first stay."""
+    best = -xp.sort(-p, axis=-1)
+    count = xp.sum(xp.cumsum(best, axis=-1) - best < wanted, axis=-1, keepdims=True)
+    count = xp.where(count < 1, 1, count)
+    bound = take_along(xp, best, count - 1, -1)
     above, equal = p > bound, p == bound
     place = xp.cumsum(xp.astype(equal, xp.int32), axis=-1)  # of an equal one among them
-    return xp.where(above | (equal & (place <= wanted - xp.sum(above, axis=-1, keepdims=True))), p, 0.0)
+    return xp.where(above | (equal & (place <= count - xp.sum(above, axis=-1, keepdims=True))), p, 0.0)
 
 
 def on_device(family: Family, x: Array) -> dict[str, Any]:
@@ -74,7 +89,7 @@ class Source(NamedTuple):
 def _inverted(xp: Any, p: Array, shape: tuple[int, ...], uniform: Callable[[tuple[int, ...]], Array]) -> Array:
     """Return the place where the running sum of p crosses a uniform share of its total: by spans, then in one.
 
-    `xp` is NumPy or PyTorch. Sums are those of float64, in an order that n alone fixes.
+    `xp` is NumPy or PyTorch. Sums are added in an order that n alone fixes, spans in float64.
     """
     given, n = p.shape[:-1], p.shape[-1]
     rows = math.prod(given)
@@ -95,10 +110,8 @@ def _inverted(xp: Any, p: Array, shape: tuple[int, ...], uniform: Callable[[tupl
 def _spans(xp: Any, p: Array) -> Array:
     """Return the sums of spans of classes."""
     whole = p.shape[-1] // _SPAN
-    left = p[:, whole * _SPAN :].sum(-1, dtype=xp.float64)[:, None]
-    return xp.concatenate(
-        [p[:, : whole * _SPAN].reshape((p.shape[0], whole, _SPAN)).sum(-1, dtype=xp.float64), left], -1
-    )
+    spans = p[:, : whole * _SPAN].reshape((p.shape[0], whole, _SPAN)).sum(-1)
+    return xp.concatenate([spans, p[:, whole * _SPAN :].sum(-1)[:, None]], -1)
 
 
 def _inverted_block(xp: Any, p: Array, spans: Array, shares: Array) -> Array:
@@ -106,7 +119,7 @@ def _inverted_block(xp: Any, p: Array, spans: Array, shares: Array) -> Array:
         return xp.arange(stop, device=p.device)
 
     rows, n, many = count(p.shape[0]), p.shape[-1], spans.shape[-1]
-    bounds = xp.cumsum(spans, -1)
+    bounds = xp.cumsum(spans, -1, dtype=xp.float64)
     total = bounds[:, -1]
     good = total > 0.0
     relative = xp.where(good[:, None], bounds / xp.where(good, total, 1.0)[:, None], 1.0)

@@ -23,6 +23,7 @@ from logitx.backends.numba.prepared import prepare
 from logitx.backends.numba.row_numbers import (
     entropy,
     entropy_gradient,
+    js_divergence,
     kl_divergence,
     selected_log_softmax,
     softmax_mean,
@@ -52,6 +53,7 @@ __all__ = [
     "entropy_gradient",
     "focal_loss",
     "focal_loss_value_and_grad",
+    "js_divergence",
     "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",

@@ -10,7 +10,6 @@ from logitx._options import flat
 from logitx._plan import Plan
 
 DECLINES = {
-    "js_divergence": "there is no kernel: the formulas run",
     "log_matmul": "there is no kernel: the formulas run",
     "segment_cross_entropy": "there is no kernel: the formulas run",
 }

@@ -32,6 +32,8 @@ from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.passes.rows_or_columns import is_across
 from logitx.backends.numba.threads.policy import CREW, parts_for
 
+_LEAST_WEIGHT = 1e-30  # of a distribution in a mixture; smaller ones vanish in float32
+
 
 def entropy(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
     """log(sum) + sum of p (max - x)."""
@@ -75,10 +77,26 @@ def kl_divergence(plan: Plan, p: Array, q: Array, where: Array, temperature: Sca
     """Sum of q - p + p log(p / q)."""
     if plan.layout.n == 0:
         return generic.kl_divergence(plan, p, q, where, temperature, softcap)
+    return _divergence(plan, p, q, where, temperature, softcap, None)
+
+
+def js_divergence(plan: Plan, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """Weight KL(p, m) + (1 - weight) KL(q, m), with m = weight p + (1 - weight) q."""
+    if plan.layout.n == 0 or min(plan.weight, 1.0 - plan.weight) < _LEAST_WEIGHT:
+        return generic.js_divergence(plan, p, q, where, temperature, softcap)
+    return _divergence(plan, p, q, where, temperature, softcap, plan.weight)
+
+
+def _divergence(
+    plan: Plan, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar, weight: float | None
+) -> Array:
     arrays, ways, dtypes, value = _paired(plan, p, q, where, temperature, softcap)
-    options = DivergenceOptions(CLASS_AXIS, plan.empty == "nan")
-    kernel = compiled_kernel(divergence_rows, ways, dtypes)
-    checked_code(kernel(DivergenceArrays(*arrays, value), options, *ways, parts_for(arrays[0].nbytes), CREW.address))
+    mixed = 0.5 if weight is None else weight
+    options = DivergenceOptions(CLASS_AXIS, plan.empty == "nan", mixed, 1.0 - mixed)
+    all_ways = *ways, static_flag(weight is not None)
+    kernel = compiled_kernel(divergence_rows, all_ways, dtypes)
+    parts = parts_for(arrays[0].nbytes)
+    checked_code(kernel(DivergenceArrays(*arrays, value), options, *all_ways, parts, CREW.address))
     return _reduced_over_rows(plan, value)
 
 

@@ -1,4 +1,4 @@
-"""kl_divergence: two arrays of logits read once, one number written a row."""
+"""kl_divergence and js_divergence: two arrays of logits read once, one number written a row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from logitx.backends.numba.passes.reduce import emit, hide, inverse_of_sum, peak
 from logitx.backends.numba.passes.scaling import cap, exponent, limit_at
 from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum, fold_rows
 from logitx.backends.numba.threads.workers import job_of, together
-from logitx.backends.numba.vectors.exp_log import exp_of_sum, log1p_of_sum
+from logitx.backends.numba.vectors.exp_log import exp_of_sum, expm1, log1p_of_sum
 from logitx.backends.numba.vectors.lanes import biggest, fma, least, select, spread_as, wide, width_of
 
 _NEAR = 0.5  # as in `formulas.divergences`
@@ -41,6 +41,8 @@ class DivergenceOptions(NamedTuple):
 
     axis: int
     undefined: bool  # a row in which nothing counts is NaN
+    weight: float  # of p in the mixture m of js_divergence, in (0, 1)
+    other: float  # 1 - weight
 
 
 class DivergenceTask(NamedTuple):
@@ -53,6 +55,9 @@ class DivergenceTask(NamedTuple):
     adjusted: Any  # None if there is no mask and no softcap
     value: Any
     undefined: bool
+    mixed: Any  # None for KL(p, q)
+    weight: float
+    other: float
 
 
 class Distribution(NamedTuple):
@@ -72,9 +77,9 @@ class DivergenceNumbers(NamedTuple):
 
 
 def divergence_rows(
-    arrays: DivergenceArrays, options: DivergenceOptions, across: Way, adjusted: Way, parts: int, crew: int
+    arrays: DivergenceArrays, options: DivergenceOptions, across: Way, adjusted: Way, mixed: Way, parts: int, crew: int
 ) -> int:
-    """Write the sum of q - p + p log(p / q) of every row."""
+    """Write KL(p, q) of every row, or with `mixed` weight KL(p, m) + other KL(q, m), where m = weight p + other q."""
     p, fits_p = view_of_entries(arrays.p, options.axis)
     q, fits_q = view_beside(arrays.q, options.axis, p)
     where, fits_where = view_beside(arrays.where, options.axis, p)
@@ -83,7 +88,8 @@ def divergence_rows(
     softcap = view_of_rows(arrays.softcap)
     logits = Logits(p, where, view_of_rows(arrays.temperature), softcap)
     room = RoomNeeds(0, 2, 0, False, False, 0.0)
-    task = DivergenceTask(room, q, where, softcap, adjusted, view_of_rows(arrays.value), options.undefined)
+    value, undefined, weight, other = view_of_rows(arrays.value), options.undefined, options.weight, options.other
+    task = DivergenceTask(room, q, where, softcap, adjusted, value, undefined, mixed, weight, other)
     return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
@@ -105,7 +111,7 @@ def _reduce_divergence(panel: Any, across: Any, task: Any) -> Any:
     top_p = peak(tile, base, steps, panel.seen, panel.unchanged, across)
     top_q = peak(other, base, steps, panel.seen, False, across)
     p, q = _reduce_both(tile, other, third, base, steps, top_p, top_q, scale, ahead, across)
-    return DivergenceNumbers(_sum_of_terms(tile, other, third, base, steps, p, q, across), p.nothing, q.nothing)
+    return DivergenceNumbers(_sum_of_terms(tile, other, third, base, steps, p, q, across, task), p.nothing, q.nothing)
 
 
 @primitive
@@ -152,14 +158,19 @@ def _distribution(rest: Any, lost: Any) -> Any:
 
 
 @primitive
-def _sum_of_terms(tile: Any, other: Any, third: Any, base: int, steps: int, p: Any, q: Any, across: Any) -> Any:
+def _sum_of_terms(
+    tile: Any, other: Any, third: Any, base: int, steps: int, p: Any, q: Any, across: Any, task: Any
+) -> Any:
     zero, high, low = spread_as(tile, 0.0), spread_as(tile, 0.0), spread_as(tile, 0.0)
     shift, end = wide(zero, q.log_sum - p.log_sum), base + steps * width_of(tile)
     for start in range(base, end, SPAN_STEPS * width_of(tile)):
         part = zero
         for at in range(start, least(start + SPAN_STEPS * width_of(tile), end), width_of(tile)):
             one, two = load_lanes(tile, at) * wide(zero, p.inverse), load_lanes(third, at) * wide(zero, q.inverse)
-            part = part + _term(one, two, load_lanes(other, at) + shift)
+            if task.mixed is None:
+                part = part + _term(one, two, load_lanes(other, at) + shift)
+            else:
+                part = part + _mixed_term(one, two, load_lanes(other, at) + shift, task.weight, task.other)
         high, low = add_to_sum(high, low, part)
     return fold_rows(high, low, across)
 
@@ -167,14 +178,33 @@ def _sum_of_terms(tile: Any, other: Any, third: Any, base: int, steps: int, p: A
 @primitive
 def _term(p: Any, q: Any, d: Any) -> Any:
     """Return q - p + p d: infinite where q is 0 and p is not, as d is, and q where p is 0, whatever d is."""
+    return select(p == spread_as(p, 0.0), q, _gap(p, q, d))
+
+
+@primitive
+def _mixed_term(p: Any, q: Any, d: Any, weight: float, other: float) -> Any:
+    """Return weight (m - p + p log(p / m)) + other (m - q + q log(q / m)); `d` is log(p / q)."""
+    zero, of_p, of_q = spread_as(p, 0.0), spread_as(p, weight), spread_as(p, other)
+    rises = d > zero
+    larger = zero - log1p_of_sum(select(rises, of_q, of_p) * expm1(select(rises, zero - d, d)), zero)
+    m = of_p * p + of_q * q
+    together = of_p * _gap(p, m, select(rises, larger, larger + d)) + of_q * _gap(
+        q, m, select(rises, larger - d, larger)
+    )
+    only_p, only_q = p * spread_as(p, -weight * math.log(weight)), q * spread_as(p, -other * math.log(other))
+    return select(p == zero, only_q, select(q == zero, only_p, together))
+
+
+@primitive
+def _gap(p: Any, m: Any, t: Any) -> Any:
+    """Return m - p + p t, where t = log(p / m); by a series where t is small, as the sum would cancel."""
     zero = spread_as(p, 0.0)
-    size = select(d < zero, zero - d, d)
+    size = select(t < zero, zero - t, t)
     near = size < spread_as(p, _NEAR)
-    series = spread_as(p, _SERIES[8]) if biggest(p) < 1e39 else _long_series(d)
+    series = spread_as(p, _SERIES[8]) if biggest(p) < 1e39 else _long_series(t)
     for k in range(7, -1, -1):
-        series = fma(zero - d, series, spread_as(p, _SERIES[k]))
-    value = select(near, p * (d * d * series), (q - p) + p * d)
-    return select(p == zero, q, value)
+        series = fma(zero - t, series, spread_as(p, _SERIES[k]))
+    return select(near, p * (t * t * series), (m - p) + p * t)
 
 
 @primitive
@@ -189,7 +219,9 @@ def _long_series(d: Any) -> Any:
 @inlined
 def _emit_divergence(panel: Any, found: Any, _across: Any, task: Any) -> bool:
     zero, nan = spread_as(found.total, 0.0), spread_as(found.total, np.nan)
-    value = select(found.no_p, select(found.total == found.total, zero, nan), found.total)
+    value = found.total
+    if task.mixed is None:
+        value = select(found.no_p, select(value == value, zero, nan), value)
     if task.undefined:
         value = select(found.no_p, nan, select(found.no_q, nan, value))
     emit(task.value, panel.row, panel.rows, value)
