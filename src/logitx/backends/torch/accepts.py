@@ -50,10 +50,10 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
         return binary.declined(plan, operands)
     if plan.layout.n == 0:
         return "there are no classes"
-    if plan.op == "logsumexp" and operands[1] is not None:
-        return "b: its sums are differentiated by way of the formulas"
     by_logits, by_others = may_differentiate(operands[0]), any(map(may_differentiate, operands[1:]))
-    if plan.op == "logsumexp" and by_others:  # by log_b, which is added to the logits
+    if plan.op == "logsumexp" and operands[1] is not None and (tracing() or in_transform()):
+        return "b: its sums are traced and transformed by way of the formulas"
+    if plan.op == "logsumexp" and by_others:  # by log_b, which is added to the logits, or by b
         by_logits, by_others = True, False
     if plan.op.startswith("segment"):
         plain = by_logits and not (by_others or tracing() or in_transform())
@@ -74,6 +74,6 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
 
 def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
     """Say what runs: the kernels, and for which derivatives the formulas."""
-    others = any(map(may_differentiate, flat(operands)[1:]))
+    others = plan.op != "logsumexp" and any(map(may_differentiate, flat(operands)[1:]))
     formulas = "; derivatives by other operands than the first are taken by way of the formulas" if others else ""
     return f"derivatives and operators of PyTorch around the kernels{formulas}"

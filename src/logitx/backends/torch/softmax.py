@@ -19,6 +19,7 @@ from logitx.backends import generic
 from logitx.backends.formulas.log_space import add_log_factors
 from logitx.backends.protocol import Prepared
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept, pushing
+from logitx.backends.torch.signed_sums import signed_logsumexp
 from logitx.backends.torch.state import OPERATORS, compute, in_graph, in_transform, is_functorch_tensor, tracing
 
 
@@ -40,6 +41,8 @@ def _normalized_or_operator(plan: Plan, *operands: Any) -> Array:
 
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
     """max + log(sum of exp(x - max)), and the sign of the sum."""
+    if b is not None:
+        return signed_logsumexp(plan, x, b, where)
     if log_b is not None:  # autograd differentiates the sum
         plan, x = add_log_factors(plan, x, log_b)
     if in_graph((x, where)):
