@@ -155,7 +155,7 @@ OPS: tuple[Op, ...] = (
             Example("along the first axis, masked", lambda i: given(i.x, axis=0, where=i.where), kernel="reduce"),
             Example("with sign", lambda i: given(i.x, axis=(0, 1), return_sign=True, keepdims=True), kernel="reduce"),
             Example("by log-factors", lambda i: given(i.x, log_b=i.y), (0, "log_b"), "reduce"),
-            Example("by factors", lambda i: given(i.x, b=i.y, return_sign=True), (0, "b")),
+            Example("by factors", lambda i: given(i.x, b=i.y, return_sign=True), (0, "b"), "reduce"),
         ),
         fuzz="rows",
     ),

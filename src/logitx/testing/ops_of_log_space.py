@@ -22,6 +22,7 @@ LOG_SPACE: tuple[Op, ...] = (
         lacks={
             "memory": "the formulas make arrays of the shapes of the factors and of the product",
             "fuzz": "shapes that go together are drawn by the grid",
+            "shards": "rows whose sums are small are computed one after another, which brings them together",
         },
     ),
     Op(

@@ -31,6 +31,8 @@ def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
     reason = why_missing() or kernel_refusal(plan, flat(operands))
     if reason:
         return f"jitted JAX with custom derivatives: {reason}"
-    others = any(jnp.issubdtype(jnp.result_type(one), jnp.floating) for one in flat(operands)[1:] if one is not None)
+    others = plan.op != "logsumexp" and any(
+        jnp.issubdtype(jnp.result_type(one), jnp.floating) for one in flat(operands)[1:] if one is not None
+    )
     formulas = "; derivatives by other operands than the first are taken by way of the formulas" if others else ""
     return f"jitted JAX, on CPUs around the Numba kernels{formulas}"

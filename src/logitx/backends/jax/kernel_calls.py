@@ -23,6 +23,7 @@ KINDS = {
     "softmax": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
     "log_softmax": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
     "logsumexp": (ENTRIES, ENTRIES),
+    "signed_logsumexp": (ENTRIES, ENTRIES, ENTRIES),
     "entropy": (ENTRIES, ENTRIES, ROWS_OR_ONE, ROWS_OR_ONE),
     "cross_entropy": _LOSS_KINDS,
     "cross_entropy_value_and_grad": _LOSS_KINDS,
@@ -46,6 +47,8 @@ def results(plan: Plan) -> tuple[jax.ShapeDtypeStruct, ...]:
     full, loss = jax.ShapeDtypeStruct(lay.shape, plan.result), lay.rows if plan.reduction == "none" else ()
     if plan.op == "logsumexp":
         return (jax.ShapeDtypeStruct(lay.rows, plan.result),)
+    if plan.op == "signed_logsumexp":
+        return (jax.ShapeDtypeStruct(lay.rows, plan.result),) * 2
     if plan.op == "entropy":
         return (jax.ShapeDtypeStruct(lay.rows, plan.loss),)
     if plan.op == "reduce_rows":
@@ -124,6 +127,16 @@ def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
     else:
         ways = is_across(plan), _way(bool(others))
         handler = _handler("reduce", ways, logits=store, compute=compute, result=plan.result)
+    return HandlerCall(handler, (x.astype(store), *others), facts)
+
+
+def _signed_logsumexp_call(plan: Plan, x: Array, b: Array, where: Array) -> HandlerCall:
+    from logitx.backends.numba.passes.rows_or_columns import is_across
+
+    compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
+    others, (at_b, at_where) = _packed(((b, compute), (where, "bool")), 1)
+    facts = CallFacts(plan.layout.axis, where=at_where, b=at_b, sign=1)
+    handler = _handler("reduce", (is_across(plan), True), logits=store, compute=compute, result=plan.result)
     return HandlerCall(handler, (x.astype(store), *others), facts)
 
 
@@ -224,6 +237,7 @@ _CALLS: dict[str, Callable[..., HandlerCall]] = {
     "softmax": _normalize_call,
     "log_softmax": _normalize_call,
     "logsumexp": _logsumexp_call,
+    "signed_logsumexp": _signed_logsumexp_call,
     "entropy": _entropy_call,
     "cross_entropy": _loss_call,
     "cross_entropy_value_and_grad": _loss_call,

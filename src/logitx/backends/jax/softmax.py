@@ -13,7 +13,7 @@ from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.formulas.log_space import add_log_factors
 from logitx.backends.formulas.numbers import capped
-from logitx.backends.generic import signed_sums
+from logitx.backends.jax import signed_sums
 from logitx.backends.jax.cut_rows import merged_along
 from logitx.backends.jax.jacobians import jacobian_product
 from logitx.backends.jax.primitive import custom_jvp, jitted, run_primitive
@@ -78,6 +78,43 @@ def _logsumexp_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ..
     return value, tangent.astype(value.dtype)
 
 
+@custom_jvp
+def _signed_logsumexp(plan: Plan, x: Array, b: Array, where: Array) -> tuple[Array, Array]:
+    value, sign = run_primitive(plan, x, b, where)
+    return value, sign
+
+
+@_signed_logsumexp.defjvp
+def _signed_logsumexp_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Return the tangent, sum of p (b dx + db) / sum of p b; by the formulas if a sum has no plain logarithm.
+
+    Either way gives the slopes by x and b, since a branch that holds the tangents would keep all that it computes.
+    """
+    x, b, where = primals
+    dx, db, _ = tangents
+    found, axis = _signed_logsumexp(plan, *primals), plan.layout.axis
+    used = b != 0.0 if where is None else (b != 0.0) & where
+    p = _softmax(_with_zeros(plan), x, used, None, None)
+    total = jnp.sum(p * b, axis=axis, keepdims=True)
+    plain = jnp.all(jnp.isfinite(1.0 / total) & (total != 0.0))
+
+    def by_kernels(x: Array, b: Array) -> tuple[Array, Array]:
+        return (p * b / total).astype(plan.compute), (p / total).astype(plan.compute)
+
+    def by_formulas(x: Array, b: Array) -> tuple[Array, Array]:
+        value, pull_back = jax.vjp(lambda x, b: signed_sums.of_formulas(plan, x, b, where)[0], x, b)
+        return tuple(one.astype(plan.compute) for one in pull_back(jnp.ones_like(value)))
+
+    of_x, of_b = jax.lax.cond(plain, by_kernels, by_formulas, x, b)
+    tangent = jnp.sum(of_x * dx + of_b * db, axis=axis).astype(plan.result)
+    return found, (tangent, jnp.zeros_like(found[1]))
+
+
+@functools.lru_cache(maxsize=1024)
+def _with_sign(plan: Plan) -> Plan:
+    return dataclasses.replace(plan, op="signed_logsumexp", return_sign=True)
+
+
 @functools.lru_cache(maxsize=1024)
 def _with_zeros(plan: Plan) -> Plan:
     return dataclasses.replace(plan, op="softmax", empty="zero")
@@ -108,22 +145,8 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tup
         return value, jnp.where(known == -jnp.inf, 0.0, jnp.where(jnp.isnan(known), known, jnp.ones_like(known)))
     if b is None or not plan.layout.n:
         return generic.logsumexp(plan, x, b, where, None)
-    found: tuple[Array, Array] = signed_sums.signed_logsumexp(plan, x, b, where, _uncancelled)
-    return found
-
-
-def _uncancelled(plan: Plan, x: Array, b: Array, used: Array, found: signed_sums.SignedRows) -> Array:
-    """Return which entries are used without those that cancel at the top, as often as that is so."""
-    x, b = jax.lax.stop_gradient((x, b))
-
-    def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        left, dropped = signed_sums.without_cancelled(plan, x, b, state[0])
-        return left, jnp.any(dropped)
-
-    left, _ = jax.lax.while_loop(
-        lambda state: state[1], step, (used, jnp.any(signed_sums.may_have_cancelled(plan, found)))
-    )
-    return left
+    value, sign = _signed_logsumexp(_with_sign(plan), x, b, where)
+    return value if plan.return_sign else jnp.where(sign < 0.0, jnp.nan, value), sign
 
 
 @jitted

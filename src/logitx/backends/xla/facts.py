@@ -26,6 +26,8 @@ class CallFacts(NamedTuple):
     sample_weight: int = 0
     smoothing: int = 0
     z_loss: int = 0
-    gradient: int = 0  # results
+    b: int = 0
+    sign: int = 0  # results
+    gradient: int = 0
     z_part: int = 0
     log_normalizer: int = 0

@@ -167,7 +167,7 @@ def normalize_long(frame: int, kernel: int) -> Any:
 
 
 def logsumexp_rows(frame: int, kernel: int) -> Any:
-    """Write log(sum of exp(x)) of every row."""
+    """Write log(sum of b exp(x)) of every row, and the sign of the sum if it is asked for."""
     crew = words()
     closed, code = closed_at_once(frame, crew)
     if closed:
@@ -176,8 +176,10 @@ def logsumexp_rows(frame: int, kernel: int) -> Any:
     logits = entries_of(argument_buffer(frame, 0), facts.axis, room_of(crew, 0))
     value = numbers_of(result_buffer(frame, 0), room_of(crew, 1))
     mask = entries_if(frame, facts.where, facts.axis, room_of(crew, 2))
+    b = entries_if(frame, facts.b, facts.axis, room_of(crew, 3))
+    sign = absent() if facts.sign == 0 else numbers_of(result_buffer(frame, facts.sign), room_of(crew, 4))
     arrays = logsumexp.LogsumexpArrays(
-        logits=logits, b=absent(), log_b=absent(), where=mask, like=absent(), value=value, sign=absent()
+        logits=logits, b=b, log_b=absent(), where=mask, like=absent(), value=value, sign=sign
     )  # fmt: skip
     code = _call_reduce(kernel, (arrays, CLASS_AXIS, parts_of_call(frame, crew), crew))
     return code_of(frame, crew, code)
