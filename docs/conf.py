@@ -37,6 +37,7 @@ html_title = "logitx"
 html_baseurl = os.environ.get("LOGITX_SITE", "")
 html_static_path = [str(DOCS / "_static")]
 html_css_files = ["site.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
 html_favicon = str(DOCS / "_static" / "logo.svg")
 html_logo = str(DOCS / "_static" / "logo.svg")
 html_extra_path = [str(DOCS.parent / "build" / "site" / "source" / "extra")]
@@ -46,7 +47,6 @@ html_theme_options: dict[str, Any] = {
     "light_css_variables": {"color-brand-primary": "#1f5fa8", "color-brand-content": "#1f5fa8"},
     "dark_css_variables": {"color-brand-primary": "#8dbcf2", "color-brand-content": "#8dbcf2"},
 }
-pygments_style, pygments_dark_style = "friendly", "native"
 
 # -- Markdown
 
@@ -72,12 +72,13 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "download_all_examples": False,
     "copyfile_regex": "",
     "abort_on_example_error": True,
-    "min_reported_time": 60,
     "image_scrapers": ("matplotlib",),
+    "capture_repr": (),
     "default_thumb_file": str(DOCS / "_static" / "logo.png"),
 }
 
@@ -87,7 +88,7 @@ llms_txt_title = "logitx"
 llms_txt_summary = """\
 Softmax, log-softmax, log-sum-exp and cross-entropy, with their gradients, for any array type: NumPy, JAX, PyTorch,
 TensorFlow, Dask, pandas, polars, xarray and every library of the Python array API standard."""
-llms_txt_exclude = ["search", "genindex", "sg_execution_times", "gallery/sg_execution_times", "benchmark/index"]
+llms_txt_exclude = ["search", "genindex", "benchmark/index"]
 
 
 def formula(writer: Any, node: nodes.Element) -> None:
@@ -98,9 +99,16 @@ def formula(writer: Any, node: nodes.Element) -> None:
     raise nodes.SkipNode
 
 
+def with_levels(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Give the captions of the navigation the level that screen readers ask for."""
+    name = "furo_navigation_tree"
+    context[name] = str(context.get(name, "")).replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app: Any) -> dict[str, bool]:
-    """Register the renderer of formulas."""
+    """Register the renderer of formulas, and what is changed in each page."""
     app.add_html_math_renderer("mathml", (formula, None), (formula, None))
+    app.connect("html-page-context", with_levels, priority=900)  # after the theme, which makes the navigation at 500
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -112,16 +112,17 @@ def linked(text: str, path: Path) -> str:
     return LINK.sub(replace, text)
 
 
-def cards(body: str, page: str) -> str:
+def cards(body: str, path: Path) -> str:
     """Return a list of links as a grid of cards."""
     lines = ["::::{grid} 1 2 2 3", ":gutter: 3", ""]
     for title, target, words in CARD.findall(body.strip()):
-        inner = target.endswith(".html")
-        name = target if inner else target.removesuffix(".md").removesuffix(".rst")
-        kind = "url" if inner else "doc"
+        file = (path.parent / target).resolve()
+        name = os.path.relpath(place(file), Path(place(path)).parent)
+        kind = "url" if file.suffix == ".html" else "doc"
+        link = name if kind == "url" else name.removesuffix(file.suffix)
         lines += [
             f":::{{grid-item-card}} {title}",
-            f":link: {name}",
+            f":link: {link}",
             f":link-type: {kind}",
             "",
             words.strip(),
@@ -131,7 +132,7 @@ def cards(body: str, page: str) -> str:
     return "\n".join([*lines, "::::", ""])
 
 
-def tabs(body: str, page: str) -> str:
+def tabs(body: str, path: Path) -> str:
     """Return sections under bold names as tabs, which switch together on all pages."""
     items = (f":::{{tab-item}} {name}\n:sync: {name}\n\n{text.strip()}\n:::\n" for name, text in TAB.findall(body))
     return "::::{tab-set}\n\n" + "\n".join(items) + "\n::::\n"
@@ -149,11 +150,11 @@ def descriptions(names: str) -> str:
     return "\n".join([*lines, "```", ""])
 
 
-def marked(text: str, page: str) -> str:
+def marked(text: str, path: Path) -> str:
     """Return a document with its comments turned into cards, tabs and descriptions."""
     for name, made in (("cards", cards), ("tabs", tabs)):
         block = re.compile(rf"<!-- begin {name} -->\n(.*?)<!-- end {name} -->\n?", re.DOTALL)
-        text = block.sub(lambda found, made=made: made(found[1], page), text)
+        text = block.sub(lambda found, made=made: made(found[1], path), text)
     return re.sub(r"<!-- describe: ([^>]+) -->", lambda found: descriptions(found[1]), text)
 
 
@@ -200,13 +201,17 @@ def write_pages(target: Path) -> None:
             continue  # docs/index.md is the first page of the site
         content = path.read_bytes()
         if path.suffix == ".md":
-            text = marked(linked(content.decode("utf-8"), path), page)
+            text = linked(marked(content.decode("utf-8"), path), path)
             content = (text + ("\n" + navigation() if page == "index.md" else "")).encode()
         write(target / page, content)
         written.add(target / page)
     shutil.rmtree(target / "extra", ignore_errors=True)
     shutil.copytree(DOCS / "interactive", target / "extra" / "interactive")
+    scripts = {path.stem for path in (DOCS / "gallery").glob("*.py")}
     for path in target.rglob("*"):
-        made = path.relative_to(target).parts[0] in ("gallery", "extra") or path.name == "sg_execution_times.rst"
+        part = path.relative_to(target).parts[0]
+        made = part == "extra"
+        if part == "gallery":  # sphinx-gallery makes these, and knows which scripts have changed
+            made = not path.name.startswith("plot_") or path.name.partition(".")[0] in scripts
         if path.is_file() and path not in written and not made:
             path.unlink()
