@@ -143,8 +143,8 @@ def tensorflow(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_tensorflow_autograph.py",
         "tests/test_conformance.py", "tests/test_arguments.py",
-        "tests/test_inputs.py", "tests/test_mixed.py", "tests/test_docs.py", "-k", "tensorflow or refusal or arrays or reference",
-        *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+        "tests/test_inputs.py", "tests/test_mixed.py", "tests/test_docs.py",
+        "-k", "tensorflow or refusal or arrays or reference", *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
 
 
@@ -181,6 +181,13 @@ def docs_browser(session: nox.Session) -> None:
     install(session, "test-all", "docs", "browser")
     session.run("python", "docs/build_site.py")
     session.run("python", "-m", "pytest", "-n0", "tests/test_site.py", "tests/test_interactive.py", *session.posargs)
+
+
+@nox.session
+def programs(session: nox.Session) -> None:
+    """Time programs that many people know, before and after a change of one call; write docs/programs.json."""
+    install(session, "programs")
+    session.run("python", "benchmarks/programs.py")
 
 
 @nox.session

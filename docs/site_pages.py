@@ -19,6 +19,7 @@ NAVIGATION: dict[str, list[tuple[str, str]]] = {
     "Learn": [
         ("Start", "start"),
         ("Coming from another library", "coming_from"),
+        ("", "programs"),
         ("Questions", "questions"),
         ("Drag the logits", "interactive"),
         ("Gallery", "gallery/index"),

@@ -66,7 +66,7 @@ class Tab:
         self.page.route("**", self.only_here)
 
     def only_here(self, route: Any) -> None:
-        """Let requests pass that stay on this machine."""
+        """Answer requests for files of the site, and note and stop all others."""
         if route.request.url.startswith((self.address, "data:")):
             route.continue_()
         else:
