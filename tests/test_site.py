@@ -8,6 +8,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -24,6 +25,7 @@ SHOWN = ["index", "coming_from", "reference/softmax", "gallery/index", "interact
 
 pytestmark = [
     pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built: run nox -s docs"),
+    pytest.mark.skipif(find_spec("playwright") is None, reason="Playwright is not installed: run nox -s docs_browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
 
@@ -46,7 +48,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
