@@ -44,7 +44,9 @@ for axis, (name, loss) in zip(axes, losses.items(), strict=True):
     right = (with_one(fresh) @ weights).argmax(-1) == fresh_labels
     print(f"{name:17} finds {right[2000:].mean():.0%} of the rare class, {right[:2000].mean():.0%} of the other")
     p = lx.softmax(with_one(grid.reshape(-1, 2)) @ weights)[:, 1].reshape(grid.shape[:2])
-    axis.contourf(grid[..., 0], grid[..., 1], p, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6)
+    axis.contourf(grid[..., 0], grid[..., 1], p, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.35)
     axis.contour(grid[..., 0], grid[..., 1], p, levels=[0.5], colors="black", linewidths=1)
-    axis.scatter(*points.T, c=labels, s=6, cmap="RdBu_r")
+    for one, color, size in ((0, "#1f5fa8", 4), (1, "#b3372d", 14)):
+        axis.scatter(*points[labels == one].T, s=size, color=color)
+    axis.set(xlim=(-4, 4), ylim=(-3, 3))
     axis.set_title(f"{name}: {right[2000:].mean():.0%} of the rare class", fontsize=10)

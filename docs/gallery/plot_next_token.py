@@ -47,8 +47,8 @@ print(f"perplexity {perplexities[0]:.1f} at first, {perplexities[-1]:.2f} at las
 
 surprise = -lx.selected_log_softmax(first[last] + second[before], tokens[2:])[:60]
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), width_ratios=(1, 3), layout="constrained")
-left.semilogy(perplexities, color="#1f5fa8")
-left.set(xlabel="step", ylabel="perplexity")
+left.plot(perplexities, color="#1f5fa8")
+left.set(xlabel="step", ylabel="perplexity", ylim=(1, None))
 right.bar(range(60), surprise, color="#1f5fa8")
 right.set_xticks(range(60), ["␣" if one == " " else one for one in text[2:62]], fontsize=8)
 right.set(ylabel="nats", title="surprise at each character")
