@@ -143,8 +143,8 @@ def tensorflow(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_tensorflow_autograph.py",
         "tests/test_conformance.py", "tests/test_arguments.py",
-        "tests/test_inputs.py", "tests/test_mixed.py", "tests/test_docs.py", "-k", "tensorflow or refusal or arrays",
-        *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+        "tests/test_inputs.py", "tests/test_mixed.py", "tests/test_docs.py",
+        "-k", "tensorflow or refusal or arrays or reference", *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
 
 
@@ -164,9 +164,30 @@ def doctests(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write the generated tables of README and docs anew."""
-    install(session, "test-all")
-    session.run("python", "docs/generate.py", *session.posargs)
+    """Write the generated tables of README and docs anew, and build the site in build/site/html.
+
+    `-- serve` then shows the site, `-- links` tries its links to other sites, `-- --check` only checks the tables.
+    """
+    install(session, "test-all", "docs")
+    then = [argument for argument in session.posargs if argument in ("serve", "links")]
+    session.run("python", "docs/generate.py", *(one for one in session.posargs if one not in then))
+    if "--check" not in session.posargs:
+        session.run("python", "docs/build_site.py", *then)
+
+
+@nox.session
+def docs_browser(session: nox.Session) -> None:
+    """Build the site and open every page in Chromium, without a network; screenshots are in build/site/pictures."""
+    install(session, "test-all", "docs", "browser")
+    session.run("python", "docs/build_site.py")
+    session.run("python", "-m", "pytest", "-n0", "tests/test_site.py", "tests/test_interactive.py", *session.posargs)
+
+
+@nox.session
+def programs(session: nox.Session) -> None:
+    """Time programs that many people know, before and after a change of one call; write docs/programs.json."""
+    install(session, "programs")
+    session.run("python", "benchmarks/programs.py")
 
 
 @nox.session

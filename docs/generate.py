@@ -23,6 +23,11 @@ from logitx.testing import OPS
 ROOT = Path(__file__).resolve().parent.parent
 CONTROL = ("backends", "set_num_threads", "use_backend", "warmup", "which")  # README names these in a sentence
 ON_PAGES = ("logitx._functions.derived", "logitx._functions.sampling", "logitx._functions.balanced")
+# What is taken from a name to find the function that it stands beside in the table of README
+BESIDE = (
+    r"_(value_and_grad|grad_hess|vjp)$|^(js|kl)_|^log_(?=sigmoid)|^binary_(?=focal)|^merge_(?=logsumexp)"
+    r"|(?<=^log)cum(?=sumexp)|(?<=^segment)_.*"
+)
 FAMILIES = {
     "numpy": "NumPy arrays, lists, numbers",
     "torch": "PyTorch tensors",
@@ -51,7 +56,7 @@ def functions() -> Iterator[str]:
     rows: dict[str, list[str]] = {}
     for name in in_order():
         if name not in CONTROL and getattr(lx, name).__module__ not in ON_PAGES:
-            row = re.sub(r"_(value_and_grad|grad_hess|vjp)$|^(js|kl)_|^log_(?=sigmoid)|(?<=^segment)_.*", "", name)
+            row = re.sub(BESIDE, "", name)
             rows.setdefault(row, []).append(name)
     for names in rows.values():
         yield f"| {', '.join(f'`{name}`' for name in names)} | {summary(names[0])} |"
@@ -144,6 +149,19 @@ def fuzzing() -> Iterator[str]:
         yield f"| `{op.name}` | {' | '.join(f'{cells.get((op.name, target), 0):,}' for target in targets)} |"
 
 
+def programs() -> Iterator[str]:
+    """Yield the table of programs before and after."""
+    recorded = json.loads((ROOT / "docs" / "programs.json").read_text(encoding="utf-8"))
+    yield f"The least of 15 times, in milliseconds, on {recorded['machine']}, which other programs used too"
+    yield f"({recorded['versions']})."
+    yield ""
+    yield "| program | before | after | ms before | ms after | ratio |"
+    yield "|---|---|---|---|---|---|"
+    for row in recorded["rows"]:
+        before, after = (f"{time:.0f}" for time in row["milliseconds"])
+        yield f"| {row['program']} | {row['before']} | {row['after']} | {before} | {after} | {row['ratio']:.1f} |"
+
+
 BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "functions": functions,
     "signatures": signatures,
@@ -152,6 +170,7 @@ BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "speed": speed,
     "accuracy": accuracy,
     "fuzzing": fuzzing,
+    "programs": programs,
 }
 
 

@@ -14,7 +14,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-LIBRARIES = "array_api_strict|dask|jax|lightgbm|pandas|polars|sklearn|tensorflow|torch|xarray|xgboost"
+LIBRARIES = "array_api_strict|dask|jax|lightgbm|optax|pandas|polars|sklearn|tensorflow|torch|xarray|xgboost"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 

@@ -20,7 +20,7 @@ INK, SOFT, FAINT, GRID = "#1c2530", "#66717f", "#c6ccd4", "#e8ebef"
 BLUE, MID_BLUE, PALE_BLUE, RED = "#1f5fa8", "#5b94d2", "#b4cdeb", "#c8443a"
 TEMPERATURES = {0.5: "sharper", 1.0: "as trained", 3.0: "flatter"}
 
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
@@ -43,7 +43,8 @@ def draw(digits: Any, runs: dict[str, Any], scores: dict[str, float], output: Pa
     shown = choose(probabilities, digits.test_labels)
     with mpl.rc_context(STYLE):
         figure = plt.figure(figsize=(13.6, 5.4), dpi=160, facecolor="white")
-        left, middle, right = figure.subfigures(1, 3, width_ratios=[1.0, 1.0, 0.92], wspace=0.0)
+        parts: Any = figure.subfigures(1, 3, width_ratios=[1.0, 1.0, 0.92], wspace=0.0)
+        left, middle, right = parts
         draw_losses(left, runs, scores)
         draw_digits(middle, digits, probabilities, shown)
         draw_temperatures(right, digits, logits, shown[-2])
