@@ -97,6 +97,8 @@ def test_arrays_and_indexes_of_pandas_come_back(pd: Any) -> None:
     pd.testing.assert_index_equal(lx.softmax(pd.Index([1, 2], name="a")), pd.Index(expected, name="a"))
     pd.testing.assert_extension_array_equal(lx.softmax(pd.array([1.0, 2.0])), pd.array(expected))
     assert lx.logsumexp(pd.array([1.0, 2.0])) == lx.logsumexp([1.0, 2.0])
+    sums = lx.segment_logsumexp(pd.array([1.0, 2.0, 3.0]), segment_ids=[0, 0, 1])
+    pd.testing.assert_extension_array_equal(sums, pd.array([lx.logsumexp([1.0, 2.0]), 3.0]))
     kept = pd.Index([lx.logsumexp([1.0, 2.0])])
     pd.testing.assert_index_equal(lx.logsumexp(pd.Index([1.0, 2.0]), keepdims=True), kept)
     merged = lx.merge_logsumexp(pd.array([1.0, 2.0]), pd.array([1.0, 2.0]))

@@ -91,6 +91,10 @@ class Listed(ArrayLabels):
         """Return an Index or an array of pandas."""
         return pd.Index(result, name=self.x.name) if isinstance(self.x, pd.Index) else pd.array(result)
 
+    def segments(self, result: Array, lay: Layout) -> Array:
+        """Return an Index or an array of pandas."""
+        return self.full(result)
+
     def rows(self, result: Array, lay: Layout, keepdims: bool) -> Array:
         """Return the number of the one row; every element is a row without class axes."""
         return self.full(result) if result.ndim else result
