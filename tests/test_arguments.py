@@ -320,14 +320,6 @@ def test_unknown_arrays(function: Callable[..., Any], x: Any) -> None:
         function(x)
 
 
-@pytest.mark.parametrize("function", [lx.softmax, lx.log_softmax, lx.logcumsumexp])
-@pytest.mark.parametrize("x", [1j, np.array([1 + 2j])], ids=["complex", "complexes"])
-def test_complex_numbers(function: Callable[..., Any], x: Any) -> None:
-    """Only sums have a meaning for them."""
-    with pytest.raises(TypeError, match=r"^x: "):
-        function(x)
-
-
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_matrix() -> None:
     with pytest.raises(TypeError, match=r"^x: matrix "):

@@ -108,3 +108,11 @@ def test_what_is_not_allowed_is_named():
         lx.logsumexp(X, b=B[0, :5])
     with pytest.raises(TypeError, match="^x: dtype complex128 is not allowed"):
         lx.softmax(X)
+
+
+@pytest.mark.parametrize("function", [lx.softmax, lx.log_softmax, lx.logcumsumexp])
+@pytest.mark.parametrize("x", [1j, np.array([1 + 2j])], ids=["complex", "complexes"])
+def test_complex_numbers_are_refused(function, x):
+    """Only sums have a meaning for them."""
+    with pytest.raises(TypeError, match=r"^x: "):
+        function(x)

@@ -14,7 +14,7 @@ from logitx.backends.torch.cross_entropy import cross_entropy, cross_entropy_gra
 from logitx.backends.torch.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx.backends.torch.operators import OPERATORS
 from logitx.backends.torch.prepared import prepare
-from logitx.backends.torch.row_numbers import entropy, selected_log_softmax
+from logitx.backends.torch.row_numbers import entropy, js_divergence, kl_divergence, selected_log_softmax, softmax_mean
 from logitx.backends.torch.segments import segment_log_softmax, segment_logsumexp, segment_softmax
 from logitx.backends.torch.softmax import log_softmax, log_softmax_vjp, logsumexp, softmax, softmax_vjp
 
@@ -28,6 +28,8 @@ __all__ = [
     "cross_entropy_value_and_grad",
     "entropy",
     "explain",
+    "js_divergence",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
@@ -39,5 +41,6 @@ __all__ = [
     "segment_softmax",
     "selected_log_softmax",
     "softmax",
+    "softmax_mean",
     "softmax_vjp",
 ]

@@ -14,13 +14,13 @@ from logitx.backends.torch.state import has_plain_class, in_graph, in_transform,
 
 _GRADIENTS = ("cross_entropy_grad_hess", "softmax_vjp", "log_softmax_vjp")  # only as operators in a graph
 _BY_LOGITS = ("softmax", "log_softmax", "logsumexp", "cross_entropy", "selected_log_softmax")
-_EAGER = ("entropy",)  # not as operators in a graph, nor under a transform
+# Not as operators in a graph, nor under a transform
+_EAGER = ("entropy", "kl_divergence", "js_divergence", "softmax_mean")
+# How many operands, if not one, have derivatives by the kernels
+_BY_KERNELS = {"logsumexp": 4, "kl_divergence": 2, "js_divergence": 2, "softmax_mean": 2}
 _PARTS = "derivatives of the parts of a loss and of its gradient are taken by way of the formulas"
 DECLINES = {
     "merge_logsumexp": "differentiated by way of the formulas",
-    "js_divergence": "differentiated by way of the formulas",
-    "kl_divergence": "differentiated by way of the formulas",
-    "softmax_mean": "differentiated by way of the formulas",
     "focal_loss": "differentiated by way of the formulas",
     "focal_loss_value_and_grad": "differentiated by way of the formulas",
     "sigmoid": "differentiated by way of the formulas",
@@ -74,6 +74,6 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
 
 def explain(plan: Plan, operands: tuple[Any, ...]) -> str:
     """Say what runs: the kernels, and for which derivatives the formulas."""
-    others = plan.op != "logsumexp" and any(map(may_differentiate, flat(operands)[1:]))
+    others = any(map(may_differentiate, flat(operands)[_BY_KERNELS.get(plan.op, 1) :]))
     formulas = "; derivatives by other operands than the first are taken by way of the formulas" if others else ""
     return f"derivatives and operators of PyTorch around the kernels{formulas}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from logitx.backends import generic, numba
 from logitx.backends.formulas.selected import selected_by_losses
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept
 from logitx.backends.torch.cross_entropy import cross_entropy
-from logitx.backends.torch.state import compute
+from logitx.backends.torch.softmax import chain_scaling
+from logitx.backends.torch.state import compute, is_functorch_tensor
 
 
 def entropy(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
@@ -42,6 +44,117 @@ class Entropy(torch.autograd.Function):
             return None, numba.entropy_gradient(exact, dy, *operands), None, None, None
         formula = lambda *values: (generic.entropy(plan, *values),)  # noqa: E731
         return None, *differentiate_formulas(formula, operands, wanted, (dy,))
+
+
+def kl_divergence(plan: Plan, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """Sum of q - p + p log(p / q)."""
+    return apply(OfPair, plan, p, q, where, temperature, softcap)
+
+
+def js_divergence(plan: Plan, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """Weight KL(p, m) + (1 - weight) KL(q, m), with m = weight p + (1 - weight) q."""
+    return apply(OfPair, plan, p, q, where, temperature, softcap)
+
+
+def softmax_mean(plan: Plan, x: Array, values: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """Sum of p v."""
+    return apply(OfPair, plan, x, values, where, temperature, softcap)
+
+
+class OfPair(torch.autograd.Function):
+    """Numbers of rows of two tensors that hold data: divergences, and means under a softmax."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, *operands: Any) -> Array:
+        """Return the numbers, and save the operands."""
+        ctx.plan = plan
+        ctx.set_materialize_grads(False)
+        keep(ctx, *operands)
+        return compute(plan.op, plan, *operands)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Array) -> tuple[Any, ...]:
+        """Return the gradients by the two tensors from their softmaxes; others, and recorded ones, by the formulas."""
+        plan, operands, wanted = ctx.plan, kept(ctx), tuple(ctx.needs_input_grad[1:])
+        if dy is None:
+            return (None,) * 6
+        plain = not (torch.is_grad_enabled() or is_functorch_tensor(dy) or any(wanted[2:]))
+        found = _PAIR_GRADIENTS[plan.op](plan, dy, *operands) if plain else None
+        if found is not None:
+            both = (one.to(x.dtype) if want else None for one, x, want in zip(found, operands, wanted, strict=False))
+            return None, *both, None, None, None
+        formula = lambda *values: (getattr(generic, plan.op)(plan, *values),)  # noqa: E731
+        return None, *differentiate_formulas(formula, operands, wanted, (dy,))
+
+
+def _share_of_rows(plan: Plan, dy: Array) -> Array:
+    """Return the derivative by the number of each row, as a column."""
+    if plan.reduction == "mean":
+        dy = dy / math.prod(plan.layout.rows)
+    return (dy if plan.reduction != "none" else dy.reshape(plan.layout.column)).to(getattr(torch, plan.compute))
+
+
+def _probabilities(plan: Plan, x: Array, *scaling: Any, log: bool) -> Array:
+    """Return softmax or log_softmax in the dtype that the plan computes in."""
+    op = "log_softmax" if log else "softmax"
+    return compute(op, dataclasses.replace(plan, op=op, empty="zero", result=plan.compute), x, *scaling, None)
+
+
+def _gradients_of_kl(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -> tuple[Array, Array] | None:
+    """Return share p (log(p / q) - KL) du/dp and share (q - p) du/dq; None where a divergence is infinite or NaN."""
+    axis, share = plan.layout.axis, _share_of_rows(plan, dy)
+    log_p, log_q = _probabilities(plan, p, *scaling, log=True), _probabilities(plan, q, *scaling, log=True)
+    of_p, of_q = log_p.exp(), log_q.exp()
+    slope = _times(of_p, log_p - log_q)
+    divergence = slope.sum(axis, keepdim=True)
+    if not bool(torch.isfinite(divergence).all()):
+        return None
+    by_p = (slope - of_p * divergence) * share
+    return chain_scaling(by_p, p, *scaling), chain_scaling((of_q - of_p) * share, q, *scaling)
+
+
+def _gradients_of_js(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -> tuple[Array, Array] | None:
+    """Return share weight p (log(p / m) - KL(p, m)) du/dp, and the same of q; None where a number is not finite."""
+    axis, share, weight = plan.layout.axis, _share_of_rows(plan, dy), plan.weight
+    if not 0.0 < weight < 1.0:
+        return None
+    log_p, log_q = _probabilities(plan, p, *scaling, log=True), _probabilities(plan, q, *scaling, log=True)
+    d = log_p - log_q
+    rises = d > 0.0
+    other = torch.full_like(d, weight).masked_fill_(rises, 1.0 - weight)
+    larger = -torch.log1p(other * torch.expm1(-d.abs()))  # of log(p / m) and log(q / m): 0 for equal logits
+    of_p, of_q = torch.where(rises, larger, larger + d), torch.where(rises, larger - d, larger)
+    found = []
+    for x, log, log_ratio, part in ((p, log_p, of_p, weight), (q, log_q, of_q, 1.0 - weight)):
+        probability = log.exp()
+        slope = _times(probability, log_ratio)
+        divergence = slope.sum(axis, keepdim=True)
+        if not bool(torch.isfinite(divergence).all()):
+            return None
+        found.append(chain_scaling((slope - probability * divergence) * (part * share), x, *scaling))
+    return found[0], found[1]
+
+
+def _gradients_of_mean(plan: Plan, dy: Array, x: Array, values: Array, *scaling: Any) -> tuple[Array, Array] | None:
+    """Return share p (v - mean) du/dx and share p; None where a mean is not finite."""
+    p, share = _probabilities(plan, x, *scaling, log=False), _share_of_rows(plan, dy)
+    products = _times(p, values.to(p.dtype))
+    mean = products.sum(plan.layout.axis, keepdim=True)
+    if not bool(torch.isfinite(mean).all()):
+        return None
+    return chain_scaling((products - p * mean) * share, x, *scaling), p * share
+
+
+def _times(p: Array, factor: Array) -> Array:
+    """Return p times a factor, 0 where p is 0."""
+    return torch.where(p == 0.0, 0.0, p * factor)
+
+
+_PAIR_GRADIENTS = {
+    "kl_divergence": _gradients_of_kl,
+    "js_divergence": _gradients_of_js,
+    "softmax_mean": _gradients_of_mean,
+}
 
 
 def selected_log_softmax(plan: Plan, x: Array, ids: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:

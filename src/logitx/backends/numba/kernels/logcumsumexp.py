@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
-from logitx.backends.numba.kernels.segments import BLOCK, Entries, Tiles, add_term, exponentials, load, store
+from logitx.backends.numba.kernels.segments import ENTRIES_AT_ONCE, Entries, Tiles, add_term, exponentials, load, store
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfResult
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, make_view, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.scratch import (
@@ -68,15 +68,15 @@ def _reversed(x: Any) -> Any:
 @primitive
 def _run_rows(entries: Any, like: Any, part: int, parts: int) -> bool:
     rows, n = entries.x.outer * entries.x.inner, entries.x.n
-    room = reserve(3 * BLOCK, like)
+    room = reserve(3 * ENTRIES_AT_ONCE, like)
     if is_missing(room):
         return False
-    tiles = Tiles(room, after(room, BLOCK), after(room, 2 * BLOCK))
+    tiles = Tiles(room, after(room, ENTRIES_AT_ONCE), after(room, 2 * ENTRIES_AT_ONCE))
     for row in range(rows * part // parts, rows * (part + 1) // parts):
         o, i = row // entries.x.inner, row % entries.x.inner
         total = Sum(0.0, 0.0, 0.0, False, False, False)
-        for first in range(0, n, BLOCK):
-            count = least(BLOCK, n - first)
+        for first in range(0, n, ENTRIES_AT_ONCE):
+            count = least(ENTRIES_AT_ONCE, n - first)
             load(entries, o, i, first, count, tiles.x)
             total = _accumulate(tiles, count, total)
             store(entries, o, i, first, count, tiles.e, 0.0)

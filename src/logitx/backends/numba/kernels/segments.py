@@ -1,6 +1,6 @@
 """Segments: softmax, log-softmax and log-sum-exp of rows of different lengths along one axis.
 
-A block holds whole segments, up to `BLOCK` entries: their maxima and sums are found one after another, their
+A block holds whole segments, up to `ENTRIES_AT_ONCE` entries: their maxima and sums are found one after another, their
 exponentials together, in lanes. A longer segment is a block of its own, and is read in pieces, once for its maximum,
 once for its sum and once for its results. A segment is the work of one thread, and its sum has one order.
 """
@@ -39,7 +39,7 @@ from logitx.backends.numba.vectors.exp_log import difference, exp_of_sum
 from logitx.backends.numba.vectors.lanes import LANES, cast_as, least, spread_as, width_of
 
 FLOAT32_LANES = LANES["float32"]
-BLOCK = 2048  # entries; three tiles of float64 fill 48 KiB
+ENTRIES_AT_ONCE = 2048  # entries; three tiles of float64 fill 48 KiB
 
 
 class SegmentArrays(NamedTuple):
@@ -123,18 +123,18 @@ def _run(entries: Any, like: Any, undefined: bool, reducing: Any, log: Any, part
     count = offsets.outer - 1
     start = 0 if part == 0 else _first_segment(offsets, count, n * part // parts)
     stop = count if part == parts - 1 else _first_segment(offsets, count, n * (part + 1) // parts)
-    room = reserve(3 * BLOCK, like)
+    room = reserve(3 * ENTRIES_AT_ONCE, like)
     if is_missing(room):
         return False
-    tiles = Tiles(room, after(room, BLOCK), after(room, 2 * BLOCK))
+    tiles = Tiles(room, after(room, ENTRIES_AT_ONCE), after(room, 2 * ENTRIES_AT_ONCE))
     while start < stop:
         first = class_id(offsets, start)
         end = start + 1
-        while end < stop and class_id(offsets, end + 1) - first <= BLOCK:
+        while end < stop and class_id(offsets, end + 1) - first <= ENTRIES_AT_ONCE:
             end += 1
         for o in range(entries.out.outer):
             for i in range(entries.out.inner):
-                if class_id(offsets, end) - first <= BLOCK:
+                if class_id(offsets, end) - first <= ENTRIES_AT_ONCE:
                     _short(entries, tiles, o, i, start, end, undefined, reducing, log)
                 else:
                     _long(entries, tiles, o, i, start, undefined, reducing, log)
@@ -319,16 +319,16 @@ def _long(entries: Any, tiles: Any, o: int, i: int, segment: int, undefined: boo
     offsets, out = entries.index, entries.out
     begin, end = class_id(offsets, segment), class_id(offsets, segment + 1)
     top, nan = -np.inf, False
-    for first in range(begin, end, BLOCK):
-        count = least(BLOCK, end - first)
+    for first in range(begin, end, ENTRIES_AT_ONCE):
+        count = least(ENTRIES_AT_ONCE, end - first)
         load(entries, o, i, first, count, tiles.x)
         top = largest(tiles.x, 0, count, top)
         nan = nan or _has_nan(tiles.x, 0, count)
     top = 0.0 if top == -np.inf else top
-    fill(tiles.top, 0, BLOCK, top)
+    fill(tiles.top, 0, ENTRIES_AT_ONCE, top)
     high, low, tops = 0.0, 0.0, 0
-    for first in range(begin, end, BLOCK):
-        count = least(BLOCK, end - first)
+    for first in range(begin, end, ENTRIES_AT_ONCE):
+        count = least(ENTRIES_AT_ONCE, end - first)
         load(entries, o, i, first, count, tiles.x)
         exponentials(tiles, count)
         high, low, tops = _add_up(tiles.e, 0, count, high, low, tops)
@@ -338,13 +338,13 @@ def _long(entries: Any, tiles: Any, o: int, i: int, segment: int, undefined: boo
         write_back(out, place, logarithm_of(top, rest, tops, nan))
         return
     divisor = divisor_of(rest, tops, undefined, log)
-    for first in range(begin, end, BLOCK):
-        count = least(BLOCK, end - first)
+    for first in range(begin, end, ENTRIES_AT_ONCE):
+        count = least(ENTRIES_AT_ONCE, end - first)
         load(entries, o, i, first, count, tiles.x)
-        fill(tiles.top, 0, BLOCK, top)
+        fill(tiles.top, 0, ENTRIES_AT_ONCE, top)
         exponentials(tiles, count)
         if log is not None:
             lower(tiles, count)
-        fill(tiles.top, 0, BLOCK, divisor)
+        fill(tiles.top, 0, ENTRIES_AT_ONCE, divisor)
         finish(tiles, count, log)
         store(entries, o, i, first, count, tiles.e, -np.inf if log is not None else 0.0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.kernels.segments import (
-    BLOCK,
+    ENTRIES_AT_ONCE,
     Entries,
     SegmentOptions,
     Tiles,
@@ -75,13 +75,13 @@ def _run_columns(
 ) -> bool:
     """Compute some of the columns: all segments of one place beside the axis of segments each."""
     columns = entries.x.outer * entries.x.inner
-    room, sums = reserve(3 * BLOCK + count, like), reserve(3 * count, wide)
+    room, sums = reserve(3 * ENTRIES_AT_ONCE + count, like), reserve(3 * count, wide)
     if is_missing(room) or is_missing(sums):
         release(room)
         release(sums)
         return False
-    tiles = Tiles(room, after(room, BLOCK), after(room, 2 * BLOCK))
-    table = Table(after(room, 3 * BLOCK), sums, after(sums, count), after(sums, 2 * count))
+    tiles = Tiles(room, after(room, ENTRIES_AT_ONCE), after(room, 2 * ENTRIES_AT_ONCE))
+    table = Table(after(room, 3 * ENTRIES_AT_ONCE), sums, after(sums, count), after(sums, 2 * count))
     for column in range(columns * part // parts, columns * (part + 1) // parts):
         o, i = column // entries.x.inner, column % entries.x.inner
         _reduce(entries, tiles, table, count, o, i)
@@ -99,8 +99,8 @@ def _reduce(entries: Any, tiles: Any, table: Any, count: int, o: int, i: int) ->
     ids, n = entries.index, entries.x.n
     fill(table.top, 0, count, -np.inf)
     fill(table.high, 0, 3 * count, 0.0)
-    for first in range(0, n, BLOCK):
-        size = least(BLOCK, n - first)
+    for first in range(0, n, ENTRIES_AT_ONCE):
+        size = least(ENTRIES_AT_ONCE, n - first)
         load(entries, o, i, first, size, tiles.x)
         for j in range(size):
             x, segment = take_one(tiles.x, j), class_id(ids, first + j)
@@ -109,8 +109,8 @@ def _reduce(entries: Any, tiles: Any, table: Any, count: int, o: int, i: int) ->
     for segment in range(count):
         if take_one(table.top, segment) == -np.inf:
             place_one(table.top, segment, cast_as(0.0, tiles.x))
-    for first in range(0, n, BLOCK):
-        size = least(BLOCK, n - first)
+    for first in range(0, n, ENTRIES_AT_ONCE):
+        size = least(ENTRIES_AT_ONCE, n - first)
         load(entries, o, i, first, size, tiles.x)
         _load_tops(tiles, table, ids, first, size)
         exponentials(tiles, size)
@@ -159,8 +159,8 @@ def _write_entries(entries: Any, tiles: Any, table: Any, count: int, o: int, i: 
     for segment in range(count):
         rest = take_one(table.high, segment) + take_one(table.low, segment)
         place_one(table.low, segment, divisor_of(rest, int(take_one(table.tops, segment)), undefined, log))
-    for first in range(0, n, BLOCK):
-        size = least(BLOCK, n - first)
+    for first in range(0, n, ENTRIES_AT_ONCE):
+        size = least(ENTRIES_AT_ONCE, n - first)
         load(entries, o, i, first, size, tiles.x)
         _load_tops(tiles, table, ids, first, size)
         exponentials(tiles, size)
