@@ -24,6 +24,7 @@ from numba.core.types import int64
 from logitx._undisturbed import undisturbed
 from logitx.backends.numba.compile.policy import native
 from logitx.backends.numba.threads import workers
+from logitx.backends.numba.threads.quota import quota
 
 SERIAL_BYTES = 1 << 17  # bytes of input below which a second thread gains nothing, even one that is awake
 PARTS_PER_THREAD = 4  # a thread that is held up leaves its later parts to the others
@@ -39,16 +40,17 @@ _NO_THREAD = ctypes.c_ulong(-1).value
 
 
 def _allowed() -> int:
-    """Return how many threads there may be: as many as Numba is told to use, or else OpenMP, or else all cores.
+    """Return how many threads there may be: as many as Numba is told to use, or else OpenMP, or else all that may run.
 
     Who starts several processes on one machine, as clusters of Dask and batch systems do, limits the threads of each
-    through OpenMP; threads of two processes that wait for work on the same cores hold each other up.
+    through OpenMP; threads of two processes that wait for work on the same cores hold each other up. Numba counts the
+    processors of the affinity mask; the quota of a container is counted here.
     """
     most: int = numba.config.NUMBA_NUM_THREADS
-    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if "NUMBA_NUM_THREADS" in os.environ or not told.isdecimal():
+    if "NUMBA_NUM_THREADS" in os.environ:
         return most
-    return max(1, min(int(told), most))
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return max(1, min(most, quota() or most, int(told) if told.isdecimal() else most))
 
 
 class Crew:
