@@ -92,6 +92,9 @@ ESSENCE = (
 )  # fmt: skip
 
 
+WITHOUT_NUMBA = ("tests/test_private_parts.py", "tests/test_shell.py", "tests/test_unfit.py")
+
+
 @nox.session(python=VERSIONS)
 def tests_lite(session: nox.Session) -> None:
     """The essence of the suite with NumPy and Numba only, against the built wheel, on every Python that is present.
@@ -100,6 +103,14 @@ def tests_lite(session: nox.Session) -> None:
     """
     install(session, "test", more=(".",))
     session.run(*PYTEST, *(session.posargs or ESSENCE))
+
+
+@nox.session
+def tests_without_numba(session: nox.Session) -> None:
+    """The essence of the suite with NumPy only, as where there is no Numba: every function runs by its formulas."""
+    install(session, "test", more=("array-api-compat",))
+    session.install("--no-deps", ".")
+    session.run(*PYTEST, *(session.posargs or (*WITHOUT_NUMBA, *ESSENCE)))
 
 
 @nox.session
