@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 import urllib.request
 from pathlib import Path
@@ -111,6 +112,36 @@ def tests_without_numba(session: nox.Session) -> None:
     install(session, "test", more=("array-api-compat",))
     session.install("--no-deps", ".")
     session.run(*PYTEST, *(session.posargs or (*WITHOUT_NUMBA, *ESSENCE)))
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel, check both, and try each in an empty environment: README's first example, `logitx info`.
+
+    What is built is in dist; the release workflow publishes it. `-- --no-try` only builds and checks.
+    """
+    session.install("build", "twine", "check-wheel-contents")
+    for old in Path("dist").glob("logitx-*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", "dist")
+    built = sorted(map(str, Path("dist").glob("logitx-*")))
+    session.run("twine", "check", "--strict", *built)
+    session.run("check-wheel-contents", *(one for one in built if one.endswith(".whl")))
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", Path("README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    program = (
+        f"import sys, doctest as d; test = d.DocTestParser().get_doctest({blocks[0]!r}, {{}}, 'README', None, 0)\n"
+    )
+    program += "sys.exit(d.DocTestRunner().run(test).failed)"
+    for file in built if "--no-try" not in session.posargs else ():
+        folder = Path(session.create_tmp(), "empty").resolve()
+        session.run("python", "-m", "venv", "--clear", str(folder))
+        python = str(folder / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+        session.run(python, "-m", "pip", "install", "-q", file, external=True)
+        with session.chdir(folder):
+            session.run(python, "-W", "error", "-c", program, external=True)
+            session.run(python, "-m", "logitx", "info", external=True)
 
 
 @nox.session
