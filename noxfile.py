@@ -115,6 +115,14 @@ def tests_without_numba(session: nox.Session) -> None:
 
 
 @nox.session
+def tests_installed(session: nox.Session) -> None:
+    """The essence of the suite and what differs from one system to another, against the wheel in dist."""
+    (wheel,) = map(str, Path("dist").glob("logitx-*.whl"))
+    install(session, "test", more=(wheel,))
+    session.run(*PYTEST, *(session.posargs or ("tests/test_systems.py", "tests/test_threads.py", *ESSENCE)))
+
+
+@nox.session
 def package(session: nox.Session) -> None:
     """Build sdist and wheel, check both, and try each in an empty environment: README's first example, `logitx info`.
 
