@@ -257,6 +257,15 @@ def demo(session: nox.Session) -> None:
     session.run("python", "docs/examples/equinox_optax.py")
 
 
+@nox.session(venv_backend="none")
+def device(session: nox.Session) -> None:
+    """JAX and PyTorch on an accelerator, at most 8 minutes; writes build/device.json. `-- --cpu` rehearses on the CPU.
+
+    It runs in the environment that nox is started from: builds of JAX and PyTorch for an accelerator are yours.
+    """
+    session.run("python", "benchmarks/device.py", *session.posargs, env={"PYTHONPATH": "src"})
+
+
 @nox.session
 def boosting(session: nox.Session) -> None:
     """LightGBM and XGBoost with our objective: the page of the documentation, run."""
