@@ -84,5 +84,5 @@ PRIVATE_PARTS = {
     "numba": PrivateParts(("numba", "llvmlite"), "numba 0.62 to 0.68", tuple(_NUMBA.split())),
     "jax": PrivateParts(("jax", "jaxlib"), "jax 0.6 to 0.10", tuple(_JAX.split())),
     "xla": PrivateParts(("jax", "jaxlib"), "jax 0.6 to 0.10", tuple(_XLA.split())),
-    "torch": PrivateParts(("torch",), "torch 2.7 to 2.13", tuple(_TORCH.split())),
+    "torch": PrivateParts(("torch",), "torch 2.13", tuple(_TORCH.split())),
 }
