@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 import urllib.request
 from pathlib import Path
@@ -92,6 +93,9 @@ ESSENCE = (
 )  # fmt: skip
 
 
+WITHOUT_NUMBA = ("tests/test_private_parts.py", "tests/test_shell.py", "tests/test_unfit.py")
+
+
 @nox.session(python=VERSIONS)
 def tests_lite(session: nox.Session) -> None:
     """The essence of the suite with NumPy and Numba only, against the built wheel, on every Python that is present.
@@ -100,6 +104,52 @@ def tests_lite(session: nox.Session) -> None:
     """
     install(session, "test", more=(".",))
     session.run(*PYTEST, *(session.posargs or ESSENCE))
+
+
+@nox.session
+def tests_without_numba(session: nox.Session) -> None:
+    """The essence of the suite with NumPy only, as where there is no Numba: every function runs by its formulas."""
+    install(session, "test", more=("array-api-compat",))
+    session.install("--no-deps", ".")
+    session.run(*PYTEST, *(session.posargs or (*WITHOUT_NUMBA, *ESSENCE)))
+
+
+@nox.session
+def tests_installed(session: nox.Session) -> None:
+    """The essence of the suite and what differs from one system to another, against the wheel in dist."""
+    (wheel,) = map(str, Path("dist").glob("logitx-*.whl"))
+    install(session, "test", more=(wheel,))
+    session.run(*PYTEST, *(session.posargs or ("tests/test_systems.py", "tests/test_threads.py", *ESSENCE)))
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel, check both, and try each in an empty environment: README's first example, `logitx info`.
+
+    What is built is in dist; the release workflow publishes it. `-- --no-try` only builds and checks.
+    """
+    session.install("build", "twine", "check-wheel-contents")
+    for old in Path("dist").glob("logitx-*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", "dist")
+    built = sorted(map(str, Path("dist").glob("logitx-*")))
+    session.run("twine", "check", "--strict", *built)
+    session.run("check-wheel-contents", *(one for one in built if one.endswith(".whl")))
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", Path("README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    program = (
+        f"import sys, doctest as d; test = d.DocTestParser().get_doctest({blocks[0]!r}, {{}}, 'README', None, 0)\n"
+    )
+    program += "sys.exit(d.DocTestRunner().run(test).failed)"
+    for file in built if "--no-try" not in session.posargs else ():
+        folder = Path(session.create_tmp(), "empty").resolve()
+        session.run("python", "-m", "venv", "--clear", str(folder))
+        python = str(folder / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+        session.run(python, "-m", "pip", "install", "-q", file, external=True)
+        with session.chdir(folder):
+            session.run(python, "-W", "error", "-c", program, external=True)
+            session.run(python, "-m", "logitx", "info", external=True)
 
 
 @nox.session
@@ -205,6 +255,15 @@ def demo(session: nox.Session) -> None:
     session.run("python", "docs/examples/digits.py", *session.posargs)
     session.run("python", "docs/examples/torch_drop_in.py")
     session.run("python", "docs/examples/equinox_optax.py")
+
+
+@nox.session(venv_backend="none")
+def device(session: nox.Session) -> None:
+    """JAX and PyTorch on an accelerator, at most 8 minutes; writes build/device.json. `-- --cpu` rehearses on the CPU.
+
+    It runs in the environment that nox is started from: builds of JAX and PyTorch for an accelerator are yours.
+    """
+    session.run("python", "benchmarks/device.py", *session.posargs, env={"PYTHONPATH": "src"})
 
 
 @nox.session

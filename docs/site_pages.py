@@ -55,6 +55,7 @@ NAVIGATION: dict[str, list[tuple[str, str]]] = {
         ("Write a backend", "backends"),
         ("Accuracy, measured", "accuracy/index"),
         ("Speed, measured", "benchmark/index"),
+        ("", "systems"),
     ],
     "Project": [
         ("Contributing", "project/contributing"),

@@ -1,5 +1,6 @@
 """Which backend runs, what users may ask and set, and that nothing is imported or chosen behind their back."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import logitx as lx
 from logitx.backends import BACKENDS
 
+NUMBA = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 FRAMEWORKS = {"jax": "jax.numpy", "torch": "torch"}
 
 
@@ -27,6 +29,7 @@ def test_backends_lists_the_registry_in_order():
     assert infos[-1].available, "generic needs nothing"
 
 
+@NUMBA
 def test_numpy_runs_on_numba_and_says_so():
     choice = lx.which("softmax", np.zeros((2, 3)))
     assert choice.backend == "numba"
@@ -75,6 +78,7 @@ def test_standard_arrays_run_on_generic():
     assert lx.which("softmax", xp.zeros((2, 3))).backend == "generic"
 
 
+@NUMBA
 def test_which_knows_every_operation_and_runs_none():
     with pytest.raises(ValueError, match="op: 'sofmax' is not allowed"):
         lx.which("sofmax", np.zeros(3))
@@ -111,6 +115,7 @@ def test_a_settled_call_judges_the_arrays_of_every_call():
     np.testing.assert_array_equal(backwards, lx.softmax(x))
 
 
+@NUMBA
 def test_use_backend_nests_and_restores():
     x = np.zeros(3)
     with lx.use_backend("generic"):
@@ -121,6 +126,7 @@ def test_use_backend_nests_and_restores():
     assert lx.which("softmax", x).backend == "numba"
 
 
+@NUMBA
 def test_use_backend_holds_without_a_with_statement():
     lx.use_backend("generic")
     assert lx.which("softmax", np.zeros(3)).backend == "generic"
@@ -128,6 +134,7 @@ def test_use_backend_holds_without_a_with_statement():
     assert lx.which("softmax", np.zeros(3)).backend == "numba"
 
 
+@NUMBA
 def test_use_backend_is_the_callers_thread_alone():
     seen = []
     with lx.use_backend("generic"):
@@ -250,6 +257,7 @@ print(lx.which("softmax", [1.0]).backend)
     assert backend == "generic"
 
 
+@NUMBA
 def test_what_which_and_backends_return_is_printed_in_lines():
     choice = lx.which("softmax", np.zeros(3))
     first, *others = repr(choice).splitlines()
@@ -266,6 +274,7 @@ def test_what_which_and_backends_return_is_printed_in_lines():
     assert infos == tuple(infos)
 
 
+@NUMBA
 def test_use_backend_serves_again():
     generic = lx.use_backend("generic")
     for _ in range(2):

@@ -19,6 +19,7 @@ from logitx._operations import OPERATIONS, check
 from logitx._plan import Array, Plan
 from logitx._results import finished
 from logitx._undisturbed import undisturbed
+from logitx._unfit import Unfit, given_up, why_unfit
 from logitx.backends import BACKENDS, BackendRow
 from logitx.backends.protocol import Backend, Explains, Merges
 
@@ -61,20 +62,44 @@ class Choice(NamedTuple):
 
 
 forced: ContextVar[str | None] = ContextVar("logitx_backend", default=None)
-_NAMES = tuple(row.name for row in BACKENDS)
+_ROWS = {row.name: row for row in BACKENDS}
 
 
 @functools.cache
-def _missing(row: BackendRow) -> str | None:
-    if row.requires is not None and importlib.util.find_spec(row.requires) is None:
-        return f"{row.requires} is not installed"
+def _not_installed(requires: str | None) -> str | None:
+    if requires is not None and importlib.util.find_spec(requires) is None:
+        return f"{requires} is not installed"
     return None
+
+
+def _missing(row: BackendRow) -> str | None:
+    """Return why a backend is known not to be there, without importing it."""
+    reason = why_unfit(row.name) or _not_installed(row.requires)
+    if reason is None and row.around is not None:
+        reason = _missing(_ROWS[row.around])
+    return reason
 
 
 @functools.cache
 def _load(row: BackendRow) -> Backend:
+    if row.around is not None:
+        _load(_ROWS[row.around])
     with undisturbed():
-        return cast(Backend, importlib.import_module(row.module))
+        try:
+            return cast(Backend, importlib.import_module(row.module))
+        except Exception as error:
+            raise given_up(row.name, error) from error
+
+
+def _why_not(row: BackendRow) -> str | None:
+    """Return why a backend is not there, None once it is imported."""
+    reason = _missing(row)
+    if reason is None:
+        try:
+            _load(row)
+        except Unfit as error:
+            return str(error)
+    return reason
 
 
 def _rows(family: str) -> Iterator[tuple[BackendRow, str | None]]:
@@ -86,7 +111,7 @@ def _rows(family: str) -> Iterator[tuple[BackendRow, str | None]]:
         elif family not in row.families:
             yield row, f"does not take arrays of {family}; takes those of {', '.join(row.families)}"
         else:
-            yield row, _missing(row)
+            yield row, _why_not(row)
 
 
 @functools.lru_cache(maxsize=64)
@@ -107,6 +132,12 @@ def _refuse(plan: Plan, operands: tuple[Any, ...]) -> ValueError | TypeError:
     )
 
 
+def forget_unfit() -> None:
+    """Choose anew for every kind of array: a backend has been given up."""
+    _candidates.cache_clear()
+    _load.cache_clear()
+
+
 def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     """Return the first backend that accepts the call."""
     for backend in _candidates(plan.family, forced.get()):
@@ -115,12 +146,24 @@ def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     raise _refuse(plan, operands)
 
 
-def merging(plan: Plan, operands: tuple[Any, ...]) -> Merges:
+def _merging(plan: Plan, operands: tuple[Any, ...]) -> Merges:
     """Return the first backend that accepts the call and can be given some of the classes of a row."""
     for backend in _candidates(plan.family, forced.get()):
         if isinstance(backend, Merges) and backend.accepts(plan, operands) is None:
             return backend
     raise _refuse(plan, operands)
+
+
+def run_on_part(operation: str, plan: Plan, operands: tuple[Any, ...], seen: tuple[Any, ...]) -> Any:
+    """Run an operation of `Merges` on the first backend that accepts what is `seen` of the operands."""
+    backend = _merging(plan, seen)
+    try:
+        return getattr(backend, operation)(plan, *operands)
+    except Unfit:
+        forget_unfit()
+        if _merging(plan, seen) is backend:
+            raise
+        return run_on_part(operation, plan, operands, seen)
 
 
 def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
@@ -150,10 +193,17 @@ def run(op: str, *arguments: Any) -> Any:
     """
     row = OPERATIONS[op]
     plan, operands, out, labels = check(op, *arguments)
-    method = getattr(choose(plan, operands), plan.op)
-    if row.out == "written" and out is not None:
-        return _written(plan, method, operands, out)
-    values = finished(row.outputs, plan, method(plan, *operands), labels)
+    backend = choose(plan, operands)
+    method = getattr(backend, plan.op)
+    try:
+        if row.out == "written" and out is not None:
+            return _written(plan, method, operands, out)
+        values = finished(row.outputs, plan, method(plan, *operands), labels)
+    except Unfit:  # nothing was compiled, so nothing was written
+        forget_unfit()
+        if choose(plan, operands) is backend:
+            raise
+        return run(op, *arguments)
     if out is None:
         return row.assemble(plan, values)
     out[...] = values[0]
@@ -190,10 +240,10 @@ def _installed() -> tuple[str, ...]:
 def force(name: str | None) -> str | None:
     """Put a backend (None: the automatic choice) in force in this context; return what was in force before."""
     if name is not None:
-        row = next((row for row in BACKENDS if row.name == name), None)
+        row = _ROWS.get(name)
         missing = None if row is None else _missing(row)
         if row is None or missing is not None:
-            why, names = ("", _NAMES) if missing is None else (f", {missing}", _installed())
+            why, names = ("", tuple(_ROWS)) if missing is None else (f", {missing}", _installed())
             raise ValueError(f"name: {name!r} is not allowed{why}; allowed are None, {', '.join(map(repr, names))}")
     before = forced.get()
     forced.set(name)
@@ -204,9 +254,15 @@ def load_present() -> None:
     """Import the backends of the frameworks that are imported; that of PyTorch registers its operators."""
     for row in BACKENDS:
         if row.requires in sys.modules:
-            _load(row)
+            _why_not(row)
+
+
+def why_no_kernels() -> str | None:
+    """Return why there are no kernels on the CPU; None if they are there, imported."""
+    return _why_not(_ROWS["numba"])
 
 
 def set_num_threads(n: int) -> None:
-    """Limit the threads of the backend that has threads of its own."""
-    _load(next(row for row in BACKENDS if row.name == "numba")).set_num_threads(n)  # type: ignore[attr-defined]
+    """Limit the threads of the backend that has threads of its own, if it is there."""
+    if why_no_kernels() is None:
+        _load(_ROWS["numba"]).set_num_threads(n)  # type: ignore[attr-defined]

@@ -10,11 +10,12 @@ import numpy as np
 from logitx._arguments.ranges import are_ordinary
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, dtype_name
-from logitx._dispatch import choose, forced, run
+from logitx._dispatch import choose, forced, forget_unfit, run
 from logitx._operations import OPERATIONS, check
 from logitx._options import flat, nested
 from logitx._plan import Array, Plan
 from logitx._results import finished
+from logitx._unfit import Unfit
 from logitx.backends.protocol import Backend, Prepared, Prepares
 
 
@@ -40,19 +41,23 @@ def call(op: str, first: Array, second: Array, *options: Any) -> Any:
         differentiated = source.differentiated(first) if plain else None
     if differentiated is not None and (second is None or type(second) is cls):
         try:
-            shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
-            key = op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get()
-            prepared = _prepared(key, *options)
-        except RuntimeError:  # a nested tensor has no shape
-            prepared = None
-        except TypeError as error:  # an array among the options, say
-            if "unhashable" not in str(error):
-                raise
-            prepared = _with_arrays(key, options)
-        if prepared is not None:
-            result = prepared(first, second)
-            if result is not None:
-                return result
+            try:
+                shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
+                key = op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get()
+                prepared = _prepared(key, *options)
+            except RuntimeError:  # a nested tensor has no shape
+                prepared = None
+            except TypeError as error:  # an array among the options, say
+                if "unhashable" not in str(error):
+                    raise
+                prepared = _with_arrays(key, options)
+            if prepared is not None:
+                result = prepared(first, second)
+                if result is not None:
+                    return result
+        except Unfit:
+            _prepared.cache_clear()
+            forget_unfit()
     return run(op, first, second, *options)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import sys
 from contextlib import AbstractContextManager
 from typing import Any
@@ -54,22 +56,29 @@ def _torch_adopt(a: np.ndarray[Any, Any], like: Array) -> Array:
     return torch.from_numpy(a).to(like.device)
 
 
+@functools.cache
+def torch_state() -> Any:
+    """Return the module of that name: an import statement in a function takes 0.6 us of each call."""
+    return importlib.import_module("logitx._arrays.torch_state")
+
+
 def _torch_readable(x: Array) -> bool:
     import torch
 
+    state = torch_state()
     return (
         x.device.type == "cpu"
         and type(x) in (torch.Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
+        and not state.is_wrapper(x)
+        and not state.is_legacy_batched(x)
     )
 
 
 def _torch_differentiated(x: Array) -> bool:
     import torch
 
-    return bool(x.requires_grad and torch.is_grad_enabled()) or torch.autograd.forward_ad._current_level >= 0
+    return bool(x.requires_grad and torch.is_grad_enabled()) or torch_state().forward._current_level >= 0
 
 
 def _torch_view(x: Array) -> np.ndarray[Any, Any]:
@@ -90,7 +99,7 @@ def _torch_back(a: np.ndarray[Any, Any], name: str) -> Array:
 
 def _torch_host(*tensors: Array) -> tuple[NdArray, ...]:
     torch = sys.modules["torch"]
-    with torch._C._DisableFuncTorch():  # within torch.func `detach` would return a tensor without memory
+    with torch_state().without_transforms():  # within torch.func `detach` would return a tensor without memory
         known = [tensor.detach().cpu() for tensor in tensors]
         return tuple((one.float() if one.dtype is torch.bfloat16 else one).numpy() for one in known)
 

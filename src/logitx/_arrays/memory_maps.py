@@ -35,7 +35,9 @@ def _madvise() -> Any:
     """Return madvise of the C library, which ctypes calls without the GIL; None except on Linux."""
     if not sys.platform.startswith("linux"):
         return None
-    function = ctypes.CDLL(None).madvise
+    function = getattr(ctypes.CDLL(None), "madvise", None)
+    if function is None:
+        return None
     function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return function
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
-_functorch_active = torch._C._are_functorch_transforms_active
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_jit_trace = torch._C._get_tracing_state
+from logitx._arrays.torch_state import (
+    dispatch_modes,
+    forward,
+    is_legacy_batched,
+    is_wrapper,
+    jit_trace,
+    transforms_active,
+)
+
 _grad_enabled = torch.is_grad_enabled
-_is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def differentiated(x: Any) -> bool | None:
@@ -20,15 +24,15 @@ def differentiated(x: Any) -> bool | None:
     With None, no prepared call may be used. Whether `x` is plain memory on the CPU is not checked: `memory` raises for
     any other tensor.
     """
-    if _functorch_active() or _dispatch_modes() or forward_ad._current_level >= 0 or _jit_trace() is not None:
+    if transforms_active() or dispatch_modes() or forward._current_level >= 0 or jit_trace() is not None:
         return None
     return bool(x.requires_grad and _grad_enabled())
 
 
 def bare(x: Any) -> bool:
     """True if a backward pass may hand the memory of cotangent `x` to a kernel: not recorded, not transformed."""
-    recorded = x.requires_grad or _grad_enabled() or _jit_trace() is not None
-    transformed = _is_legacy_batched(x) or _functorch_active() or _dispatch_modes() or forward_ad._current_level >= 0
+    recorded = x.requires_grad or _grad_enabled() or jit_trace() is not None
+    transformed = is_legacy_batched(x) or transforms_active() or dispatch_modes() or forward._current_level >= 0
     return type(x) is torch.Tensor and not (recorded or transformed)
 
 
@@ -60,7 +64,7 @@ def refusal(x: Any) -> str | None:
 
 def _has_lost_its_memory(x: Any) -> bool:
     """True for what is left of a parameter that a sharded model has freed: NumPy would see elements at address 0."""
-    wrapped = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    wrapped = torch.compiler.is_compiling() or is_wrapper(x)
     return not wrapped and x.device.type == "cpu" and x.untyped_storage().nbytes() == 0 and x.numel() > 0
 
 

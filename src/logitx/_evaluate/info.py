@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import logitx
+from logitx import _dispatch
 from logitx.backends import BACKENDS
 
 _DEVICES: dict[str, Callable[[Any], list[str]]] = {
@@ -19,8 +20,7 @@ _DEVICES: dict[str, Callable[[Any], list[str]]] = {
 
 def facts() -> dict[str, Any]:
     """Return facts by name, each a line or several."""
-    from logitx.backends.numba.threads.policy import CREW
-
+    no_kernels = _dispatch.why_no_kernels()
     rows = {row.name: row for row in BACKENDS}
     lines = []
     for backend in logitx.backends():
@@ -33,9 +33,15 @@ def facts() -> dict[str, Any]:
         "numpy": _installed_version("numpy"),
         "backends": lines,
         "devices": [f"{name}: {', '.join(devices)}" for name, devices in _devices().items()] or ["cpu"],
-        "threads": CREW.limit,
-        "cache": _cache(),
+        "threads": _threads() if no_kernels is None else f"none of its own: {no_kernels}",
+        "cache": _cache() if no_kernels is None else [],
     }
+
+
+def _threads() -> int:
+    from logitx.backends.numba.threads.policy import CREW
+
+    return CREW.limit
 
 
 def _cache() -> list[str]:

@@ -169,7 +169,8 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         1 or more, the calling thread included. The default is ``NUMBA_NUM_THREADS``, or
-        ``OMP_NUM_THREADS``, or the number of cores.
+        ``OMP_NUM_THREADS``, or the number of processors that the process may use: those of its
+        affinity mask, or of the CPU quota of its container if that is less.
 
     Raises
     ------

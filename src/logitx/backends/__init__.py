@@ -14,6 +14,7 @@ class BackendRow:
     families: tuple[str, ...]  # rows of `_arrays.FAMILIES`
     requires: str | None  # the top-level package that must be importable
     summary: str
+    around: str | None = None  # the backend that it calls, without which it is not there
 
 
 BACKENDS: tuple[BackendRow, ...] = (
@@ -23,6 +24,7 @@ BACKENDS: tuple[BackendRow, ...] = (
         families=("numpy",),
         requires="numba",
         summary="the kernels on memory maps larger than memory, block by block",
+        around="numba",
     ),
     BackendRow(
         name="numba",
@@ -44,6 +46,7 @@ BACKENDS: tuple[BackendRow, ...] = (
         families=("torch",),
         requires="torch",
         summary="derivatives and operators of PyTorch around the kernels",
+        around="numba",
     ),
     BackendRow(
         name="tensorflow",
@@ -51,6 +54,7 @@ BACKENDS: tuple[BackendRow, ...] = (
         families=("tensorflow",),
         requires="tensorflow",
         summary="gradients of TensorFlow around the kernels",
+        around="numba",
     ),
     BackendRow(
         name="dask",

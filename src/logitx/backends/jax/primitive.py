@@ -17,11 +17,13 @@ from jax.interpreters import batching, mlir
 
 from logitx._options import nested
 from logitx._plan import Array, Plan
+from logitx._unfit import Unfit
 from logitx.backends import generic
 from logitx.backends.jax import sharding, signed_sums
 from logitx.backends.jax.kernel_calls import CLASSES, ONE, ROWS_OR_ONE, kernel, kinds, results
 from logitx.backends.jax.registration import why_missing
 
+_lower_function = mlir.lower_fun  # looked up here: a release without it fails this import, and `generic` runs
 kernel_p = Primitive("logitx")
 kernel_p.multiple_results = True
 
@@ -142,7 +144,7 @@ batching.primitive_batchers[kernel_p] = _batch_kernel
 
 def _lower(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...]) -> Any:
     function = functools.partial(portable, plan=plan, present=present)
-    return mlir.lower_fun(function, multiple_results=True)(ctx, *arrays)
+    return _lower_function(function, multiple_results=True)(ctx, *arrays)
 
 
 def _is_alone(context: Any) -> bool:
@@ -172,7 +174,10 @@ def _lower_on_cpu(ctx: Any, *arrays: Any, plan: Plan, present: tuple[bool, ...])
         function = sharding.sharded(plan, present)
     else:
         return _lower(ctx, *arrays, plan=plan, present=present)
-    return mlir.lower_fun(function, multiple_results=True)(ctx, *arrays)
+    try:
+        return _lower_function(function, multiple_results=True)(ctx, *arrays)
+    except Unfit:
+        return _lower(ctx, *arrays, plan=plan, present=present)
 
 
 def lowered_for_devices(primitive: Any) -> None:

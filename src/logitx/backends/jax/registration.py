@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from logitx._unfit import given_up, why_unfit
+
 if TYPE_CHECKING:
     from logitx.backends.xla.handlers import Handler
 
@@ -32,9 +34,13 @@ def registered(handler: Handler) -> str:
         return _register(handler)
 
 
-@functools.cache
 def why_missing() -> str | None:
     """Return why XLA cannot call the kernels here; None where it can."""
+    return why_unfit("numba") or _why_refused()
+
+
+@functools.cache
+def _why_refused() -> str | None:
     if not importlib.util.find_spec("numba"):
         return "numba is not installed"
     if sys.byteorder != "little":
@@ -43,11 +49,16 @@ def why_missing() -> str | None:
         return f"jax {jax.__version__} has no foreign-function interface"
     if jax.__version_info__ < (0, 6):
         return f"jax {jax.__version__} misstates the size of its table of functions"
-    from logitx.backends.numba.kernels.signature import Dtypes
-    from logitx.backends.xla.handlers import Handler
-
     try:
-        registered(Handler("reduce", (True, None), Dtypes("float32", "float32", "float32")))
+        from logitx.backends.numba.kernels.signature import Dtypes
+        from logitx.backends.xla import handlers
+
+        handler = handlers.Handler("reduce", (True, None), Dtypes("float32", "float32", "float32"))
+        handlers.address_of_handler(handler)
+    except Exception as error:
+        return str(given_up("numba", error))
+    try:
+        registered(handler)
     except Exception as error:  # XLA compares versions of the interface when registering
-        return f"XLA refuses the kernels: {error}"
+        return f"XLA refuses the kernels: {given_up('xla', error)}"
     return None

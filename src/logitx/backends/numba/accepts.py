@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from logitx._arrays.families import FAMILIES
+from logitx._arrays.families import FAMILIES, torch_state
 from logitx._options import flat
 from logitx._plan import Plan
 
@@ -39,10 +39,10 @@ def _tensorflow_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
 
 def _torch_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return why a call on tensors of PyTorch needs PyTorch's own operations."""
-    torch = sys.modules["torch"]
-    if torch._C._len_torch_dispatch_stack() > 0 or torch.jit.is_tracing():
+    torch, state = sys.modules["torch"], torch_state()
+    if state.dispatch_modes() > 0 or torch.jit.is_tracing():
         return "PyTorch is tracing"
-    if torch.autograd.forward_ad._current_level >= 0:
+    if state.forward._current_level >= 0:
         return "forward-mode differentiation is on"
     recording = torch.is_grad_enabled()
     readable = FAMILIES[plan.family].readable

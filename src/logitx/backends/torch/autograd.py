@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from logitx._plan import Array
-from logitx.backends.torch.state import in_transform, is_functorch_tensor
+from logitx.backends.torch.state import in_transform, is_functorch_tensor, set_forward_mode, transforms_active
 
 _SAVED = object()  # placeholder for a tensor that `ctx.save_for_backward` keeps
 
 
 def apply(function: Any, *arguments: Any) -> Any:
     """Call an autograd function."""
-    if torch._C._are_functorch_transforms_active():
+    if transforms_active():
         return function.apply(*arguments)
     # `Function.apply` binds the arguments to the signature on every call, to fill in defaults: 20 us. There are none.
     return super(torch.autograd.Function, function).apply(*arguments)
@@ -41,7 +41,7 @@ def kept(ctx: Any) -> tuple[Any, ...]:
 def pushing(ctx: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the saved values to a `jvp` with forward mode on: PyTorch turns it off, and nested tangents would be 0."""
     unpack = torch.autograd.forward_ad.unpack_dual
-    with torch.autograd.forward_ad._set_fwd_grad_enabled(True):
+    with set_forward_mode(True):
         yield tuple(unpack(value).primal if isinstance(value, torch.Tensor) else value for value in kept(ctx))
 
 

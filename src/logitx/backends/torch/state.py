@@ -8,10 +8,18 @@ from typing import Any
 import torch
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.autograd import forward_ad
 
 from logitx._options import nested
 from logitx._plan import Array, Plan
 from logitx.backends import generic, numba
+
+# Private functions are looked up here: a release that lacks one fails this import, and the backend is given up
+_modes, transforms_active = torch._C._len_torch_dispatch_stack, torch._C._are_functorch_transforms_active
+_wraps, _wraps_gradient = torch._C._functorch.is_functorch_wrapped_tensor, torch._C._functorch.is_gradtrackingtensor
+_unwrapped, _wraps_batch = torch._C._functorch.get_unwrapped, torch._C._functorch.is_legacy_batchedtensor
+set_forward_mode = forward_ad._set_fwd_grad_enabled
+_ = forward_ad._current_level  # read anew in each call
 
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 OPERATORS: dict[str, Callable[..., Any]] = {}  # operators that replace calls in a graph; filled by `operators`
@@ -19,33 +27,30 @@ OPERATORS: dict[str, Callable[..., Any]] = {}  # operators that replace calls in
 
 def in_transform() -> bool:
     """True if a transform of torch.func or forward-mode differentiation is active."""
-    return bool(torch._C._are_functorch_transforms_active()) or torch.autograd.forward_ad._current_level >= 0
+    return bool(transforms_active()) or forward_ad._current_level >= 0
 
 
 def tracing() -> bool:
     """True if operations go into a graph or run on tensors without data: torch.compile, torch.export, any mode."""
-    return bool(torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0)
+    return bool(torch.compiler.is_compiling() or _modes() > 0)
 
 
 def may_differentiate(x: Any) -> bool:
     """True if a derivative by operand `x` may be asked for."""
     if not isinstance(x, torch.Tensor) or not x.dtype.is_floating_point:
         return False
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        if torch._C._functorch.is_gradtrackingtensor(x):
+    while _wraps(x):
+        if _wraps_gradient(x):
             return True
-        x = torch._C._functorch.get_unwrapped(x)
+        x = _unwrapped(x)
     if x.requires_grad and torch.is_grad_enabled():
         return True
-    return (
-        torch.autograd.forward_ad._current_level >= 0 and torch.autograd.forward_ad.unpack_dual(x).tangent is not None
-    )
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
 
 
 def is_functorch_tensor(x: Array) -> bool:
     """True if `x` is a wrapper tensor of torch.func, or of the older vmap that autograd uses for batched gradients."""
-    functorch = torch._C._functorch
-    return bool(functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x))
+    return bool(_wraps(x) or _wraps_batch(x))
 
 
 def has_plain_class(x: Any) -> bool:

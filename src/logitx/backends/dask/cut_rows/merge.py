@@ -56,7 +56,7 @@ def merge_pairs(plan: Plan, pairs: list[Pair]) -> Pair:
     plan = dataclasses.replace(plan, family=family_of(first.top).name)  # type: ignore[union-attr]
     heat = None if isinstance(first.heat, float) and first.heat == 1.0 else first.heat
     operands = as_memory([pair.top for pair in pairs]), as_memory([pair.rest for pair in pairs]), heat
-    top, rest = _dispatch.merging(plan, (*operands[0], *operands[1], heat)).merge_rows(plan, *operands)
+    top, rest = _dispatch.run_on_part("merge_rows", plan, operands, (*operands[0], *operands[1], heat))
     sums = ("count", "logit", "weight", "sample", "mass", "even_mass")
     found = {name: _sum_present([getattr(pair, name) for pair in pairs]) for name in sums}
     for loss, mass in (("loss", "mass"), ("even_loss", "even_mass")):

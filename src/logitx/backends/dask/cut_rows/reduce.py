@@ -54,7 +54,7 @@ class LogitsBlock(NamedTuple):
     def by(self, operation: str, plan: Plan, *others: Any) -> Any:
         """Run one of the operations of `Merges` on the backend of the block."""
         arguments = (*self.folded, *as_memory(others))
-        return getattr(_dispatch.merging(plan, arguments), operation)(plan, *arguments)
+        return _dispatch.run_on_part(operation, plan, arguments, arguments)
 
 
 def block_of(work: Work, given: dict[str, Any]) -> LogitsBlock:

@@ -22,6 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic as _numba_intrinsic
 
 from logitx._undisturbed import undisturbed
+from logitx._unfit import given_up
 from logitx.backends.numba.compile.cache import KernelCache
 from logitx.backends.numba.compile.llvm_types import I64
 from logitx.backends.numba.compile.pipeline import _InlinedPipeline, _KernelPipeline, _PrimitivePipeline
@@ -77,7 +78,7 @@ def compile_kernel(function: Function, signature: tuple[Any, ...]) -> Function:
         function, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True, pipeline_class=_KernelPipeline
     )
     dispatcher._cache = KernelCache(function)
-    with undisturbed(), _uncollected():
+    with undisturbed(), _uncollected(), _toolchain():
         made: Function = dispatcher.compile(signature)
     _KEPT.append(dispatcher)
     (_MACHINE_CODE[made],) = dispatcher.overloads.values()
@@ -101,12 +102,21 @@ def bind_word(function: int, word: int) -> int:
     builder = ir.IRBuilder(entry.append_basic_block())
     target = builder.inttoptr(I64(function), ir.FunctionType(I64, [I64, I64]).as_pointer())
     builder.ret(builder.call(target, [entry.args[0], I64(word)]))
-    with undisturbed(), global_compiler_lock:
+    with undisturbed(), global_compiler_lock, _toolchain():
         library.add_ir_module(module)
         library.finalize()
     _KEPT.append(library)
     address: int = library.get_pointer_to_function(entry.name)
     return address
+
+
+@contextlib.contextmanager
+def _toolchain() -> Iterator[None]:
+    """Give the kernels up where one cannot be compiled: what is compiled never depends on what users pass."""
+    try:
+        yield
+    except Exception as error:
+        raise given_up("numba", error) from error
 
 
 @contextlib.contextmanager
@@ -126,7 +136,7 @@ def native(function: Function, signature: tuple[Any, ...]) -> int:
     options = {"nopython": True, "error_model": "numpy"}
     callback: Any = CFunc(function, (signature, types.int64), {}, options, pipeline_class=_KernelPipeline)
     callback._cache = KernelCache(function)
-    with undisturbed():
+    with undisturbed(), _toolchain():
         callback.compile()
     _KEPT.append(callback)
     address: int = callback.address

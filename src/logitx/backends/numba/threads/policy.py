@@ -24,6 +24,7 @@ from numba.core.types import int64
 from logitx._undisturbed import undisturbed
 from logitx.backends.numba.compile.policy import native
 from logitx.backends.numba.threads import workers
+from logitx.backends.numba.threads.quota import quota
 
 SERIAL_BYTES = 1 << 17  # bytes of input below which a second thread gains nothing, even one that is awake
 PARTS_PER_THREAD = 4  # a thread that is held up leaves its later parts to the others
@@ -39,16 +40,17 @@ _NO_THREAD = ctypes.c_ulong(-1).value
 
 
 def _allowed() -> int:
-    """Return how many threads there may be: as many as Numba is told to use, or else OpenMP, or else all cores.
+    """Return how many threads there may be: as many as Numba is told to use, or else OpenMP, or else all that may run.
 
     Who starts several processes on one machine, as clusters of Dask and batch systems do, limits the threads of each
-    through OpenMP; threads of two processes that wait for work on the same cores hold each other up.
+    through OpenMP; threads of two processes that wait for work on the same cores hold each other up. Numba counts the
+    processors of the affinity mask; the quota of a container is counted here.
     """
     most: int = numba.config.NUMBA_NUM_THREADS
-    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if "NUMBA_NUM_THREADS" in os.environ or not told.isdecimal():
+    if "NUMBA_NUM_THREADS" in os.environ:
         return most
-    return max(1, min(int(told), most))
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return max(1, min(most, quota() or most, int(told) if told.isdecimal() else most))
 
 
 class Crew:
@@ -126,20 +128,33 @@ def _address_of(function: Any) -> int:
 
 @functools.cache
 def _system_functions() -> dict[int, int]:
-    """Return the addresses of what the workers call of Python and of the operating system, by word."""
-    functions = {workers.ACQUIRE: _PYTHON.PyThread_acquire_lock, workers.RELEASE: _PYTHON.PyThread_release_lock}
+    """Return the addresses of what the workers call of Python and of the operating system, by word.
+
+    Workers do without what a system lacks: they do not yield, or stay where the system puts them.
+    """
     if sys.platform == "win32":
-        functions[workers.YIELD] = ctypes.windll.kernel32.SwitchToThread
+        library, give_way = ctypes.windll.kernel32, "SwitchToThread"
     else:
-        library = ctypes.CDLL(None)
-        functions[workers.YIELD] = library.sched_yield
-        if sys.platform == "linux":
-            functions[workers.WHO], functions[workers.WHERE] = (
-                _PYTHON.PyThread_get_thread_native_id,
-                library.sched_getcpu,
-            )
-            functions[workers.ALLOWED], functions[workers.ALLOW] = library.sched_getaffinity, library.sched_setaffinity
-    return {word: _address_of(function) for word, function in functions.items()}
+        library, give_way = ctypes.CDLL(None), "sched_yield"
+    found: dict[int, Any] = {
+        workers.ACQUIRE: _PYTHON.PyThread_acquire_lock,
+        workers.RELEASE: _PYTHON.PyThread_release_lock,
+        workers.YIELD: getattr(library, give_way, None),
+    }
+    if sys.platform == "linux":
+        placing = {name: getattr(library, name, None) for name in _PLACING.values()}
+        if None not in placing.values():
+            found |= {word: placing[name] for word, name in _PLACING.items()}
+            found[workers.WHO] = _PYTHON.PyThread_get_thread_native_id
+    return {word: _address_of(function) for word, function in found.items() if function is not None}
+
+
+# What keeps a worker off the processor of its caller: all of it, or none
+_PLACING = {
+    workers.WHERE: "sched_getcpu",
+    workers.ALLOWED: "sched_getaffinity",
+    workers.ALLOW: "sched_setaffinity",
+}
 
 
 CREW = Crew()

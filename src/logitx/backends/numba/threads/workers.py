@@ -262,7 +262,7 @@ def run_with_workers(words: int, function: int, arguments: int, parts: int) -> A
     while _get(words, INSIDE) != 0:
         _pause()
         turns += 1
-        if turns > PATIENCE:
+        if turns > PATIENCE and _get(words, YIELD) != 0:
             _call_system(_get(words, YIELD), ())
     failed = _get(words, JOB_FAILED)
     _put(words, OWNER, 0)
