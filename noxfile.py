@@ -294,6 +294,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def sweep(session: nox.Session) -> None:
+    """Time 2 to 128,256 classes and other axes, on one thread and on all; write benchmarks/results/sweep.*."""
+    install(session, "bench")
+    for threads in ("1", "0"):
+        session.run("python", "benchmarks/sweep.py", "--threads", threads, *session.posargs)
+    session.run("python", "benchmarks/sweep_picture.py")
+
+
+@nox.session
 def bench_smoke(session: nox.Session) -> None:
     """Every benchmark, on small shapes and a few rounds: it shows that they run, not how fast anything is."""
     install(session, "bench")
