@@ -21,8 +21,15 @@ from logitx.backends import BACKENDS
 from logitx.testing import OPS
 
 ROOT = Path(__file__).resolve().parent.parent
-CONTROL = ("backends", "set_num_threads", "use_backend", "warmup", "which")  # README names these in a sentence
-ON_PAGES = ("logitx._functions.derived", "logitx._functions.sampling", "logitx._functions.balanced")
+# README names these in sentences
+IN_SENTENCES = ("backends", "balanced_class_weight", "set_num_threads", "use_backend", "warmup", "which")
+# What functions made of others stand beside in the table of README
+ROWS = {
+    "softmax_top_k": "softmax",
+    "gumbel_softmax": "sample",
+    "logmeanexp": "logsumexp",
+    "logaddexp": "logsumexp",
+}
 # What is taken from a name to find the function that it stands beside in the table of README
 BESIDE = (
     r"_(value_and_grad|grad_hess|vjp)$|^(js|kl)_|^log_(?=sigmoid)|^binary_(?=focal)|^merge_(?=logsumexp)"
@@ -55,10 +62,10 @@ def functions() -> Iterator[str]:
     yield "|---|---|"
     rows: dict[str, list[str]] = {}
     for name in in_order():
-        if name not in CONTROL and getattr(lx, name).__module__ not in ON_PAGES:
-            row = re.sub(BESIDE, "", name)
-            rows.setdefault(row, []).append(name)
-    for names in rows.values():
+        if name not in IN_SENTENCES:
+            rows.setdefault(ROWS.get(name) or re.sub(BESIDE, "", name), []).append(name)
+    for row, names in rows.items():
+        names.sort(key=lambda name, row=row: name != row)  # the row is described by the function that names it
         yield f"| {', '.join(f'`{name}`' for name in names)} | {summary(names[0])} |"
 
 
