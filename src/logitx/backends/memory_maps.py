@@ -27,29 +27,29 @@ from logitx.backends.formulas.selected import selected_by_losses
 LARGE_CALL = 1 << 28  # bytes of a call from which pages are given back
 
 DECLINES = {
-    "js_divergence": "of two arrays, only one would be in blocks",
-    "kl_divergence": "of two arrays, only one would be in blocks",
-    "softmax_mean": "of two arrays, only one would be in blocks",
-    "cross_entropy_value_and_grad": "its results are as large as the logits, and in memory",
-    "cross_entropy_grad_hess": "its results are as large as the logits, and in memory",
-    "linear_cross_entropy": "the kernels make its logits block by block already",
-    "linear_cross_entropy_value_and_grad": "the kernels make its logits block by block already",
-    "softmax_vjp": "of two arrays, only one would be in blocks",
-    "log_softmax_vjp": "of two arrays, only one would be in blocks",
-    "merge_logsumexp": "normalizers are small",
+    "js_divergence": "it reads one array block by block, and this function has two",
+    "kl_divergence": "it reads one array block by block, and this function has two",
+    "softmax_mean": "it reads one array block by block, and this function has two",
+    "cross_entropy_value_and_grad": "its results in memory are as large as the logits",
+    "cross_entropy_grad_hess": "its results in memory are as large as the logits",
+    "linear_cross_entropy": "the kernels compute its logits block by block already",
+    "linear_cross_entropy_value_and_grad": "the kernels compute its logits block by block already",
+    "softmax_vjp": "it reads one array block by block, and this function has two",
+    "log_softmax_vjp": "it reads one array block by block, and this function has two",
+    "merge_logsumexp": "normalizers are one number a row",
     "focal_loss": "the kernels read its logits twice",
-    "focal_loss_value_and_grad": "its results are as large as the logits, and in memory",
-    "sigmoid": "there are no rows to cut into blocks",
-    "log_sigmoid": "there are no rows to cut into blocks",
-    "binary_cross_entropy": "there are no rows to cut into blocks",
-    "binary_cross_entropy_value_and_grad": "there are no rows to cut into blocks",
-    "binary_cross_entropy_grad_hess": "there are no rows to cut into blocks",
-    "log_matmul": "a product is as large as its blocks are many",
-    "logcumsumexp": "its result is as large as the logits, and in memory",
-    "segment_softmax": "segments would be cut by blocks",
-    "segment_log_softmax": "segments would be cut by blocks",
-    "segment_logsumexp": "segments would be cut by blocks",
-    "segment_cross_entropy": "segments would be cut by blocks",
+    "focal_loss_value_and_grad": "its results in memory are as large as the logits",
+    "sigmoid": "it is elementwise, and has no rows to cut into blocks",
+    "log_sigmoid": "it is elementwise, and has no rows to cut into blocks",
+    "binary_cross_entropy": "it is elementwise, and has no rows to cut into blocks",
+    "binary_cross_entropy_value_and_grad": "it is elementwise, and has no rows to cut into blocks",
+    "binary_cross_entropy_grad_hess": "it is elementwise, and has no rows to cut into blocks",
+    "log_matmul": "each block of rows needs the whole second matrix",
+    "logcumsumexp": "its result in memory is as large as the logits",
+    "segment_softmax": "a segment may lie in several blocks",
+    "segment_log_softmax": "a segment may lie in several blocks",
+    "segment_logsumexp": "a segment may lie in several blocks",
+    "segment_cross_entropy": "a segment may lie in several blocks",
 }
 
 
@@ -65,7 +65,7 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     if x.nbytes < LARGE_CALL:
         return f"less than {LARGE_CALL >> 20} MiB may stay in memory"
     if plan.op == "logsumexp" and operands[3] is not None:
-        return "log_b: of two arrays, only one would be in blocks"
+        return "log_b: it reads one array block by block, not two"
     if x.ndim == 0 or plan.layout.axis == 0:
         return "the first axis is that of the classes"
     mapped = memory_maps.is_mapped(x) or (operands[-1] is not None and memory_maps.is_mapped(operands[-1]))
