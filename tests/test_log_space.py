@@ -104,6 +104,18 @@ def test_log_b_has_a_derivative():
     np.testing.assert_allclose(found, np.asarray(lx.softmax(a + f)).sum(0), rtol=1e-5)
 
 
+def test_factors_of_any_dtype_leave_a_derivative_in_jax():
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.asarray([0.0, 1.0, 2.0], "f4")
+    weights = np.array([1.0, 2.0, 3.0]) * np.exp([0.0, 1.0, 2.0])
+    for b in (jax.numpy.asarray([1, 2, 3]), jax.numpy.asarray([1.0, 2.0, 3.0])):
+        found = jax.jit(jax.grad(lambda x, b=b: lx.logsumexp(x, b=b)))(x)
+        np.testing.assert_allclose(found, weights / weights.sum(), rtol=1e-6)
+    half, b = jax.numpy.asarray([0.0, -20.0], "f2"), jax.numpy.asarray([1e-6, 1e6], "f4")  # p of the second is 2e-9
+    found = jax.grad(lambda b: lx.logsumexp(half, b=b))(b)
+    np.testing.assert_allclose(found, [484.93, 9.9951e-7], rtol=1e-4)
+
+
 def test_a_loop_of_sinkhorn_needs_no_sum_in_memory():
     cost = RNG.random((30, 20))
     f, g = np.zeros(30), np.zeros(20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -131,3 +132,19 @@ def test_impossible_classes_leave_gradients_finite(library):
             gradient = np.asarray(module.grad(call)(x))
         assert np.isfinite(gradient).all()
         assert (gradient[~where | (x == -np.inf)] == 0).all()
+
+
+@pytest.mark.parametrize("weight", [1e-25, 1e-8, 1e-5, 0.3, 1.0 - 1e-8])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_js_divergence_with_one_distribution_almost_alone(weight, dtype):
+    p, q = np.array([0.0, -30.0, -1.0]), np.array([-30.0, 0.0, -1.0])
+    with mpmath.workdps(60):
+        w = mpmath.mpf(weight)
+        p_exact, q_exact = ([mpmath.exp(v) for v in one] for one in (p, q))
+        p_exact, q_exact = ([v / mpmath.fsum(one) for v in one] for one in (p_exact, q_exact))
+        pairs = [(a, b, w * a + (1 - w) * b) for a, b in zip(p_exact, q_exact, strict=True)]
+        right = float(mpmath.fsum(w * a * mpmath.log(a / m) + (1 - w) * b * mpmath.log(b / m) for a, b, m in pairs))
+    for backend in ("numba", "generic"):
+        with lx.use_backend(backend):
+            found = lx.js_divergence(p.astype(dtype), q.astype(dtype), weight=weight)
+        np.testing.assert_allclose(found, right, rtol=8 * np.finfo(dtype).eps)

@@ -76,8 +76,9 @@ CALLS = {
     "variables": [torch.from_numpy(X), torch.from_numpy(Y), True, "none"],
     "the_rest": [X, Y],
 }
-# Losses of elements have results of Any: their shape depends on the reduction and on that of the logits
-ANY = {"binary_cross_entropy", "binary_focal_loss", "info_nce"}
+# Losses of elements have results of Any: their shape depends on the reduction and on that of the logits. log_matmul
+# takes no labels
+ANY = {"log_matmul", "binary_cross_entropy", "binary_focal_loss", "info_nce"}
 ANY |= {f"{name}_value_and_grad" for name in ANY}
 # The families in which every other public function stands
 WHOLE = ("array_of_the_standard", "torch_tensor", "jax_array", "xarray_array", "dask_array", "numpy_array")

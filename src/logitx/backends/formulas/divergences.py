@@ -32,16 +32,24 @@ def kl_terms(xp: Any, p: Array, q: Array, d: Array, of_p: Array, of_q: Array) ->
     return xp.where(both, _gap(xp, p, q, xp.where(both, d, 0.0)), alone)
 
 
+def _log_over_mixture(xp: Any, part: float, kept: float, d: Array) -> Array:
+    """Return -log(kept + part exp(d)) for d <= 0, where kept + part = 1."""
+    change = part * xp.expm1(d)
+    near = change > -0.5
+    far = xp.log(xp.where(near, 1.0, kept + part * xp.exp(d)))
+    return -xp.where(near, xp.log1p(xp.where(near, change, 0.0)), far)
+
+
 def js_terms(xp: Any, weight: float, p: Array, q: Array, d: Array, of_p: Array, of_q: Array) -> Array:
     """Return the terms of weight KL(p, m) + (1 - weight) KL(q, m), with m = weight p + (1 - weight) q."""
     both, other = of_p & of_q, 1.0 - weight
     if weight in (0.0, 1.0):  # m is one of them
-        return xp.zeros_like(p + q)
+        return 0.0 * (p + q)
     d = xp.where(both, d, 0.0)
     rising = xp.where(d > 0.0, d, 0.0)
     falling = xp.where(d > 0.0, 0.0, d)
-    above = -xp.log1p(other * xp.expm1(-rising))  # log(p / m) where p > q
-    below = -xp.log1p(weight * xp.expm1(falling))  # log(q / m) elsewhere
+    above = _log_over_mixture(xp, other, weight, -rising)  # log(p / m) where p > q
+    below = _log_over_mixture(xp, weight, other, falling)  # log(q / m) elsewhere
     of_first, of_second = xp.where(d > 0.0, above, below + d), xp.where(d > 0.0, above - d, below)
     m = weight * p + other * q
     together = weight * _gap(xp, p, m, of_first) + other * _gap(xp, q, m, of_second)

@@ -36,15 +36,16 @@ def kept_classes(
     if wanted is None:
         wanted = kept_share * xp.sum(best, axis=-1, keepdims=True)
     elif count < n and not (family.readable(p) and bool(xp.all(xp.sum(best, axis=-1, keepdims=True) > wanted))):
-        return _cut_by_sorting(xp, p, wanted), None
+        return _cut_by_sorting(xp, p, wanted, family.has_float64(p)), None
     wanted = xp.where(wanted > 0.0, wanted, 1e-37)  # one class is kept
     return xp.where(xp.cumsum(best, axis=-1) - best < wanted, best, 0.0), ids
 
 
-def _cut_by_sorting(xp: Any, p: Array, wanted: Array) -> Array:
+def _cut_by_sorting(xp: Any, p: Array, wanted: Array, wide: bool) -> Array:
     """Return probabilities, 0 behind the most probable classes whose sum reaches `wanted`; of equals the first stay."""
     best = -xp.sort(-p, axis=-1)
-    count = xp.sum(xp.cumsum(best, axis=-1) - best < wanted, axis=-1, keepdims=True)
+    terms = xp.astype(best, xp.float64) if wide else best  # a sum of many terms, one after another
+    count = xp.sum(xp.cumsum(terms, axis=-1) - terms < wanted, axis=-1, keepdims=True)
     count = xp.where(count < 1, 1, count)
     bound = take_along(xp, best, count - 1, -1)
     above, equal = p > bound, p == bound

@@ -102,11 +102,17 @@ def _signed_logsumexp_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[
         return (p * b / total).astype(plan.compute), (p / total).astype(plan.compute)
 
     def by_formulas(x: Array, b: Array) -> tuple[Array, Array]:
-        value, pull_back = jax.vjp(lambda x, b: signed_sums.of_formulas(plan, x, b, where)[0], x, b)
+        b = b.astype(plan.compute)
+        value, pull_back = jax.vjp(
+            lambda x, b: signed_sums.of_formulas(plan, x, b, where)[0], x, b.astype(plan.compute)
+        )
         return tuple(one.astype(plan.compute) for one in pull_back(jnp.ones_like(value)))
 
     of_x, of_b = jax.lax.cond(plain, by_kernels, by_formulas, x, b)
-    tangent = jnp.sum(of_x * dx + of_b * db, axis=axis).astype(plan.result)
+    change = of_x * dx
+    if db.dtype != jax.dtypes.float0:  # that of factors which are integers
+        change = change + of_b * db
+    tangent = jnp.sum(change, axis=axis).astype(plan.result)
     return found, (tangent, jnp.zeros_like(found[1]))
 
 
@@ -117,7 +123,7 @@ def _with_sign(plan: Plan) -> Plan:
 
 @functools.lru_cache(maxsize=1024)
 def _with_zeros(plan: Plan) -> Plan:
-    return dataclasses.replace(plan, op="softmax", empty="zero")
+    return dataclasses.replace(plan, op="softmax", empty="zero", result=plan.compute)
 
 
 @jitted

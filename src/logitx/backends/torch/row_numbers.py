@@ -115,14 +115,17 @@ def _gradients_of_kl(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -
 
 def _gradients_of_js(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -> tuple[Array, Array] | None:
     """Return share weight p (log(p / m) - KL(p, m)) du/dp, and the same of q; None where a number is not finite."""
-    axis, share, weight = plan.layout.axis, _share_of_rows(plan, dy), plan.weight
+    axis, share_of_row, weight = plan.layout.axis, _share_of_rows(plan, dy), plan.weight
     if not 0.0 < weight < 1.0:
         return None
     log_p, log_q = _probabilities(plan, p, *scaling, log=True), _probabilities(plan, q, *scaling, log=True)
     d = log_p - log_q
     rises = d > 0.0
     other = torch.full_like(d, weight).masked_fill_(rises, 1.0 - weight)
-    larger = -torch.log1p(other * torch.expm1(-d.abs()))  # of log(p / m) and log(q / m): 0 for equal logits
+    kept = torch.full_like(d, 1.0 - weight).masked_fill_(rises, weight)
+    change, share_of_m = other * torch.expm1(-d.abs()), kept + other * torch.exp(-d.abs())
+    # The larger of log(p / m) and log(q / m), 0 for equal logits
+    larger = -torch.where(change > -0.5, torch.log1p(change), torch.log(share_of_m))
     of_p, of_q = torch.where(rises, larger, larger + d), torch.where(rises, larger - d, larger)
     found = []
     for x, log, log_ratio, part in ((p, log_p, of_p, weight), (q, log_q, of_q, 1.0 - weight)):
@@ -131,7 +134,7 @@ def _gradients_of_js(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -
         divergence = slope.sum(axis, keepdim=True)
         if not bool(torch.isfinite(divergence).all()):
             return None
-        found.append(chain_scaling((slope - probability * divergence) * (part * share), x, *scaling))
+        found.append(chain_scaling((slope - probability * divergence) * (part * share_of_row), x, *scaling))
     return found[0], found[1]
 
 

@@ -184,9 +184,15 @@ def _term(p: Any, q: Any, d: Any) -> Any:
 @primitive
 def _mixed_term(p: Any, q: Any, d: Any, weight: float, other: float) -> Any:
     """Return weight (m - p + p log(p / m)) + other (m - q + q log(q / m)); `d` is log(p / q)."""
-    zero, of_p, of_q = spread_as(p, 0.0), spread_as(p, weight), spread_as(p, other)
+    zero, one, of_p, of_q = spread_as(p, 0.0), spread_as(p, 1.0), spread_as(p, weight), spread_as(p, other)
     rises = d > zero
-    larger = zero - log1p_of_sum(select(rises, of_q, of_p) * expm1(select(rises, zero - d, d)), zero)
+    down = select(rises, zero - d, d)
+    part, kept = select(rises, of_q, of_p), select(rises, of_p, of_q)
+    change = part * expm1(down)
+    inverse = one / (kept + part * exp_of_sum(down, zero))  # of 1 + change, which cancels near -1
+    near = change > spread_as(p, -0.5)
+    larger = log1p_of_sum(select(near, change, inverse - one), zero)
+    larger = select(near, zero - larger, larger)
     m = of_p * p + of_q * q
     together = of_p * _gap(p, m, select(rises, larger, larger + d)) + of_q * _gap(
         q, m, select(rises, larger - d, larger)
