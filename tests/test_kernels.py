@@ -14,10 +14,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from numba.core.errors import TypingError
 from numba.core.types import int64
 
 import logitx as lx
+from logitx import _unfit
 from logitx.backends.numba.compile.policy import compile_kernel, native
 from logitx.backends.numba.kernels import logsumexp, softmax
 from logitx.backends.numba.kernels.signature import Dtypes, signature_of
@@ -294,7 +294,7 @@ def test_a_kernel_is_compiled_in_the_ways_that_it_declares():
         signature_of(softmax.normalize, (True, None), floats)
 
 
-def test_a_handler_that_passes_something_else_is_not_compiled() -> None:
+def test_a_handler_that_passes_something_else_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     call, kind = kernel_call(logsumexp.logsumexp_long), logsumexp.LogsumexpLongArrays
 
     def without_axis(frame: int, kernel: int) -> Any:
@@ -304,7 +304,8 @@ def test_a_handler_that_passes_something_else_is_not_compiled() -> None:
         return call(kernel, (kind(absent(), absent(), absent(), 1), 1, 1, frame))
 
     for handler in (without_axis, with_a_number_for_an_array):
-        with pytest.raises((TypeError, TypingError), match="its handler passes"):
+        monkeypatch.setattr(_unfit, "_REASONS", {})  # no kernel would run after what looks like a fault of Numba
+        with pytest.warns(RuntimeWarning), pytest.raises(_unfit.Unfit, match="its handler passes"):
             native(handler, (int64, int64))
 
 

@@ -73,7 +73,7 @@ def test_two_parts_are_the_whole(backend, name, op, shape, axis, cut):
             }
             heat, cap = here.get("temperature", 1.0), here.get("softcap")
             plan, (*operands, _), *_ = softmax.over_axis(op, piece, None, axis, here["where"], heat, cap, "nan", None)
-            by = _dispatch.merging(plan, tuple(operands))
+            by = _dispatch._merging(plan, tuple(operands))
             pairs.append(by.reduce_rows(plan, *operands, ids - first))
             calls.append((plan, operands, ids - first))
         heat = options.get("temperature")

@@ -65,14 +65,10 @@ def torch_state() -> Any:
 def _torch_readable(x: Array) -> bool:
     import torch
 
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
     state = torch_state()
-    return (
-        x.device.type == "cpu"
-        and type(x) in (torch.Tensor, torch.nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and not state.is_wrapper(x)
-        and not state.is_legacy_batched(x)
-    )
+    return type(x) in (torch.Tensor, torch.nn.Parameter) and not (state.is_wrapper(x) or state.is_legacy_batched(x))
 
 
 def _torch_differentiated(x: Array) -> bool:

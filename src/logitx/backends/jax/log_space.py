@@ -34,7 +34,7 @@ def _small_sums(plan: Plan, a: Array, b: Array, value: Array, small: Array) -> A
 
     @jax.checkpoint
     def of_row(row: Array, turned: Array) -> Array:
-        return log_of_sums(plan, jnp, row + turned)
+        return log_of_sums(plan, jnp, jnp.expand_dims(row, 0) + turned)
 
     def of_matrices(a: Array, b: Array) -> Array:
         return jax.lax.map(lambda row: of_row(row, b.T), a)

@@ -39,7 +39,10 @@ def _tensorflow_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
 
 def _torch_refusal(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return why a call on tensors of PyTorch needs PyTorch's own operations."""
-    torch, state = sys.modules["torch"], torch_state()
+    torch = sys.modules["torch"]
+    if torch.compiler.is_compiling():
+        return "PyTorch is tracing"
+    state = torch_state()
     if state.dispatch_modes() > 0 or torch.jit.is_tracing():
         return "PyTorch is tracing"
     if state.forward._current_level >= 0:
