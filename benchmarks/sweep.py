@@ -2,8 +2,8 @@
 
     python benchmarks/sweep.py --threads 1      # or 0 for all; --smoke for a run that only shows that it works
 
-The cells are few-second samples: everybody is timed in turn, and the least time of each counts. The record is
-benchmarks/results/sweep.json, one list of cells for each number of threads; `sweep_picture.py` draws it.
+Every cell takes a quarter of a second: all libraries are timed in turn, and the least time of each counts. The record
+is benchmarks/results/sweep.json, one list of cells for each number of threads; `sweep_picture.py` draws it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def least_seconds(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 
 def contestants(cell: Any, inputs: Any) -> dict[str, Callable[[], Any]]:
-    """Return the call of each library that can do it; ours writes into `out` where the fastest ones keep memory."""
+    """Return the call of each library that can run the cell."""
     from competitors import COMPETITORS
 
     calls = {}

@@ -38,7 +38,7 @@ class Operation(NamedTuple):
     out: Literal["written", "copied"] | None = None  # `out=`: the backend writes to it, or a result is copied to it
     prepares: bool = False  # calls with plain options may be prepared (`_prepared`)
     weighs: bool = False  # the check computes in float64 for extreme weights (`_arguments.ranges`)
-    reads: bool = False  # the plan depends on numbers in arrays, as the largest of segment ids: no call is like another
+    reads: bool = False  # the plan depends on numbers in arrays, as segment ids: `_prepared` repeats none
     without_labels: Callable[..., Call] = take_apart  # runs the check of a call whose first array has labels
 
 

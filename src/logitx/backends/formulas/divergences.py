@@ -32,12 +32,16 @@ def kl_terms(xp: Any, p: Array, q: Array, d: Array, of_p: Array, of_q: Array) ->
     return xp.where(both, _gap(xp, p, q, xp.where(both, d, 0.0)), alone)
 
 
-def _log_over_mixture(xp: Any, part: float, kept: float, d: Array) -> Array:
-    """Return -log(kept + part exp(d)) for d <= 0, where kept + part = 1."""
-    change = part * xp.expm1(d)
+def logs_over_mixture(xp: Any, weight: float, d: Array) -> tuple[Array, Array]:
+    """Return log(p / m) and log(q / m) for m = weight p + (1 - weight) q, from d = log(p / q): both 0 where d is 0."""
+    other, rises, size = 1.0 - weight, d > 0.0, xp.abs(d)
+    part = xp.where(rises, other, xp.full_like(d, weight))
+    kept = xp.where(rises, weight, xp.full_like(d, other))
+    change = part * xp.expm1(-size)  # of m, relative to the larger of p and q; near -1 the sum with 1 would cancel
     near = change > -0.5
-    far = xp.log(xp.where(near, 1.0, kept + part * xp.exp(d)))
-    return -xp.where(near, xp.log1p(xp.where(near, change, 0.0)), far)
+    far = xp.log(xp.where(near, 1.0, kept + part * xp.exp(-size)))
+    larger = -xp.where(near, xp.log1p(xp.where(near, change, 0.0)), far)
+    return xp.where(rises, larger, larger + d), xp.where(rises, larger - d, larger)
 
 
 def js_terms(xp: Any, weight: float, p: Array, q: Array, d: Array, of_p: Array, of_q: Array) -> Array:
@@ -46,11 +50,7 @@ def js_terms(xp: Any, weight: float, p: Array, q: Array, d: Array, of_p: Array, 
     if weight in (0.0, 1.0):  # m is one of them
         return 0.0 * (p + q)
     d = xp.where(both, d, 0.0)
-    rising = xp.where(d > 0.0, d, 0.0)
-    falling = xp.where(d > 0.0, 0.0, d)
-    above = _log_over_mixture(xp, other, weight, -rising)  # log(p / m) where p > q
-    below = _log_over_mixture(xp, weight, other, falling)  # log(q / m) elsewhere
-    of_first, of_second = xp.where(d > 0.0, above, below + d), xp.where(d > 0.0, above - d, below)
+    of_first, of_second = logs_over_mixture(xp, weight, d)
     m = weight * p + other * q
     together = weight * _gap(xp, p, m, of_first) + other * _gap(xp, q, m, of_second)
     alone = xp.where(of_p, -weight * math.log(weight) * p, xp.where(of_q, -other * math.log(other) * q, 0.0))

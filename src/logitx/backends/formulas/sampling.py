@@ -28,14 +28,16 @@ def kept_classes(
     if (k is None or k >= n) and (kept_share is None or kept_share >= 1.0):
         return p, None
     wanted = None if kept_share is None or k is not None else kept_share * xp.sum(p, axis=-1, keepdims=True)
-    count = min(n, _RANKED) if k is None else k
+    count = k or min(n, _RANKED)
+    if count < n and k is None and not family.readable(p):
+        return _cut_by_sorting(xp, p, wanted, family.has_float64(p)), None
     ids = largest(family, p, count, -1)
     best = take_along(xp, p, ids, -1)
     if kept_share is None:
         return best, ids
     if wanted is None:
         wanted = kept_share * xp.sum(best, axis=-1, keepdims=True)
-    elif count < n and not (family.readable(p) and bool(xp.all(xp.sum(best, axis=-1, keepdims=True) > wanted))):
+    elif count < n and not bool(xp.all(xp.sum(best, axis=-1, keepdims=True) > wanted)):
         return _cut_by_sorting(xp, p, wanted, family.has_float64(p)), None
     wanted = xp.where(wanted > 0.0, wanted, 1e-37)  # one class is kept
     return xp.where(xp.cumsum(best, axis=-1) - best < wanted, best, 0.0), ids

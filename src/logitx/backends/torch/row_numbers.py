@@ -10,6 +10,7 @@ import torch
 
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
+from logitx.backends.formulas.divergences import logs_over_mixture
 from logitx.backends.formulas.selected import selected_by_losses
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept
 from logitx.backends.torch.cross_entropy import cross_entropy
@@ -87,7 +88,7 @@ class OfPair(torch.autograd.Function):
         return None, *differentiate_formulas(formula, operands, wanted, (dy,))
 
 
-def _share_of_rows(plan: Plan, dy: Array) -> Array:
+def _shares(plan: Plan, dy: Array) -> Array:
     """Return the derivative by the number of each row, as a column."""
     if plan.reduction == "mean":
         dy = dy / math.prod(plan.layout.rows)
@@ -102,7 +103,7 @@ def _probabilities(plan: Plan, x: Array, *scaling: Any, log: bool) -> Array:
 
 def _gradients_of_kl(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -> tuple[Array, Array] | None:
     """Return share p (log(p / q) - KL) du/dp and share (q - p) du/dq; None where a divergence is infinite or NaN."""
-    axis, share = plan.layout.axis, _share_of_rows(plan, dy)
+    axis, share = plan.layout.axis, _shares(plan, dy)
     log_p, log_q = _probabilities(plan, p, *scaling, log=True), _probabilities(plan, q, *scaling, log=True)
     of_p, of_q = log_p.exp(), log_q.exp()
     slope = _times(of_p, log_p - log_q)
@@ -115,18 +116,11 @@ def _gradients_of_kl(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -
 
 def _gradients_of_js(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -> tuple[Array, Array] | None:
     """Return share weight p (log(p / m) - KL(p, m)) du/dp, and the same of q; None where a number is not finite."""
-    axis, share_of_row, weight = plan.layout.axis, _share_of_rows(plan, dy), plan.weight
+    axis, share, weight = plan.layout.axis, _shares(plan, dy), plan.weight
     if not 0.0 < weight < 1.0:
         return None
     log_p, log_q = _probabilities(plan, p, *scaling, log=True), _probabilities(plan, q, *scaling, log=True)
-    d = log_p - log_q
-    rises = d > 0.0
-    other = torch.full_like(d, weight).masked_fill_(rises, 1.0 - weight)
-    kept = torch.full_like(d, 1.0 - weight).masked_fill_(rises, weight)
-    change, share_of_m = other * torch.expm1(-d.abs()), kept + other * torch.exp(-d.abs())
-    # The larger of log(p / m) and log(q / m), 0 for equal logits
-    larger = -torch.where(change > -0.5, torch.log1p(change), torch.log(share_of_m))
-    of_p, of_q = torch.where(rises, larger, larger + d), torch.where(rises, larger - d, larger)
+    of_p, of_q = logs_over_mixture(torch, weight, log_p - log_q)
     found = []
     for x, log, log_ratio, part in ((p, log_p, of_p, weight), (q, log_q, of_q, 1.0 - weight)):
         probability = log.exp()
@@ -134,13 +128,13 @@ def _gradients_of_js(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -
         divergence = slope.sum(axis, keepdim=True)
         if not bool(torch.isfinite(divergence).all()):
             return None
-        found.append(chain_scaling((slope - probability * divergence) * (part * share_of_row), x, *scaling))
+        found.append(chain_scaling((slope - probability * divergence) * (part * share), x, *scaling))
     return found[0], found[1]
 
 
 def _gradients_of_mean(plan: Plan, dy: Array, x: Array, values: Array, *scaling: Any) -> tuple[Array, Array] | None:
     """Return share p (v - mean) du/dx and share p; None where a mean is not finite."""
-    p, share = _probabilities(plan, x, *scaling, log=False), _share_of_rows(plan, dy)
+    p, share = _probabilities(plan, x, *scaling, log=False), _shares(plan, dy)
     products = _times(p, values.to(p.dtype))
     mean = products.sum(plan.layout.axis, keepdim=True)
     if not bool(torch.isfinite(mean).all()):
