@@ -206,3 +206,29 @@ def test_the_cache_is_private(tmp_path):
     before = {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
     end(start(code, NUMBA_CACHE_DIR=str(tmp_path)))
     assert {path: path.read_bytes() for folder in folders for path in folder.iterdir()} == before
+
+
+BLAS = """
+import sys
+import numpy as np, numba
+import logitx as lx
+lx.softmax(np.zeros(3))
+assert not any(name.startswith("scipy.linalg") for name in sys.modules), "SciPy was imported"
+x = np.arange(12.0).reshape(3, 4)
+for function in (lambda a: a @ a.T, lambda a: np.corrcoef(a), lambda a: np.linalg.svd(a)[1]):
+    np.testing.assert_allclose(numba.njit(function)(x), function(x), atol=1e-12)
+"""
+
+
+def test_a_first_call_imports_no_scipy_and_functions_of_the_user_do():
+    pytest.importorskip("numba", reason="numba is not installed")
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    end(start(BLAS))
+
+
+def test_without_scipy_numba_says_that_there_is_no_blas():
+    pytest.importorskip("numba", reason="numba is not installed")
+    hidden = "import importlib.util, sys; sys.modules['scipy'] = None; find = importlib.util.find_spec\n"
+    hidden += "importlib.util.find_spec = lambda name, *others: None if name == 'scipy' else find(name, *others)\n"
+    call = "import logitx as lx, numpy as np; lx.softmax(np.zeros(3)); import numba.np.arraymath as a\n"
+    end(start(hidden + call + "assert a._HAVE_BLAS is False and a.ensure_blas.__module__ == 'numba.np.linalg'"))

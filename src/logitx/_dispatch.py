@@ -115,8 +115,22 @@ def _rows(family: str) -> Iterator[tuple[BackendRow, str | None]]:
 
 
 @functools.lru_cache(maxsize=64)
-def _candidates(family: str, _only: str | None) -> tuple[Backend, ...]:
-    return tuple(_load(row) for row, reason in _rows(family) if reason is None)
+def _tried(family: str, only: str | None) -> tuple[BackendRow, ...]:
+    return tuple(row for row in BACKENDS if family in row.families and only in (None, row.name))
+
+
+@functools.cache
+def _loaded(row: BackendRow) -> Backend | None:
+    """Return a backend, imported when the first call comes to it; None if it is not there."""
+    return _load(row) if _why_not(row) is None else None
+
+
+def _candidates(family: str) -> Iterator[Backend]:
+    """Yield the backends that come into question, in order: one that is not reached is not imported."""
+    for row in _tried(family, forced.get()):
+        backend = _loaded(row)
+        if backend is not None:
+            yield backend
 
 
 def _refuse(plan: Plan, operands: tuple[Any, ...]) -> ValueError | TypeError:
@@ -134,13 +148,13 @@ def _refuse(plan: Plan, operands: tuple[Any, ...]) -> ValueError | TypeError:
 
 def forget_unfit() -> None:
     """Choose anew for every kind of array: a backend has been given up."""
-    _candidates.cache_clear()
+    _loaded.cache_clear()
     _load.cache_clear()
 
 
 def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     """Return the first backend that accepts the call."""
-    for backend in _candidates(plan.family, forced.get()):
+    for backend in _candidates(plan.family):
         if backend.accepts(plan, operands) is None:
             return backend
     raise _refuse(plan, operands)
@@ -148,7 +162,7 @@ def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
 
 def _merging(plan: Plan, operands: tuple[Any, ...]) -> Merges:
     """Return the first backend that accepts the call and can be given some of the classes of a row."""
-    for backend in _candidates(plan.family, forced.get()):
+    for backend in _candidates(plan.family):
         if isinstance(backend, Merges) and backend.accepts(plan, operands) is None:
             return backend
     raise _refuse(plan, operands)

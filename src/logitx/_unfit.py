@@ -6,7 +6,6 @@ away. Then an import fails, or the first compilation, and no argument of the use
 
 from __future__ import annotations
 
-import importlib.metadata
 import warnings
 
 from logitx.backends.private_parts import PRIVATE_PARTS
@@ -47,6 +46,8 @@ def given_up(backend: str, error: Exception) -> Unfit:
 
 
 def _versions(libraries: tuple[str, ...]) -> str:
+    import importlib.metadata  # half of the time of `import logitx`, for what hardly ever happens
+
     found = []
     for name in libraries:
         try:

@@ -10,6 +10,7 @@ from logitx import _dispatch
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, namespace_dtype
 from logitx._plan import Array, Plan
+from logitx.backends.formulas.ranking import take_along, takes_along
 
 
 class EvaluatedRows:
@@ -73,9 +74,13 @@ class EvaluatedRows:
         xp, kind = self.xp, namespace_dtype(self.xp, "int64")
         places = xp.arange(self.plan.layout.n, dtype=kind)
         ids = xp.reshape(xp.astype(labels, kind, copy=False), (*labels.shape, 1))
-        own = xp.max(xp.where(places == ids, x, -xp.inf), axis=-1, keepdims=True)
+        if takes_along(xp):
+            inside = (ids >= 0) & (ids < self.plan.layout.n)
+            own = xp.where(inside, take_along(xp, x, xp.where(inside, ids, xp.zeros_like(ids)), -1), -xp.inf)
+        else:  # Dask; elsewhere this takes twice the time
+            own = xp.max(xp.where(places == ids, x, -xp.inf), axis=-1, keepdims=True)
         before = (x > own) | ((x == own) & (places < ids))
-        rank = xp.sum(xp.astype(before, kind), axis=-1)
+        rank = xp.sum(xp.astype(before, namespace_dtype(xp, "int32")), axis=-1)  # int64 takes a third longer
         return (rank < top_k) & xp.squeeze(own > -xp.inf, axis=-1)
 
     def _has_maximum(self, x: Array) -> Array:

@@ -59,6 +59,7 @@ _NUMBA = """
     numba.extending:make_attribute_wrapper numba.extending:models numba.extending:register_model
     numba.extending:type_callable numba.extending:unbox
     numba.misc.appdirs:AppDirs
+    numba.np.arraymath:ensure_blas numba.np.linalg:ensure_blas
     llvmlite.binding:Linkage.external llvmlite.binding:parse_assembly
     llvmlite.ir:IRBuilder.atomic_rmw llvmlite.ir:IRBuilder.cmpxchg llvmlite.ir:IRBuilder.load_atomic
     llvmlite.ir:IRBuilder.store_atomic llvmlite.ir:Module.get_unique_name

@@ -15,6 +15,11 @@ from logitx._plan import Array
 _LEAST_GROUP = 4  # classes of a group of which only the maximum is looked at first
 
 
+def takes_along(xp: Any) -> bool:
+    """Say whether a namespace has what `take_along` calls."""
+    return hasattr(xp, "take_along_axis") or hasattr(xp, "take_along_dim")
+
+
 def take_along(xp: Any, x: Array, ids: Array, axis: int) -> Array:
     """Return the entries of `ids` along an axis; older namespaces of PyTorch have its own name only."""
     return xp.take_along_axis(x, ids, axis=axis) if hasattr(xp, "take_along_axis") else xp.take_along_dim(x, ids, axis)

@@ -27,7 +27,9 @@ from logitx.backends.numba.compile.cache import KernelCache
 from logitx.backends.numba.compile.llvm_types import I64
 from logitx.backends.numba.compile.pipeline import _InlinedPipeline, _KernelPipeline, _PrimitivePipeline
 from logitx.backends.numba.compile.static import Function
+from logitx.backends.numba.compile.without_scipy import load_array_functions
 
+load_array_functions()  # before the first compilation, which loads them
 _KEPT: list[Any] = []  # dispatchers own the machine code
 _MACHINE_CODE: dict[Function, Any] = {}
 
