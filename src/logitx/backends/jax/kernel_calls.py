@@ -101,15 +101,16 @@ def _divisors(plan: Plan, *values: Array) -> tuple[tuple[Array, str], ...]:
 
 
 def _normalize_call(plan: Plan, x: Array, where: Array, temperature: Array, softcap: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long, is_woven
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     others, (at_where, at_heat, at_cap) = _packed(((where, "bool"), *_divisors(plan, temperature, softcap)), 1)
     log = _way(plan.op == "log_softmax")
     facts = CallFacts(plan.layout.axis, int(plan.empty == "nan"), where=at_where, temperature=at_heat, softcap=at_cap)
-    if is_long(plan) and not others:
+    if (is_long(plan) or is_woven(plan)) and not others:
         keeping = _way(log is None and plan.result == compute)
-        handler = _handler("normalize_long", (log, keeping), logits=store, compute=compute, result=plan.result)
+        kind = "normalize_long" if is_long(plan) else "normalize_woven"
+        handler = _handler(kind, (log, keeping), logits=store, compute=compute, result=plan.result)
     else:
         ways = is_across(plan), log, _way(bool(others))
         handler = _handler("normalize", ways, logits=store, compute=compute, result=plan.result)
@@ -117,13 +118,14 @@ def _normalize_call(plan: Plan, x: Array, where: Array, temperature: Array, soft
 
 
 def _logsumexp_call(plan: Plan, x: Array, where: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long, is_woven
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     others, (at_where,) = _packed(((where, "bool"),), 1)
     facts = CallFacts(plan.layout.axis, where=at_where)
-    if is_long(plan) and not others:
-        handler = _handler("reduce_long", (), logits=store, compute=compute, result=plan.result)
+    if (is_long(plan) or is_woven(plan)) and not others:
+        kind = "reduce_long" if is_long(plan) else "reduce_woven"
+        handler = _handler(kind, (), logits=store, compute=compute, result=plan.result)
     else:
         ways = is_across(plan), _way(bool(others))
         handler = _handler("reduce", ways, logits=store, compute=compute, result=plan.result)

@@ -109,6 +109,16 @@ def output_view(plan: Plan, out: Array, held: str) -> NumpyArray | None:
     return view if np.may_share_memory(view, array) or view.size == 0 else None
 
 
+def has_slabs_together(view: NumpyArray) -> bool:
+    """Return True if the entries of each (n, inner) lie together, as the kernels of woven rows take them."""
+    return view.strides[1:] == (view.shape[2] * view.itemsize, view.itemsize)
+
+
+def with_slabs_together(view: NumpyArray) -> NumpyArray:
+    """Return an array that `has_slabs_together`: the same one, or a copy."""
+    return view if has_slabs_together(view) else np.ascontiguousarray(view)
+
+
 def empty_3d(plan: Plan, dtype: str) -> NumpyArray:
     """Return fresh memory of the shape of the logits, as kernels see it."""
     layout = plan.layout

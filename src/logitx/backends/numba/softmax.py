@@ -18,14 +18,17 @@ from logitx.backends.numba.arrays import (
     decode_bfloat16,
     empty_3d,
     given_back,
+    has_slabs_together,
     output_view,
     rounded_to_dtype,
     scaling_array,
     static_flag,
     stored,
     view_3d,
+    with_slabs_together,
 )
 from logitx.backends.numba.kernels.logsumexp import LogsumexpArrays, LogsumexpLongArrays, logsumexp_long, logsumexp_rows
+from logitx.backends.numba.kernels.logsumexp_woven import logsumexp_woven
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.kernels.softmax import (
     NormalizeArrays,
@@ -34,9 +37,10 @@ from logitx.backends.numba.kernels.softmax import (
     normalize,
     normalize_long,
 )
+from logitx.backends.numba.kernels.softmax_woven import normalize_woven
 from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions, pull_back
 from logitx.backends.numba.memory.arguments import OK
-from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across, is_long
+from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across, is_long, is_woven
 from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 
@@ -45,7 +49,7 @@ def prepare_softmax_kernel(
     plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, given: Array
 ) -> Prepared | None:
     """Return softmax or log_softmax with all arguments of its kernel but the arrays."""
-    if plan.scalar or where is not None or (given is not None and not given.dtype.isnative):
+    if plan.scalar or where is not None or (given is not None and not given.dtype.isnative) or is_woven(plan):
         return None
     kernel, options, (across, log, adjusted), heat, cap = _settled(plan, False, temperature, softcap)
     shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
@@ -73,7 +77,7 @@ def _is_apart(x: Array, out: Array) -> bool:
 
 def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> Prepared | None:
     """Return logsumexp with all arguments of its kernel but the arrays."""
-    if b is not None or where is not None or log_b is not None or plan.return_sign:
+    if b is not None or where is not None or log_b is not None or plan.return_sign or is_woven(plan):
         return None
     across, shape = is_across(plan), plan.layout.kept if plan.keepdims else plan.layout.rows
     kernel = compiled_kernel(logsumexp_rows, (across, None), Dtypes(plan.dtype, plan.compute, plan.result))
@@ -126,7 +130,11 @@ def _settled(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> 
     adjusted = True if masked or heat is not None or cap is not None else None
     ways = is_across(plan), True if plan.op == "log_softmax" else None, adjusted
     kernel = compiled_kernel(normalize, ways, Dtypes(stored(plan.dtype, plan.compute), plan.compute, plan.result))
-    return kernel, NormalizeOptions(CLASS_AXIS, np.nan if plan.empty == "nan" else 0.0), ways, heat, cap
+    return kernel, _options(plan), ways, heat, cap
+
+
+def _options(plan: Plan) -> NormalizeOptions:
+    return NormalizeOptions(CLASS_AXIS, np.nan if plan.empty == "nan" else 0.0)
 
 
 def _run_softmax_kernel(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
@@ -134,19 +142,31 @@ def _run_softmax_kernel(plan: Plan, x: Array, where: Array, temperature: Scalar,
     view = view_3d(plan, x, plan.dtype, held)
     mask = None if where is None else view_3d(plan, where, "bool", "bool")
     written = None if out is None else output_view(plan, out, result)
+    plain = mask is None and temperature is None and softcap is None
+    if plain and is_woven(plan) and written is not None and not has_slabs_together(written):
+        written = None
     direct = written is not None
     if written is None:
         written = empty_3d(plan, result)
-    kernel, options, ways, heat, cap = _settled(plan, mask is not None, temperature, softcap)
-    parts = parts_for(view.nbytes)
-    if is_long(plan) and ways[2] is None:
-        log, keeping = ways[1], static_flag(ways[1] is None and result == plan.compute)
-        kernel = compiled_kernel(normalize_long, (log, keeping), Dtypes(held, plan.compute, result))
-        checked_code(kernel(NormalizeLongArrays(view, written, None, None), options, log, keeping, parts, CREW.address))
+    if plain and (is_long(plan) or is_woven(plan)):
+        _run_plain_kernel(plan, view, written)
     else:
+        kernel, options, ways, heat, cap = _settled(plan, mask is not None, temperature, softcap)
         arrays = NormalizeArrays(view, mask, heat, cap, written)
-        checked_code(kernel(arrays, options, *ways, parts, CREW.address))
+        checked_code(kernel(arrays, options, *ways, parts_for(view.nbytes), CREW.address))
     return out if direct else given_back(plan, written, result, plan.layout.shape)
+
+
+def _run_plain_kernel(plan: Plan, view: Array, written: Array) -> None:
+    """Run the kernel of long or woven rows, which nothing masks or scales."""
+    log, keeping = (
+        static_flag(plan.op == "log_softmax"),
+        static_flag(plan.op == "softmax" and plan.result == plan.compute),
+    )
+    entry = normalize_long if is_long(plan) else normalize_woven
+    kernel = compiled_kernel(entry, (log, keeping), Dtypes(stored(plan.dtype, plan.compute), plan.compute, plan.result))
+    arrays = NormalizeLongArrays(view if is_long(plan) else with_slabs_together(view), written, None, None)
+    checked_code(kernel(arrays, _options(plan), log, keeping, parts_for(view.nbytes), CREW.address))
 
 
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
@@ -160,8 +180,9 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tup
     sign = np.empty_like(value) if plan.return_sign else None
     ways = is_across(plan), static_flag(mask is not None or factor is not None or more is not None)
     parts = parts_for(view.nbytes)
-    if is_long(plan) and ways[1] is None and sign is None:
-        kernel = compiled_kernel(logsumexp_long, (), Dtypes(held, compute, plan.result))
+    if (is_long(plan) or is_woven(plan)) and ways[1] is None and sign is None:
+        entry, view = (logsumexp_long, view) if is_long(plan) else (logsumexp_woven, with_slabs_together(view))
+        kernel = compiled_kernel(entry, (), Dtypes(held, compute, plan.result))
         checked_code(kernel(LogsumexpLongArrays(view, value, None, None), CLASS_AXIS, parts, CREW.address))
     else:
         kernel = compiled_kernel(logsumexp_rows, ways, Dtypes(held, compute, plan.result))

@@ -25,8 +25,10 @@ class HandlerKind(NamedTuple):
 _HANDLERS = {
     "normalize": HandlerKind(softmax.normalize, kernels.softmax.normalize),
     "normalize_long": HandlerKind(softmax.normalize_long, kernels.softmax.normalize_long),
+    "normalize_woven": HandlerKind(softmax.normalize_long, kernels.softmax_woven.normalize_woven),
     "reduce": HandlerKind(softmax.logsumexp_rows, kernels.logsumexp.logsumexp_rows),
     "reduce_long": HandlerKind(softmax.logsumexp_long, kernels.logsumexp.logsumexp_long),
+    "reduce_woven": HandlerKind(softmax.logsumexp_long, kernels.logsumexp_woven.logsumexp_woven),
     "entropy": HandlerKind(row_numbers.entropy, kernels.entropy.entropy_rows),
     "reduce_part": HandlerKind(softmax.reduce_part, kernels.cut_rows.reduce_part),
     "pull_back": HandlerKind(softmax.pull_back, kernels.vjp.pull_back),

@@ -1,0 +1,262 @@
+"""Woven rows: a slab of (n, inner) entries that lie together, read in the order of memory, whatever `inner` is.
+
+A vector of a slab holds neighbors, so its lanes belong to different rows. After a *period* of vectors every lane
+belongs to the same row again: each lane of a period has a part of a row, with a maximum and a sum of its own. The parts
+of a row are put together at the end of a pass. Where a period would have too many vectors it is one class, and its last
+vector is filled in part.
+
+Three passes read the slab: maxima, sums, and what is written. Pieces of the slab have sums of their own, which are
+added in their order, so that threads change no bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.memory.arguments import bytes_per_element
+from logitx.backends.numba.memory.load_store import read_lanes, read_some, write_back, write_some
+from logitx.backends.numba.memory.scratch import (
+    after,
+    load_anywhere,
+    load_lanes,
+    place_one,
+    reserve,
+    store_lanes,
+    take_one,
+)
+from logitx.backends.numba.passes.scaling import Scale, exponent
+from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum
+from logitx.backends.numba.threads.workers import job_of, together
+from logitx.backends.numba.vectors.exp_log import exp_of_sum
+from logitx.backends.numba.vectors.lanes import any_of, least, maximum_of_two, select, spread_as, width_of
+
+CHAINS = 4  # vectors of a period, at least: additions to one accumulator wait for each other
+MOST_VECTORS = 128  # of a period of whole vectors
+PIECE_ENTRIES = 1 << 15  # 128 KiB of float32
+PIECE_SPANS = 4  # of a piece, at least: so the sums of all pieces take 10 % of the memory of the logits
+
+
+class Weave(NamedTuple):
+    """How a slab is cut."""
+
+    size: int  # entries of the slab
+    inner: int
+    base: int  # vectors after which every lane belongs to the same row again
+    vectors: int  # of a period: a few times `base`
+    step: int  # entries of a period
+    periods: int  # the last may be cut short
+    piece: int  # periods
+    pieces: int
+
+
+class Room(NamedTuple):
+    """The scratch memory for a slab."""
+
+    tops: Any  # of the row of each lane of a period, and one vector more; the next two as well
+    rests: Any
+    lost: Any
+    sums: Any
+
+
+@primitive
+def weave_of(n: int, inner: int, like: Any) -> Any:
+    """Choose how a slab is cut, from its shape and the dtype to compute in alone."""
+    lanes = width_of(like)
+    base, common = inner, 1
+    while common < lanes and base % 2 == 0:
+        base, common = base // 2, common * 2
+    vectors = base * ((CHAINS + base - 1) // base)
+    step = vectors * lanes
+    if base > MOST_VECTORS:
+        base = (inner + lanes - 1) // lanes
+        vectors, step = base, inner
+    periods = (n * inner + step - 1) // step
+    spans = PIECE_ENTRIES // (step * SPAN_STEPS)
+    if spans < PIECE_SPANS:
+        spans = PIECE_SPANS
+    pieces = periods // (SPAN_STEPS * spans)
+    if pieces < 1:
+        pieces = 1
+    return Weave(n * inner, inner, base, vectors, step, periods, SPAN_STEPS * spans, pieces)
+
+
+@primitive
+def periods_of_piece(w: Any, piece: int) -> Any:
+    """Return the first period of a piece, and the one after its last; the last piece takes what is left over."""
+    return piece * w.piece, w.periods if piece == w.pieces - 1 else (piece + 1) * w.piece
+
+
+@primitive
+def lies_together(x: Any) -> bool:
+    """Return True if the entries of a slab lie together in the order of (n, inner)."""
+    size = bytes_per_element(x)
+    together: bool = (x.inner_stride == size or x.inner == 1) and x.n_stride == x.inner * size
+    return together
+
+
+@primitive
+def entries_at(x: Any, start: int, at: int, count: int, like: Any) -> Any:
+    """Read neighbors of the slab that begins at an offset; behind the first `count` is -inf."""
+    if count >= width_of(like):
+        return read_lanes(x, start + at * bytes_per_element(x), like)
+    return read_some(x, start + at * bytes_per_element(x), count, like, -np.inf)
+
+
+@primitive
+def write_entries(out: Any, to: int, at: int, count: int, y: Any) -> None:
+    """Write neighbors to the slab that begins at an offset: the first `count`."""
+    if count >= width_of(y):
+        write_back(out, to + at * bytes_per_element(out), y)
+    else:
+        write_some(out, to + at * bytes_per_element(out), count, y)
+
+
+@primitive
+def _maxima_of_piece(x: Any, w: Any, start: int, piece: int, found: Any) -> None:
+    """Write the maximum of every lane of a period to `found`."""
+    lanes = width_of(found)
+    first, stop = periods_of_piece(w, piece)
+    for at in range(0, w.vectors * lanes, lanes):
+        store_lanes(found, at, spread_as(found, -np.inf))
+    for period in range(first, stop):
+        begin = period * w.step
+        left = least(w.step, w.size - begin)
+        for at in range(0, left, lanes):
+            x_at = entries_at(x, start, begin + at, left - at, found)
+            store_lanes(found, at, maximum_of_two(x_at, load_lanes(found, at)))
+
+
+@primitive
+def _tops_of_rows(w: Any, found: Any, tops: Any) -> None:
+    """Write the maximum of the row of every lane to `tops`, from the maxima of lanes of all pieces; 0 for none."""
+    lanes = width_of(found)
+    size = w.vectors * lanes
+    for piece in range(1, w.pieces):
+        other = after(found, piece * size)
+        for at in range(0, size, lanes):
+            store_lanes(found, at, maximum_of_two(load_lanes(other, at), load_lanes(found, at)))
+    for at in range(w.base * lanes, size, lanes):
+        into = at % (w.base * lanes)
+        store_lanes(found, into, maximum_of_two(load_lanes(found, at), load_lanes(found, into)))
+    for row in range(w.inner):
+        top = take_one(found, row)
+        for at in range(row + w.inner, w.base * lanes, w.inner):
+            top = max(top, take_one(found, at))
+        place_one(tops, row, 0.0 if top == -np.inf else top)
+    _repeat_rows(w, tops)
+
+
+@primitive
+def _repeat_rows(w: Any, numbers: Any) -> None:
+    """Repeat the numbers of all rows over the lanes of a period and one vector more."""
+    lanes = width_of(numbers)
+    for at in range(w.inner, w.base * lanes):
+        place_one(numbers, at, take_one(numbers, at - w.inner))
+    for at in range(w.base * lanes, (w.vectors + 1) * lanes, lanes):
+        store_lanes(numbers, at, load_anywhere(numbers, at - least(w.base * lanes, w.step)))
+
+
+@primitive
+def _sums_of_piece(x: Any, kept: Any, w: Any, start: int, to: int, piece: int, tops: Any, sums: Any) -> None:
+    """Write to `sums` the sum beside the maxima of every lane in two parts, and the number of maxima.
+
+    `sums` has four times the lanes of a period. Exponentials are written to the slab of `kept`, unless that is None.
+    """
+    lanes = width_of(tops)
+    size = w.vectors * lanes
+    part, low, maxima = after(sums, size), after(sums, 2 * size), after(sums, 3 * size)
+    zero, one, scale = spread_as(tops, 0.0), spread_as(tops, 1.0), unscaled_lanes(tops)
+    first, stop = periods_of_piece(w, piece)
+    for at in range(0, 4 * size, lanes):
+        store_lanes(sums, at, zero)
+    for span in range(first, stop, SPAN_STEPS):
+        for period in range(span, least(span + SPAN_STEPS, stop)):
+            begin = period * w.step
+            left = least(w.step, w.size - begin)
+            for at in range(0, left, lanes):
+                v, lost = exponent(entries_at(x, start, begin + at, left - at, tops), load_lanes(tops, at), scale)
+                e = exp_of_sum(v, lost)
+                if kept is not None:
+                    write_entries(kept, to, begin + at, left - at, e)
+                is_top = e == one
+                if any_of(is_top):
+                    store_lanes(maxima, at, load_lanes(maxima, at) + select(is_top, one, zero))
+                    e = select(is_top, zero, e)
+                store_lanes(part, at, load_lanes(part, at) + e)
+        for at in range(0, size, lanes):
+            total, lost = add_to_sum(load_lanes(sums, at), load_lanes(low, at), load_lanes(part, at))
+            store_lanes(sums, at, total)
+            store_lanes(low, at, lost)
+            store_lanes(part, at, zero)
+
+
+@primitive
+def unscaled_lanes(like: Any) -> Any:
+    """Return the scale of lanes without a temperature."""
+    return Scale(False, spread_as(like, 1.0), spread_as(like, 0.0))
+
+
+@primitive
+def _rests_of_rows(w: Any, sums: Any, rests: Any, lost: Any) -> None:
+    """Write the rest of the row of every lane, and what was lost in rounding it, from the sums of all pieces."""
+    lanes = width_of(sums)
+    size = w.vectors * lanes
+    low, maxima = after(sums, 2 * size), after(sums, 3 * size)
+    for piece in range(1, w.pieces):
+        other = after(sums, 4 * size * piece)
+        for at in range(0, size, lanes):
+            total, beside = add_to_sum(load_lanes(sums, at), load_lanes(low, at), load_lanes(other, at))
+            store_lanes(sums, at, total)
+            store_lanes(low, at, beside + load_lanes(other, 2 * size + at))
+            store_lanes(maxima, at, load_lanes(maxima, at) + load_lanes(other, 3 * size + at))
+    for at in range(w.base * lanes, size, lanes):
+        into = at % (w.base * lanes)
+        total, beside = add_to_sum(load_lanes(sums, into), load_lanes(low, into), load_lanes(sums, at))
+        store_lanes(sums, into, total)
+        store_lanes(low, into, beside + load_lanes(low, at))
+        store_lanes(maxima, into, load_lanes(maxima, into) + load_lanes(maxima, at))
+    for row in range(w.inner):
+        terms, count = 0.0, 0.0
+        for at in range(row, w.base * lanes, w.inner):
+            terms += float(take_one(sums, at)) + float(take_one(low, at))
+            count += float(take_one(maxima, at))
+        total = (count - 1.0) + terms
+        place_one(rests, row, total)
+        place_one(lost, row, total - float(take_one(rests, row)))
+    _repeat_rows(w, rests)
+    _repeat_rows(w, lost)
+
+
+@primitive
+def room_for_slab(w: Any, like: Any) -> Any:
+    """Return the scratch memory for a slab; its first part is missing if there is none, and is what to release."""
+    numbers = (w.vectors + 1) * width_of(like)
+    memory = reserve(3 * numbers + 4 * w.vectors * width_of(like) * w.pieces, like)
+    return Room(memory, after(memory, numbers), after(memory, 2 * numbers), after(memory, 3 * numbers))
+
+
+@primitive
+def reduce_slab(x: Any, kept: Any, w: Any, start: int, to: int, room: Any, parts: int, crew: int) -> None:
+    """Reduce every row of a slab to its maximum and rest; the pieces are shared among threads."""
+    together(crew, job_of(_find_maxima, (x, w, start, room)), parts)
+    _tops_of_rows(w, room.sums, room.tops)
+    together(crew, job_of(_add_up, (x, kept, w, start, to, room)), parts)
+    _rests_of_rows(w, room.sums, room.rests, room.lost)
+
+
+@primitive
+def _find_maxima(x: Any, w: Any, start: int, room: Any, part: int, parts: int) -> bool:
+    for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
+        _maxima_of_piece(x, w, start, piece, after(room.sums, piece * w.vectors * width_of(room.sums)))
+    return True
+
+
+@primitive
+def _add_up(x: Any, kept: Any, w: Any, start: int, to: int, room: Any, part: int, parts: int) -> bool:
+    for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
+        sums = after(room.sums, 4 * piece * w.vectors * width_of(room.sums))
+        _sums_of_piece(x, kept, w, start, to, piece, room.tops, sums)
+    return True

@@ -1,0 +1,121 @@
+"""Rows along an inner axis, taken in the order of memory: right numbers, and the same bits in every layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import logitx as lx
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+# Periods of whole vectors, of one class whose last vector is filled in part, several pieces, many slabs
+SHAPES = [
+    (2, 1100, 2),
+    (3, 683, 3),
+    (1, 2001, 5),
+    (40, 260, 8),
+    (2, 210, 31),
+    (1, 5000, 64),
+    (1, 201, 129),
+    (2, 700, 613),
+]
+OPS = ["softmax", "log_softmax", "logsumexp"]
+DTYPES = ["float32", "float64", "float16"]
+
+
+def logits(shape: tuple[int, ...], dtype: str) -> Any:
+    x = np.random.default_rng(len(dtype) + shape[1]).normal(scale=4, size=shape)
+    x[0, 5, 1] = -np.inf
+    x[0, :, 0] = np.linspace(-9, 9, shape[1])
+    x[-1, 7, -1] = 60.0  # dominates its row
+    return x.astype(dtype)
+
+
+def expected(op: str, x: Any) -> Any:
+    """Return the result along axis 1 in extended precision, which needs no care with the maximum here."""
+    wide = x.astype(np.longdouble)
+    total = np.exp(wide).sum(axis=1, keepdims=True)
+    if op == "softmax":
+        return np.exp(wide) / total
+    return np.log(total)[:, 0] if op == "logsumexp" else wide - np.log(total)
+
+
+def run(op: str, x: Any, **options: Any) -> Any:
+    return getattr(lx, op)(x, axis=1, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_numbers(shape, op, dtype):
+    x = logits(shape, dtype)
+    found, right = run(op, x), expected(op, x)
+    assert found.dtype == x.dtype
+    info = np.finfo(dtype)
+    # In log_softmax of a row whose maximum dominates, longdouble loses what the kernel keeps
+    least = 1e-6 if op == "log_softmax" else float(info.smallest_normal)
+    np.testing.assert_allclose(found.astype(np.longdouble), right, rtol=3 * info.eps, atol=least)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bits_do_not_depend_on_layout_batch_or_threads(shape, op, dtype):
+    x = logits(shape, dtype)
+    found = run(op, x)
+    spread = np.zeros((*shape[:2], 2 * shape[2]), dtype)
+    spread[..., 1::2] = x
+    with_threads = []
+    for threads in (1, 3):
+        lx.set_num_threads(threads)
+        with_threads.append(run(op, x))
+    lx.set_num_threads(2)
+    for other in (np.asfortranarray(x), spread[..., 1::2]):
+        np.testing.assert_array_equal(run(op, other), found)
+    np.testing.assert_array_equal(run(op, x[:1]), found[:1])
+    for other in with_threads:
+        np.testing.assert_array_equal(other, found)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", OPS[:2])
+def test_outputs(op, dtype):
+    x = logits((3, 683, 3), dtype)
+    found, place, spread = run(op, x), x.copy(), np.zeros((3, 683, 6), dtype)
+    assert run(op, place, out=place) is place
+    run(op, x, out=spread[..., ::2])
+    np.testing.assert_array_equal(place, found)
+    np.testing.assert_array_equal(spread[..., ::2], found)
+    assert not spread[..., 1::2].any()
+
+
+@pytest.mark.parametrize("shape", [(2, 300, 9), (1, 300, 700)])
+@pytest.mark.parametrize("op", OPS)
+def test_special_values(op, shape):
+    x = logits(shape, "float32")
+    x[0, :, 0] = -np.inf
+    x[0, 3, 1:3] = np.inf
+    x[0, 7, 2:4] = np.nan
+    x[0, 1:4, 4] = np.inf
+    x[-1, :, -1] = 2.5
+    with lx.use_backend("generic"):
+        right = run(op, x)
+    np.testing.assert_allclose(run(op, x), right, rtol=2e-6)
+
+
+def test_empty_rows():
+    x = np.zeros((2, 300, 9), np.float32)
+    x[..., 4] = -np.inf
+    assert np.isnan(run("softmax", x)[..., 4]).all()
+    assert not run("softmax", x, empty="zero")[..., 4].any()
+    assert np.isneginf(run("log_softmax", x, empty="zero")[..., 4]).all()
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_inside_jit(op):
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    x = logits((2, 700, 613), "float32")
+    np.testing.assert_array_equal(np.asarray(jax.jit(lambda x: run(op, x))(x)), run(op, x))
