@@ -119,3 +119,51 @@ def test_inside_jit(op):
     jax = pytest.importorskip("jax", reason="jax is not installed")
     x = logits((2, 700, 613), "float32")
     np.testing.assert_array_equal(np.asarray(jax.jit(lambda x: run(op, x))(x)), run(op, x))
+
+
+# -- gradients ---------------------------------------------------------------------------------------------------------
+
+
+def pulled(op: str, shape: tuple[int, ...], dtype: str) -> tuple[Any, Any, Any]:
+    """Return a result of softmax or log_softmax, a gradient by it, and the gradient by the logits."""
+    value = run(op, logits(shape, dtype))
+    cotangent = np.random.default_rng(3).normal(size=shape).astype(dtype)
+    one, two = value.astype(np.longdouble), cotangent.astype(np.longdouble)
+    if op == "softmax":
+        return value, cotangent, one * (two - (one * two).sum(axis=1, keepdims=True))
+    dead = np.isneginf(one)
+    return value, cotangent, np.where(dead, 0, two - np.exp(one) * np.where(dead, 0, two).sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", OPS[:2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients(shape, op, dtype):
+    value, cotangent, right = pulled(op, shape, dtype)
+    back = getattr(lx, f"{op}_vjp")
+    found = back(value, cotangent, axis=1)
+    eps = np.finfo(dtype).eps
+    assert found.dtype == value.dtype
+    size = 3 if op == "softmax" else 30
+    np.testing.assert_allclose(
+        found.astype(np.longdouble), right, rtol=2 * eps, atol=size * eps * (dtype != "float16") + 6e-8
+    )
+    assert not found[np.isneginf(value) if op == "log_softmax" else value == 0].any()
+    lx.set_num_threads(1)
+    np.testing.assert_array_equal(back(value, cotangent, axis=1), found)
+    lx.set_num_threads(2)
+    np.testing.assert_array_equal(back(np.asfortranarray(value), cotangent, axis=1), found)
+    np.testing.assert_array_equal(back(value[:1], cotangent[:1], axis=1), found[:1])
+
+
+@pytest.mark.parametrize("op", OPS[:2])
+def test_gradients_of_frameworks(op):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    x, cotangent = logits((2, 700, 5), "float32"), np.random.default_rng(3).normal(size=(2, 700, 5)).astype("float32")
+    right = getattr(lx, f"{op}_vjp")(run(op, x), cotangent, axis=1)
+    leaf = torch.tensor(x, requires_grad=True)
+    run(op, leaf).backward(torch.tensor(cotangent))
+    np.testing.assert_array_equal(leaf.grad.numpy(), right)
+    _, back = jax.vjp(lambda x: run(op, x), x)
+    np.testing.assert_allclose(np.asarray(back(cotangent)[0]), right, rtol=1e-6, atol=1e-7)

@@ -155,13 +155,14 @@ def _entropy_call(plan: Plan, x: Array, where: Array, temperature: Array, softca
 
 
 def _pull_back_call(plan: Plan, value: Array, cotangent: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across
+    from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across, is_woven
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     other = held_dtype(dtype_name(cotangent.dtype), compute)
-    across = is_across(plan, FEW_TO_PULL_BACK)
-    handler = _handler("pull_back", (across,), logits=store, compute=compute, result=plan.result, other=other)
-    facts = CallFacts(plan.layout.axis, log=int(plan.op == "log_softmax_vjp"))
+    log = plan.op == "log_softmax_vjp"
+    kind, way = ("pull_back_woven", _way(log)) if is_woven(plan) else ("pull_back", is_across(plan, FEW_TO_PULL_BACK))
+    handler = _handler(kind, (way,), logits=store, compute=compute, result=plan.result, other=other)
+    facts = CallFacts(plan.layout.axis, log=int(log))
     return HandlerCall(handler, (value.astype(store), cotangent.astype(other)), facts)
 
 

@@ -39,6 +39,7 @@ from logitx.backends.numba.kernels.softmax import (
 )
 from logitx.backends.numba.kernels.softmax_woven import normalize_woven
 from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions, pull_back
+from logitx.backends.numba.kernels.vjp_woven import pull_back_woven
 from logitx.backends.numba.memory.arguments import OK
 from logitx.backends.numba.passes.rows_or_columns import FEW_TO_PULL_BACK, is_across, is_long, is_woven
 from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
@@ -97,7 +98,7 @@ def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array, log_b
 def prepare_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Prepared | None:
     """Return softmax_vjp or log_softmax_vjp with all arguments of its kernel but the arrays."""
     given = dtype_name(cotangent.dtype)
-    if plan.scalar or given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
+    if plan.scalar or is_woven(plan) or given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None
     across, options = is_across(plan, FEW_TO_PULL_BACK), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
     kernel = compiled_kernel(pull_back, (across,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
@@ -210,9 +211,13 @@ def _run_vjp_kernel(plan: Plan, value: Array, cotangent: Array, log: bool) -> Ar
     written, across = empty_3d(plan, plan.result), is_across(plan, FEW_TO_PULL_BACK)
     if across:
         view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
-    kernel = compiled_kernel(pull_back, (across,), Dtypes(held, compute, plan.result, other=other))
-    arrays = PullBackArrays(view, pulled, written, None)
-    checked_code(kernel(arrays, PullBackOptions(CLASS_AXIS, log), across, parts_for(view.nbytes), CREW.address))
+    entry: Any = pull_back_woven if is_woven(plan) else pull_back
+    way = static_flag(log) if is_woven(plan) else across
+    if is_woven(plan):
+        view, pulled = with_slabs_together(view), with_slabs_together(pulled)
+    kernel = compiled_kernel(entry, (way,), Dtypes(held, compute, plan.result, other=other))
+    arrays, options = PullBackArrays(view, pulled, written, None), PullBackOptions(CLASS_AXIS, log)
+    checked_code(kernel(arrays, options, way, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 
 

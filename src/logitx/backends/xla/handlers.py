@@ -32,6 +32,7 @@ _HANDLERS = {
     "entropy": HandlerKind(row_numbers.entropy, kernels.entropy.entropy_rows),
     "reduce_part": HandlerKind(softmax.reduce_part, kernels.cut_rows.reduce_part),
     "pull_back": HandlerKind(softmax.pull_back, kernels.vjp.pull_back),
+    "pull_back_woven": HandlerKind(softmax.pull_back, kernels.vjp_woven.pull_back_woven),
     "hard": HandlerKind(cross_entropy.hard, kernels.cross_entropy_ids.hard),
     "hard_long": HandlerKind(cross_entropy.hard_long, kernels.cross_entropy_long.hard_long),
     "soft": HandlerKind(cross_entropy.soft, kernels.cross_entropy_probabilities.soft),

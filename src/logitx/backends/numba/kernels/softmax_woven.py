@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.kernels.signature import Way
 from logitx.backends.numba.kernels.softmax import NormalizeLongArrays, NormalizeOptions, NormalizeTask, formula_of
-from logitx.backends.numba.memory.arguments import (
-    FAILED,
-    OK,
-    UNFIT,
-    bytes_per_element,
-    view_beside,
-    view_of_entries,
-    view_of_rows,
-)
-from logitx.backends.numba.memory.load_store import stream
-from logitx.backends.numba.memory.prefetch import STREAMED
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.scratch import is_missing, load_anywhere, load_lanes, release, store_lanes
 from logitx.backends.numba.passes.finish import Logarithm, Scaled, finish_element
 from logitx.backends.numba.passes.scaling import exponent
 from logitx.backends.numba.passes.woven import (
+    define_finish,
     entries_at,
+    is_large,
     lies_together,
-    periods_of_piece,
     reduce_slab,
     room_for_slab,
     unscaled_lanes,
     weave_of,
-    write_entries,
+    write_slab,
 )
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum
-from logitx.backends.numba.vectors.lanes import least, width_of
+from logitx.backends.numba.vectors.lanes import width_of
 
 
 def normalize_woven(
@@ -75,12 +68,12 @@ def _slabs_between(x: Any, task: Any, keeping: Any, like: Any, first: int, stop:
         start, to = slab * x.outer_stride, slab * out.outer_stride
         if keeping is None:
             reduce_slab(x, None, w, start, to, room, parts, crew)
-            _settle_formula(w, room, task.undefined, task.log)
-            together(crew, job_of(_write_slab, (x, task, None, w, start, to, room)), parts)
         else:
             reduce_slab(x, out, w, start, to, room, parts, crew)
-            _settle_formula(w, room, task.undefined, task.log)
-            together(crew, job_of(_write_slab, (out, task, keeping, w, to, to, room)), parts)
+        _settle_formula(w, room, task.undefined, task.log)
+        facts = _facts_of(x, out, start, to, room, task.log, keeping)
+        streamed = keeping is None and is_large(out, w)
+        together(crew, job_of(write_slab, (out, w, to, streamed, facts, like)), parts)
     release(room.tops)
     return True
 
@@ -99,42 +92,63 @@ def _settle_formula(w: Any, room: Any, undefined: float, log: Any) -> None:
             store_lanes(room.rests, at, how.log_sum)
 
 
-@primitive
-def _write_slab(
-    source: Any, task: Any, kept: Any, w: Any, start: int, to: int, room: Any, part: int, parts: int
-) -> bool:
-    """Write the pieces of a part, from logits, or with `kept` from exponentials, which may be in a cache."""
-    lanes, step, out = width_of(room.tops), bytes_per_element(task.out), task.out
-    streamed = kept is None and source.outer * w.size * step >= STREAMED
-    for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
-        first, stop = periods_of_piece(w, piece)
-        at, end, phase = first * w.step, least(stop * w.step, w.size), 0
-        if streamed:
-            phase = least((64 - (out.address + to + at * step) % 64) % 64 // step, end - at)
-            streamed = (out.address + to + (at + phase) * step) % 64 == 0
-            if phase > 0:
-                write_entries(out, to, at, phase, _finished(source, task.log, kept, start, at, end - at, 0, room))
-                at += phase
-        while at < end:
-            if phase >= w.step:
-                phase -= w.step
-            y = _finished(source, task.log, kept, start, at, end - at, phase, room)
-            if streamed and at + lanes <= end:
-                stream(out, to + at * step, y)
-            else:
-                write_entries(out, to, at, end - at, y)
-            at, phase = at + lanes, phase + lanes
-    return True
+class OfExponentials(NamedTuple):
+    """Facts of softmax from exponentials."""
+
+    source: Any
+    start: int
+    room: Any
+
+
+class OfLogits(NamedTuple):
+    """Facts of softmax from logits."""
+
+    source: Any
+    start: int
+    room: Any
+
+
+class Logarithms(NamedTuple):
+    """Facts of log_softmax."""
+
+    source: Any
+    start: int
+    room: Any
 
 
 @primitive
-def _finished(source: Any, log: Any, kept: Any, start: int, at: int, count: int, phase: int, room: Any) -> Any:
-    """Return results from an entry of a slab on; `phase` is the place of the first in its period."""
-    y = entries_at(source, start, at, count, room.tops)
+def _facts_of(x: Any, out: Any, start: int, to: int, room: Any, log: Any, keeping: Any) -> Any:
     if log is not None:
-        facts = load_anywhere(room.tops, phase), load_anywhere(room.rests, phase), unscaled_lanes(room.tops)
-        return finish_element(y, Logarithm(*facts))
-    if kept is None:
-        v, lost = exponent(y, load_anywhere(room.tops, phase), unscaled_lanes(room.tops))
-        y = exp_of_sum(v, lost)
-    return finish_element(y, Scaled(load_anywhere(room.rests, phase), load_anywhere(room.lost, phase)))
+        return Logarithms(x, start, room)
+    if keeping is not None:
+        return OfExponentials(out, to, room)
+    return OfLogits(x, start, room)
+
+
+@primitive
+def _of_exponentials(at: int, count: int, phase: int, facts: Any) -> Any:
+    room = facts.room
+    e = entries_at(facts.source, facts.start, at, count, room.tops, 0.0)
+    return finish_element(e, Scaled(load_anywhere(room.rests, phase), load_anywhere(room.lost, phase)))
+
+
+@primitive
+def _of_logits(at: int, count: int, phase: int, facts: Any) -> Any:
+    room = facts.room
+    x = entries_at(facts.source, facts.start, at, count, room.tops, -np.inf)
+    v, lost = exponent(x, load_anywhere(room.tops, phase), unscaled_lanes(room.tops))
+    how = Scaled(load_anywhere(room.rests, phase), load_anywhere(room.lost, phase))
+    return finish_element(exp_of_sum(v, lost), how)
+
+
+@primitive
+def _logarithms(at: int, count: int, phase: int, facts: Any) -> Any:
+    room = facts.room
+    x = entries_at(facts.source, facts.start, at, count, room.tops, -np.inf)
+    how = Logarithm(load_anywhere(room.tops, phase), load_anywhere(room.rests, phase), unscaled_lanes(room.tops))
+    return finish_element(x, how)
+
+
+define_finish(OfExponentials, _of_exponentials)
+define_finish(OfLogits, _of_logits)
+define_finish(Logarithms, _logarithms)

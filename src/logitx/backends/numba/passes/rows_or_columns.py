@@ -9,7 +9,7 @@ from logitx.backends.numba.vectors.lanes import LANES
 FEW_VECTORS = 8  # up to so many vectors of classes, turning rows into columns costs less than folding each row
 
 FEW_TO_PULL_BACK = 3  # the same for a gradient that is pulled back: two arrays are turned, for few operations
-LEAST_CLASSES, LEAST_ENTRIES = 200, 2048  # of woven rows: below, putting their parts together takes too long
+LEAST_CLASSES, LEAST_ENTRIES = 200, 1500  # of woven rows: below, putting their parts together takes too long
 WIDEST = 8192  # inner axis of woven rows: above, their maxima and sums do not fit into a second-level cache
 
 

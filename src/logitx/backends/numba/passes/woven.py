@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.static import Function, by_type
 from logitx.backends.numba.memory.arguments import bytes_per_element
-from logitx.backends.numba.memory.load_store import read_lanes, read_some, write_back, write_some
+from logitx.backends.numba.memory.load_store import read_lanes, read_some, stream, write_back, write_some
+from logitx.backends.numba.memory.prefetch import STREAMED
 from logitx.backends.numba.memory.scratch import (
     after,
     load_anywhere,
@@ -98,15 +100,15 @@ def lies_together(x: Any) -> bool:
 
 
 @primitive
-def entries_at(x: Any, start: int, at: int, count: int, like: Any) -> Any:
-    """Read neighbors of the slab that begins at an offset; behind the first `count` is -inf."""
+def entries_at(x: Any, start: int, at: int, count: int, like: Any, pad: float) -> Any:
+    """Read neighbors of the slab that begins at an offset; behind the first `count` is `pad`."""
     if count >= width_of(like):
         return read_lanes(x, start + at * bytes_per_element(x), like)
-    return read_some(x, start + at * bytes_per_element(x), count, like, -np.inf)
+    return read_some(x, start + at * bytes_per_element(x), count, like, pad)
 
 
 @primitive
-def write_entries(out: Any, to: int, at: int, count: int, y: Any) -> None:
+def _write_entries(out: Any, to: int, at: int, count: int, y: Any) -> None:
     """Write neighbors to the slab that begins at an offset: the first `count`."""
     if count >= width_of(y):
         write_back(out, to + at * bytes_per_element(out), y)
@@ -125,7 +127,7 @@ def _maxima_of_piece(x: Any, w: Any, start: int, piece: int, found: Any) -> None
         begin = period * w.step
         left = least(w.step, w.size - begin)
         for at in range(0, left, lanes):
-            x_at = entries_at(x, start, begin + at, left - at, found)
+            x_at = entries_at(x, start, begin + at, left - at, found, -np.inf)
             store_lanes(found, at, maximum_of_two(x_at, load_lanes(found, at)))
 
 
@@ -146,11 +148,11 @@ def _tops_of_rows(w: Any, found: Any, tops: Any) -> None:
         for at in range(row + w.inner, w.base * lanes, w.inner):
             top = max(top, take_one(found, at))
         place_one(tops, row, 0.0 if top == -np.inf else top)
-    _repeat_rows(w, tops)
+    repeat_rows(w, tops)
 
 
 @primitive
-def _repeat_rows(w: Any, numbers: Any) -> None:
+def repeat_rows(w: Any, numbers: Any) -> None:
     """Repeat the numbers of all rows over the lanes of a period and one vector more."""
     lanes = width_of(numbers)
     for at in range(w.inner, w.base * lanes):
@@ -177,10 +179,12 @@ def _sums_of_piece(x: Any, kept: Any, w: Any, start: int, to: int, piece: int, t
             begin = period * w.step
             left = least(w.step, w.size - begin)
             for at in range(0, left, lanes):
-                v, lost = exponent(entries_at(x, start, begin + at, left - at, tops), load_lanes(tops, at), scale)
+                v, lost = exponent(
+                    entries_at(x, start, begin + at, left - at, tops, -np.inf), load_lanes(tops, at), scale
+                )
                 e = exp_of_sum(v, lost)
                 if kept is not None:
-                    write_entries(kept, to, begin + at, left - at, e)
+                    _write_entries(kept, to, begin + at, left - at, e)
                 is_top = e == one
                 if any_of(is_top):
                     store_lanes(maxima, at, load_lanes(maxima, at) + select(is_top, one, zero))
@@ -226,8 +230,8 @@ def _rests_of_rows(w: Any, sums: Any, rests: Any, lost: Any) -> None:
         total = (count - 1.0) + terms
         place_one(rests, row, total)
         place_one(lost, row, total - float(take_one(rests, row)))
-    _repeat_rows(w, rests)
-    _repeat_rows(w, lost)
+    repeat_rows(w, rests)
+    repeat_rows(w, lost)
 
 
 @primitive
@@ -260,3 +264,49 @@ def _add_up(x: Any, kept: Any, w: Any, start: int, to: int, room: Any, part: int
         sums = after(room.sums, 4 * piece * w.vectors * width_of(room.sums))
         _sums_of_piece(x, kept, w, start, to, piece, room.tops, sums)
     return True
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------
+
+_FINISHES: dict[type, Function | None] = {}
+_finish = by_type(_FINISHES, 4)
+
+
+def define_finish(facts: type, function: Function) -> None:
+    """Register the primitive that makes results for a type of facts.
+
+    Its arguments are an entry of the slab, how many there are from it on, its place in its period, and the facts.
+    """
+    _FINISHES[facts] = function
+
+
+@primitive
+def write_slab(out: Any, w: Any, to: int, streamed: bool, facts: Any, like: Any, part: int, parts: int) -> bool:
+    """Write the pieces of a part; what is `streamed` goes past the caches."""
+    lanes, step = width_of(like), bytes_per_element(out)
+    for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
+        first, stop = periods_of_piece(w, piece)
+        at, end, phase = first * w.step, least(stop * w.step, w.size), 0
+        if streamed:
+            phase = least((64 - (out.address + to + at * step) % 64) % 64 // step, end - at)
+            streamed = (out.address + to + (at + phase) * step) % 64 == 0
+            if phase > 0:
+                _write_entries(out, to, at, phase, _finish(at, end - at, 0, facts))
+                at += phase
+        while at < end:
+            if phase >= w.step:
+                phase -= w.step
+            y = _finish(at, end - at, phase, facts)
+            if streamed and at + lanes <= end:
+                stream(out, to + at * step, y)
+            else:
+                _write_entries(out, to, at, end - at, y)
+            at, phase = at + lanes, phase + lanes
+    return True
+
+
+@primitive
+def is_large(out: Any, w: Any) -> bool:
+    """Return True if a result is too large to stay in the caches until it is read."""
+    large: bool = out.outer * w.size * bytes_per_element(out) >= STREAMED
+    return large

@@ -1,0 +1,191 @@
+"""Gradients by the logits along an axis that is not the last, of entries that lie together: `passes.woven`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.kernels.signature import Way
+from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions
+from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.scratch import (
+    after,
+    is_missing,
+    load_anywhere,
+    load_lanes,
+    place_one,
+    release,
+    reserve,
+    store_lanes,
+    take_one,
+)
+from logitx.backends.numba.passes.sums import add_to_sum
+from logitx.backends.numba.passes.woven import (
+    define_finish,
+    entries_at,
+    is_large,
+    lies_together,
+    periods_of_piece,
+    repeat_rows,
+    weave_of,
+    write_slab,
+)
+from logitx.backends.numba.threads.workers import job_of, together
+from logitx.backends.numba.vectors.exp_log import exp_any
+from logitx.backends.numba.vectors.lanes import fma, least, select, spread_as, width_of
+
+
+class Pulled(NamedTuple):
+    """Facts of the gradient by softmax."""
+
+    value: Any
+    cotangent: Any
+    start: int  # of the slab of values
+    other: int  # of that of cotangents
+    total: Any  # the sum of the row of each lane of a period, and one vector more, in two parts
+    lost: Any
+
+
+class PulledLog(NamedTuple):
+    """Facts of the gradient by log_softmax."""
+
+    value: Any
+    cotangent: Any
+    start: int
+    other: int
+    total: Any
+    lost: Any
+
+
+def pull_back_woven(arrays: PullBackArrays, options: PullBackOptions, log: Way, parts: int, crew: int) -> int:
+    """Write p (dp - sum of p dp), or with `log` dlog_p - p sum of dlog_p, of slabs (n, inner)."""
+    value, fits_value = view_of_entries(arrays.value, options.axis)
+    cotangent, fits_cotangent = view_beside(arrays.cotangent, options.axis, value)
+    out, fits_out = view_beside(arrays.out, options.axis, value)
+    if not (fits_value and fits_cotangent and fits_out):
+        return UNFIT
+    if not (lies_together(value) and lies_together(cotangent) and lies_together(out)):
+        return UNFIT
+    like = view_of_rows(arrays.like)
+    if value.outer >= parts:
+        fine = together(crew, job_of(_pull_back_slabs, (value, cotangent, out, log, like)), parts)
+    else:
+        fine = _slabs_between(value, cotangent, out, log, like, 0, value.outer, parts, crew)
+    return OK if fine else FAILED
+
+
+@primitive
+def _pull_back_slabs(value: Any, cotangent: Any, out: Any, log: Any, like: Any, part: int, parts: int) -> bool:
+    """Pull back through the slabs of a part, each by this thread alone."""
+    first, stop = value.outer * part // parts, value.outer * (part + 1) // parts
+    fine: bool = _slabs_between(value, cotangent, out, log, like, first, stop, 1, 0)
+    return fine
+
+
+@primitive
+def _slabs_between(
+    value: Any, cotangent: Any, out: Any, log: Any, like: Any, first: int, stop: int, parts: int, crew: int
+) -> bool:
+    """Pull back through slabs one after the other; return False if there is no memory."""
+    w = weave_of(value.n, value.inner, like)
+    numbers = (w.vectors + 1) * width_of(like)
+    total = reserve(2 * numbers + 2 * w.vectors * width_of(like) * w.pieces, like)
+    if is_missing(total):
+        return False
+    lost, sums = after(total, numbers), after(total, 2 * numbers)
+    for slab in range(first, stop):
+        start, other, to = slab * value.outer_stride, slab * cotangent.outer_stride, slab * out.outer_stride
+        facts = _facts_of(value, cotangent, start, other, total, lost, log)
+        together(crew, job_of(_add_up, (facts, w, log, sums)), parts)
+        _totals_of_rows(w, sums, total, lost)
+        together(crew, job_of(write_slab, (out, w, to, is_large(out, w), facts, like)), parts)
+    release(total)
+    return True
+
+
+@primitive
+def _facts_of(value: Any, cotangent: Any, start: int, other: int, total: Any, lost: Any, log: Any) -> Any:
+    if log is None:
+        return Pulled(value, cotangent, start, other, total, lost)
+    return PulledLog(value, cotangent, start, other, total, lost)
+
+
+@primitive
+def _add_up(facts: Any, w: Any, log: Any, sums: Any, part: int, parts: int) -> bool:
+    for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
+        _sums_of_piece(facts, w, log, piece, after(sums, 2 * piece * w.vectors * width_of(sums)))
+    return True
+
+
+@primitive
+def _sums_of_piece(facts: Any, w: Any, log: Any, piece: int, sums: Any) -> None:
+    """Write to `sums` the sum of p dp, or with `log` of dlog_p, of every lane of a period, in two parts."""
+    lanes = width_of(sums)
+    low, zero, dead = after(sums, w.vectors * lanes), spread_as(sums, 0.0), spread_as(sums, -np.inf)
+    for at in range(0, 2 * w.vectors * lanes, lanes):
+        store_lanes(sums, at, zero)
+    first, stop = periods_of_piece(w, piece)
+    for period in range(first, stop):
+        begin = period * w.step
+        left = least(w.step, w.size - begin)
+        for at in range(0, left, lanes):
+            x = entries_at(facts.value, facts.start, begin + at, left - at, sums, 0.0)
+            y = entries_at(facts.cotangent, facts.other, begin + at, left - at, sums, 0.0)
+            if log is None:
+                y = select(x == zero, zero, y)
+                term = x * y
+                more = fma(x, y, zero - term)
+            else:
+                term = select(x == dead, zero, y)
+                more = zero
+            total, lost = add_to_sum(load_lanes(sums, at), load_lanes(low, at) + more, term)
+            store_lanes(sums, at, total)
+            store_lanes(low, at, lost)
+
+
+@primitive
+def _totals_of_rows(w: Any, sums: Any, totals: Any, lost: Any) -> None:
+    """Write the sum of the row of every lane in two parts, from the sums of all pieces."""
+    lanes = width_of(sums)
+    size = w.vectors * lanes
+    low = after(sums, size)
+    for piece in range(1, w.pieces):
+        other = after(sums, 2 * size * piece)
+        for at in range(0, size, lanes):
+            total, beside = add_to_sum(load_lanes(sums, at), load_lanes(low, at), load_lanes(other, at))
+            store_lanes(sums, at, total)
+            store_lanes(low, at, beside + load_lanes(other, size + at))
+    for row in range(w.inner):
+        high, rest = 0.0, 0.0
+        for at in range(row, size, w.inner):
+            beside = float(take_one(low, at))
+            high, rest = add_to_sum(high, rest + (beside if beside == beside else 0.0), float(take_one(sums, at)))
+        rest = rest if rest == rest else 0.0  # inf - inf in the error of an infinite sum is NaN: drop it
+        place_one(totals, row, high + rest)
+        left = (high - float(take_one(totals, row))) + rest
+        place_one(lost, row, left if left == left else 0.0)
+    repeat_rows(w, totals)
+    repeat_rows(w, lost)
+
+
+@primitive
+def _pulled(at: int, count: int, phase: int, facts: Any) -> Any:
+    p = entries_at(facts.value, facts.start, at, count, facts.total, 0.0)
+    dp = entries_at(facts.cotangent, facts.other, at, count, facts.total, 0.0)
+    difference = (dp - load_anywhere(facts.total, phase)) - load_anywhere(facts.lost, phase)
+    return select(p == spread_as(p, 0.0), spread_as(p, 0.0), p * difference)
+
+
+@primitive
+def _pulled_log(at: int, count: int, phase: int, facts: Any) -> Any:
+    log_p = entries_at(facts.value, facts.start, at, count, facts.total, 0.0)
+    dlog_p = entries_at(facts.cotangent, facts.other, at, count, facts.total, 0.0)
+    p, zero = exp_any(log_p), spread_as(log_p, 0.0)
+    gradient = fma(p, zero - load_anywhere(facts.total, phase), dlog_p) - p * load_anywhere(facts.lost, phase)
+    return select(log_p == spread_as(log_p, -np.inf), zero, gradient)
+
+
+define_finish(Pulled, _pulled)
+define_finish(PulledLog, _pulled_log)
