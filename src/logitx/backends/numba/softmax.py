@@ -50,8 +50,10 @@ def prepare_softmax_kernel(
     plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, given: Array
 ) -> Prepared | None:
     """Return softmax or log_softmax with all arguments of its kernel but the arrays."""
-    if plan.scalar or where is not None or (given is not None and not given.dtype.isnative) or is_woven(plan):
+    if plan.scalar or where is not None or (given is not None and not given.dtype.isnative):
         return None
+    if is_woven(plan):
+        return None if temperature is not None or softcap is not None else _prepare_woven_softmax(plan, x.nbytes)
     kernel, options, (across, log, adjusted), heat, cap = _settled(plan, False, temperature, softcap)
     shape, dtype, axis, nbytes = plan.layout.given, namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes
     empty, crew, options = np.empty, CREW, options._replace(axis=axis)
@@ -69,6 +71,21 @@ def prepare_softmax_kernel(
     return call
 
 
+def _prepare_woven_softmax(plan: Plan, nbytes: int) -> Prepared:
+    kernel, (log, keeping) = _plain_kernel(plan)
+    shape, dtype, options = plan.layout.given, namespace_dtype(np, plan.result), _options(plan, plan.layout.axis)
+
+    def call(x: Array, out: Array) -> Array | None:
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif not _is_apart(x, out):
+            return None
+        code = kernel(NormalizeLongArrays(x, out, None, None), options, log, keeping, parts_for(nbytes), CREW.address)
+        return out if code == OK else None  # the entries of a slab may not lie together
+
+    return call
+
+
 def _is_apart(x: Array, out: Array) -> bool:
     """True if a kernel may write to `out` while it reads `x`: `out` is `x` itself, or apart from it."""
     flags = out.flags
@@ -78,8 +95,10 @@ def _is_apart(x: Array, out: Array) -> bool:
 
 def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> Prepared | None:
     """Return logsumexp with all arguments of its kernel but the arrays."""
-    if b is not None or where is not None or log_b is not None or plan.return_sign or is_woven(plan):
+    if b is not None or where is not None or log_b is not None or plan.return_sign:
         return None
+    if is_woven(plan):
+        return _prepare_woven_logsumexp(plan, x.nbytes)
     across, shape = is_across(plan), plan.layout.kept if plan.keepdims else plan.layout.rows
     kernel = compiled_kernel(logsumexp_rows, (across, None), Dtypes(plan.dtype, plan.compute, plan.result))
     dtype, axis, nbytes, empty, crew = namespace_dtype(np, plan.result), plan.layout.axis, x.nbytes, np.empty, CREW
@@ -95,20 +114,36 @@ def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array, log_b
     return call
 
 
+def _prepare_woven_logsumexp(plan: Plan, nbytes: int) -> Prepared:
+    kernel = compiled_kernel(logsumexp_woven, (), Dtypes(plan.dtype, plan.compute, plan.result))
+    shape, dtype = plan.layout.kept if plan.keepdims else plan.layout.rows, namespace_dtype(np, plan.result)
+
+    def call(x: Array, _out: None) -> Array | None:
+        value = np.empty(shape, dtype)
+        arrays = LogsumexpLongArrays(x, value, None, None)
+        return value if kernel(arrays, plan.layout.axis, parts_for(nbytes), CREW.address) == OK else None
+
+    return call
+
+
 def prepare_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Prepared | None:
     """Return softmax_vjp or log_softmax_vjp with all arguments of its kernel but the arrays."""
     given = dtype_name(cotangent.dtype)
-    if plan.scalar or is_woven(plan) or given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
+    if plan.scalar or given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None
-    across, options = is_across(plan, FEW_TO_PULL_BACK), PullBackOptions(plan.layout.axis, plan.op == "log_softmax_vjp")
-    kernel = compiled_kernel(pull_back, (across,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
+    options, dtypes = (
+        _pull_back_options(plan, plan.layout.axis),
+        Dtypes(plan.dtype, plan.compute, plan.result, other=given),
+    )
+    entry, way = _pull_back_way(plan)
+    kernel = compiled_kernel(entry, (way,), dtypes)
     shape, dtype, nbytes = plan.layout.given, namespace_dtype(np, plan.result), value.nbytes
     empty, crew = np.empty, CREW
 
     def call(value: Array, cotangent: Array) -> Array | None:
         out = empty(shape, dtype)
         parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
-        if kernel((value, cotangent, out, None), options, across, parts, crew.address) == OK:
+        if kernel((value, cotangent, out, None), options, way, parts, crew.address) == OK:
             return out
         return None
 
@@ -131,11 +166,19 @@ def _settled(plan: Plan, masked: bool, temperature: Scalar, softcap: Scalar) -> 
     adjusted = True if masked or heat is not None or cap is not None else None
     ways = is_across(plan), True if plan.op == "log_softmax" else None, adjusted
     kernel = compiled_kernel(normalize, ways, Dtypes(stored(plan.dtype, plan.compute), plan.compute, plan.result))
-    return kernel, _options(plan), ways, heat, cap
+    return kernel, _options(plan, CLASS_AXIS), ways, heat, cap
 
 
-def _options(plan: Plan) -> NormalizeOptions:
-    return NormalizeOptions(CLASS_AXIS, np.nan if plan.empty == "nan" else 0.0)
+def _options(plan: Plan, axis: int) -> NormalizeOptions:
+    return NormalizeOptions(axis, np.nan if plan.empty == "nan" else 0.0)
+
+
+def _plain_kernel(plan: Plan) -> tuple[Any, tuple[Any, Any]]:
+    """Return the kernel of long or woven rows, which nothing masks or scales, and its ways."""
+    log = static_flag(plan.op == "log_softmax")
+    ways = log, static_flag(log is None and plan.result == plan.compute)
+    dtypes = Dtypes(stored(plan.dtype, plan.compute), plan.compute, plan.result)
+    return compiled_kernel(normalize_long if is_long(plan) else normalize_woven, ways, dtypes), ways
 
 
 def _run_softmax_kernel(plan: Plan, x: Array, where: Array, temperature: Scalar, softcap: Scalar, out: Array) -> Array:
@@ -159,15 +202,9 @@ def _run_softmax_kernel(plan: Plan, x: Array, where: Array, temperature: Scalar,
 
 
 def _run_plain_kernel(plan: Plan, view: Array, written: Array) -> None:
-    """Run the kernel of long or woven rows, which nothing masks or scales."""
-    log, keeping = (
-        static_flag(plan.op == "log_softmax"),
-        static_flag(plan.op == "softmax" and plan.result == plan.compute),
-    )
-    entry = normalize_long if is_long(plan) else normalize_woven
-    kernel = compiled_kernel(entry, (log, keeping), Dtypes(stored(plan.dtype, plan.compute), plan.compute, plan.result))
+    kernel, ways = _plain_kernel(plan)
     arrays = NormalizeLongArrays(view if is_long(plan) else with_slabs_together(view), written, None, None)
-    checked_code(kernel(arrays, _options(plan), log, keeping, parts_for(view.nbytes), CREW.address))
+    checked_code(kernel(arrays, _options(plan, CLASS_AXIS), *ways, parts_for(view.nbytes), CREW.address))
 
 
 def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tuple[Array, Array]:
@@ -195,28 +232,37 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tup
 
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
     """p (dp - sum of p dp)."""
-    return _run_vjp_kernel(plan, p, dp, False)
+    return _run_vjp_kernel(plan, p, dp)
 
 
 def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
     """dlog_p - p sum of dlog_p."""
-    return _run_vjp_kernel(plan, log_p, dlog_p, True)
+    return _run_vjp_kernel(plan, log_p, dlog_p)
 
 
-def _run_vjp_kernel(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array:
+def _pull_back_way(plan: Plan) -> tuple[Any, Any]:
+    """Return the entry function for a gradient, and its way."""
+    if is_woven(plan):
+        return pull_back_woven, static_flag(plan.op == "log_softmax_vjp")
+    return pull_back, is_across(plan, FEW_TO_PULL_BACK)
+
+
+def _pull_back_options(plan: Plan, axis: int) -> PullBackOptions:
+    return PullBackOptions(axis, plan.op == "log_softmax_vjp")
+
+
+def _run_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Array:
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
     dtype = dtype_name(cotangent.dtype)
     other = stored(dtype, compute)
     view, pulled = view_3d(plan, value, plan.dtype, held), view_3d(plan, cotangent, dtype, other)
-    written, across = empty_3d(plan, plan.result), is_across(plan, FEW_TO_PULL_BACK)
-    if across:
-        view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
-    entry: Any = pull_back_woven if is_woven(plan) else pull_back
-    way = static_flag(log) if is_woven(plan) else across
+    written, (entry, way) = empty_3d(plan, plan.result), _pull_back_way(plan)
     if is_woven(plan):
         view, pulled = with_slabs_together(view), with_slabs_together(pulled)
+    elif way is not None:
+        view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
     kernel = compiled_kernel(entry, (way,), Dtypes(held, compute, plan.result, other=other))
-    arrays, options = PullBackArrays(view, pulled, written, None), PullBackOptions(CLASS_AXIS, log)
+    arrays, options = PullBackArrays(view, pulled, written, None), _pull_back_options(plan, CLASS_AXIS)
     checked_code(kernel(arrays, options, way, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 

@@ -43,6 +43,16 @@ class _InlinedDraft(_Draft):
         super().add_ir_module(ir_module)
 
 
+class _SeparateDraft(_Draft):
+    """A draft that LLVM never copies into its callers."""
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        for function in ir_module.functions:
+            if not function.is_declaration and not function.linkage:
+                function.attributes.add("noinline")
+        super().add_ir_module(ir_module)
+
+
 class _LinkedLibrary(codegen.JITCodeLibrary):
     """A library with all that it calls, each linked once, and optimized once.
 
@@ -85,6 +95,12 @@ class _LowerToDraft(typed_passes.NativeLowering):
 class _LowerToInlinedDraft(_LowerToDraft):
     _name = "logitx_lower_to_inlined_draft"
     draft = _InlinedDraft
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LowerToSeparateDraft(_LowerToDraft):
+    _name = "logitx_lower_to_separate_draft"
+    draft = _SeparateDraft
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -137,6 +153,10 @@ class _PrimitivePipeline(_Pipeline):
 
 class _InlinedPipeline(_Pipeline):
     lower = _LowerToInlinedDraft
+
+
+class _SeparatePipeline(_Pipeline):
+    lower = _LowerToSeparateDraft
 
 
 class _KernelPipeline(_Pipeline):

@@ -31,6 +31,7 @@ from logitx.backends.numba.passes.loop import (
     RoomNeeds,
     define_passes,
     run_blocks,
+    run_rows,
 )
 from logitx.backends.numba.passes.reduce import emit, hide, log_normalizer_of, nans_beside_infinity, peak, rest_of
 from logitx.backends.numba.passes.sums import add_to_sum, dot_of_tiles, fold_rows
@@ -107,23 +108,16 @@ def logsumexp_rows(arrays: LogsumexpArrays, axis: int, across: Way, adjusted: Wa
             write_back(sign, row * sign.outer_stride, 0.0)
     logits = Logits(x, where, view_of_rows(arrays.like), view_of_rows(arrays.like))
     if adjusted is None:
-        work = job_of(
-            run_blocks, (logits, LogsumexpTask(RoomNeeds(0, 0, 0, False, False, 0.0), value, sign), across, None, None)
-        )
+        task = LogsumexpTask(RoomNeeds(0, 0, 0, False, False, 0.0), value, sign)
+        if across is None:
+            fine = together(crew, job_of(run_blocks, (logits, task, None, None, None)), parts)
+        else:
+            fine = together(crew, job_of(run_rows, (logits, task, across)), parts)
     else:
-        work = job_of(
-            run_blocks,
-            (
-                logits,
-                SignedLogsumexpTask(
-                    RoomNeeds(0, given(b) or given(log_b), 0, False, False, 0.0), b, log_b, where, value, sign
-                ),
-                across,
-                adjusted,
-                None,
-            ),
-        )
-    return OK if together(crew, work, parts) else FAILED
+        needs = RoomNeeds(0, given(b) or given(log_b), 0, False, False, 0.0)
+        signed = SignedLogsumexpTask(needs, b, log_b, where, value, sign)
+        fine = together(crew, job_of(run_blocks, (logits, signed, across, adjusted, None)), parts)
+    return OK if fine else FAILED
 
 
 @inlined

@@ -27,6 +27,7 @@ from logitx.backends.numba.passes.loop import (
     RoomNeeds,
     define_passes,
     run_blocks,
+    run_rows,
     store_tile,
 )
 from logitx.backends.numba.passes.reduce import MaximumAndSum, inverse_of_sum, peak, rest_of
@@ -72,7 +73,14 @@ def normalize(
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
     task = NormalizeTask(RoomNeeds(0, 0, 0, False, False, masked_value(log)), out, log, options.undefined)
-    return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
+    if adjusted is None:
+        if across is None:
+            fine = together(crew, job_of(run_blocks, (logits, task, None, None, None)), parts)
+        else:
+            fine = together(crew, job_of(run_rows, (logits, task, across)), parts)
+    else:
+        fine = together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts)
+    return OK if fine else FAILED
 
 
 @primitive

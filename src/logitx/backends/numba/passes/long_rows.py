@@ -20,7 +20,7 @@ from logitx.backends.numba.passes.blocks import geometry
 from logitx.backends.numba.passes.copies import finish_panel, load_block
 from logitx.backends.numba.passes.finish import finish_element, weigh_formula
 from logitx.backends.numba.passes.reduce import nans_beside_infinity, peak, rest_of, terms_of_row
-from logitx.backends.numba.passes.scaling import Scale
+from logitx.backends.numba.passes.scaling import Unscaled
 from logitx.backends.numba.passes.sums import add_to_sum
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import difference, exp_of_sum
@@ -52,7 +52,7 @@ def piece_of(memory: Any, row: int, piece: int) -> Any:
 @primitive
 def unscaled_rows(top: Any) -> Any:
     """Return the scale of rows without a temperature."""
-    return Scale(False, spread_as(top, 1.0), spread_as(top, 0.0))
+    return Unscaled(spread_as(top, 1.0), spread_as(top, 0.0))
 
 
 @primitive

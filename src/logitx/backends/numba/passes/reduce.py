@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.policy import primitive, separate
 from logitx.backends.numba.memory.arguments import given
 from logitx.backends.numba.memory.load_store import write_back
 from logitx.backends.numba.memory.prefetch import fetch_ahead
@@ -37,6 +37,7 @@ from logitx.backends.numba.vectors.lanes import (
     select,
     single_lane,
     spread_as,
+    wide,
     width_of,
 )
 
@@ -59,11 +60,12 @@ def peak(tile: Any, base: int, steps: int, seen: Any, unchanged: bool, across: A
 
     `seen` is the maximum of each lane when the block was loaded, of use if that is one row and `unchanged` since.
     """
+    found = wide(tile, seen)
     if across is None or not unchanged:
-        seen = spread_as(tile, -np.inf)
+        found = spread_as(tile, -np.inf)
         for at in range(base, base + steps * width_of(tile), width_of(tile)):
-            seen = maximum_of_two(load_lanes(tile, at), seen)
-    top = seen if across is None else single_lane(tile, fold_maximum(seen))
+            found = maximum_of_two(load_lanes(tile, at), found)
+    top = found if across is None else single_lane(tile, fold_maximum(found))
     return select(top == spread_as(top, -np.inf), spread_as(top, 0.0), top)
 
 
@@ -80,46 +82,28 @@ def rest_of(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ah
 
 @primitive
 def _rest_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
-    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
     if raw is None or steps > FEW_CLASSES:
-        high, low, tops = _terms_of_columns(tile, base, steps, top, scale, raw, ahead)
+        high, low, tops = _terms_of_lanes(tile, base, steps, top, scale, raw, ahead)
     else:
-        high, low, tops = zero, zero, zero
-        for at in range(base, base + steps * width_of(tile), width_of(tile)):
-            e = _term_of_columns(tile, base, at, top, scale, raw, ahead)
-            is_top = e == one
-            high, low = add_to_sum(high, low, select(is_top, zero, e))
-            tops = tops + select(is_top, one, zero)
-    rest, lost = add_to_sum(high, low, tops - one)
+        high, low, tops = _terms_of_few(tile, base, steps, top, scale, ahead)
+    rest, lost = add_to_sum(high, low, tops - spread_as(tile, 1.0))
     total = rest + lost
     return total, (rest - total) + lost
 
 
-@primitive
-def _terms_of_columns(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
-    """Return the sum beside the maxima in two parts, and how many maxima there are."""
+@separate
+def _terms_of_few(tile: Any, base: int, steps: int, top: Any, scale: Any, ahead: Any) -> Any:
+    """Return what `_terms_of_lanes` returns, with every addition corrected; the tile stays."""
     zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
     high, low, tops = zero, zero, zero
-    end = base + steps * width_of(tile)
-    for start in range(base, end, SPAN_STEPS * width_of(tile)):
-        part = zero
-        for at in range(start, least(start + SPAN_STEPS * width_of(tile), end), width_of(tile)):
-            e = _term_of_columns(tile, base, at, top, scale, raw, ahead)
-            is_top = e == one
-            part = part + select(is_top, zero, e)
-            tops = tops + select(is_top, one, zero)
-        high, low = add_to_sum(high, low, part)
+    for at in range(base, base + steps * width_of(tile), width_of(tile)):
+        v, lost = exponent(load_lanes(tile, at), top, scale)
+        e = exp_of_sum(v, lost)
+        fetch_ahead((at - base) // width_of(tile), ahead)
+        is_top = e == one
+        high, low = add_to_sum(high, low, select(is_top, zero, e))
+        tops = select(is_top, tops + one, tops)
     return high, low, tops
-
-
-@primitive
-def _term_of_columns(tile: Any, base: int, at: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
-    v, lost = exponent(load_lanes(tile, at), top, scale)
-    e = exp_of_sum(v, lost)
-    if raw is None:
-        store_lanes(tile, at, e)
-    fetch_ahead((at - base) // width_of(tile), ahead)
-    return e
 
 
 @primitive
@@ -132,37 +116,47 @@ def _rest_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: An
 
 @primitive
 def terms_of_row(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
-    """Return how many entries of one row are its maximum, and the sum of the exponentials of the others.
+    """Return how many entries of one row are its maximum, and the sum of the exponentials of the others."""
+    high, low, tops = _terms_of_lanes(tile, base, steps, top, scale, raw, ahead)
+    return fold_sum(tops, spread_as(tile, 0.0)), fold_sum(high, low)
 
-    The maximum would swallow the low bits of the others. It is looked for only in spans that may hold it, where the
-    terms are at hand; computing them again for these took a third longer (log_softmax, rows of 300).
+
+@primitive
+def _terms_of_lanes(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
+    """Return the sum beside the maxima in two parts, and how many maxima there are, for each lane.
+
+    A maximum would swallow the low bits of the others.
     """
-    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
+    zero = spread_as(tile, 0.0)
     high, low, tops = zero, zero, zero
     end = base + steps * width_of(tile)
     for start in range(base, end, SPAN_STEPS * width_of(tile)):
         stop = least(start + SPAN_STEPS * width_of(tile), end)
-        part = zero
-        for at in range(start, stop, width_of(tile)):
-            v, lost = exponent(load_lanes(tile, at), top, scale)
-            e = exp_of_sum(v, lost)
-            fetch_ahead((at - base) // width_of(tile), ahead)
-            if raw is None:
-                store_lanes(tile, at, e)
-                part = part + e
-            else:
-                is_top = e == one
-                part = part + select(is_top, zero, e)
-                tops = tops + select(is_top, one, zero)
-        if raw is None and any_of(one <= part):
-            part = zero
-            for at in range(start, stop, width_of(tile)):
-                e = load_lanes(tile, at)
-                is_top = e == one
-                part = part + select(is_top, zero, e)
-                tops = tops + select(is_top, one, zero)
+        part, found = _terms_of_span(tile, base, start, stop, top, scale, raw, ahead)
         high, low = add_to_sum(high, low, part)
-    return fold_sum(tops, zero), fold_sum(high, low)
+        tops = tops + found
+    return high, low, tops
+
+
+@separate
+def _terms_of_span(tile: Any, base: int, start: int, stop: int, top: Any, scale: Any, raw: Any, ahead: Any) -> Any:
+    """Return the sum of exponentials beside the maxima, added up without a correction, and how many maxima there are.
+
+    Exponentials are written to the tile, unless it has to stay `raw`. A branch for spans that hold a maximum saves two
+    instructions a step, and is guessed wrong so often that a row of 1000 takes longer.
+    """
+    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
+    part, tops = zero, zero
+    for at in range(start, stop, width_of(tile)):
+        v, lost = exponent(load_lanes(tile, at), top, scale)
+        e = exp_of_sum(v, lost)
+        fetch_ahead((at - base) // width_of(tile), ahead)
+        if raw is None:
+            store_lanes(tile, at, e)
+        is_top = e == one
+        part = select(is_top, part, part + e)
+        tops = select(is_top, tops + one, tops)
+    return part, tops
 
 
 @primitive

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx.backends.numba.compile.policy import primitive
+from logitx.backends.numba.compile.static import by_type
 from logitx.backends.numba.memory.arguments import given
 from logitx.backends.numba.memory.load_store import number_at, read_one
 from logitx.backends.numba.memory.scratch import load_lanes, place_one, store_lanes
@@ -23,10 +24,22 @@ class Scale(NamedTuple):
     low: Any
 
 
+class Unscaled(NamedTuple):
+    """The scale of rows in a kernel that is compiled without temperatures: a type of its own, so that nothing asks.
+
+    To ask in every step took log_softmax of 100 classes from 0.58 ns an entry to 0.64.
+    """
+
+    high: Any  # 1
+    low: Any  # 0
+
+
 @primitive
 def scale_at(temperature: Any, row: int, count: int, room: Any, options: Any, across: Any) -> Any:
     """Return 1 / temperature of the rows of a panel; there is no temperature, one for all, or one a row."""
-    if options is None or not given(temperature):
+    if options is None:
+        return Unscaled(one_per_row(room, 1.0, across), one_per_row(room, 0.0, across))
+    if not given(temperature):
         return Scale(False, one_per_row(room, 1.0, across), one_per_row(room, 0.0, across))
     return _scale_at(temperature, row, count, room, across)
 
@@ -71,14 +84,22 @@ def limit_at(softcap: Any, row: int, count: int, room: Any, across: Any) -> Any:
 
 
 @primitive
-def exponent(x: Any, top: Any, scale: Any) -> Any:
-    """Return (x - top) / temperature, rounded, and what the rounding lost."""
+def _unscaled_exponent(x: Any, top: Any, _scale: Any) -> Any:
+    return difference(x, wide(x, top))
+
+
+@primitive
+def _scaled_exponent(x: Any, top: Any, scale: Any) -> Any:
     d, lost = difference(x, wide(x, top))
     if scale.used:
         high = wide(x, scale.high)
         v = d * high
         return v, fma(d, wide(x, scale.low), fma(lost, high, fma(d, high, spread_as(d, 0.0) - v)))
     return d, lost
+
+
+# (x, top, scale): (x - top) / temperature, rounded, and what the rounding lost
+exponent = by_type({Unscaled: _unscaled_exponent, Scale: _scaled_exponent}, 3)
 
 
 @primitive

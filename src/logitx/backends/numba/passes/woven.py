@@ -29,7 +29,7 @@ from logitx.backends.numba.memory.scratch import (
     store_lanes,
     take_one,
 )
-from logitx.backends.numba.passes.scaling import Scale, exponent
+from logitx.backends.numba.passes.scaling import Unscaled, exponent
 from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum
@@ -200,7 +200,7 @@ def _sums_of_piece(x: Any, kept: Any, w: Any, start: int, to: int, piece: int, t
 @primitive
 def unscaled_lanes(like: Any) -> Any:
     """Return the scale of lanes without a temperature."""
-    return Scale(False, spread_as(like, 1.0), spread_as(like, 0.0))
+    return Unscaled(spread_as(like, 1.0), spread_as(like, 0.0))
 
 
 @primitive

@@ -22,7 +22,9 @@ class _Format(NamedTuple):
     integer: Any
     mantissa: int  # stored bits
     bias: int
-    shift: int  # results are made 2**shift too large and scaled down last, which reaches subnormal numbers
+    shift: (
+        int  # results are made 2**shift too large and scaled down last, which reaches subnormals; bias + shift is even
+    )
     magic: float  # adding it rounds to an integer and leaves that integer in the low bits
     ln2: tuple[float, float]  # high part with trailing zeros, so that a small integer times it is exact; the rest
     lowest: float  # exp of less than this is 0
@@ -37,7 +39,7 @@ _FORMATS = {
         integer=ir.IntType(32),
         mantissa=23,
         bias=127,
-        shift=24,
+        shift=25,
         magic=1.5 * 2.0**23,
         ln2=(0.693145751953125, 1.42860682030941723212e-6),
         lowest=-103.98,
@@ -90,10 +92,10 @@ def _horner(builder: Any, coefficients: tuple[float, ...], x: Any) -> Any:
     return value
 
 
-def _reduce(builder: Any, form: _Format, x: Any, residue: Any) -> tuple[Any, Any, Any]:
-    """Return (bits, r, p): the low bits hold k, x + residue = k ln(2) + r, and p = exp(r) - 1."""
+def _reduce(builder: Any, form: _Format, x: Any, residue: Any, plus: int = 0) -> tuple[Any, Any, Any]:
+    """Return (bits, r, p): the low bits hold k + plus, x + residue = k ln(2) + r, and p = exp(r) - 1."""
     kind = x.type
-    magic = constant(builder, kind, form.magic)
+    magic = constant(builder, kind, form.magic + plus)
     rounded = call(builder, "fma", x, constant(builder, kind, _LOG2_E), magic)
     k = builder.fneg(builder.fsub(rounded, magic))
     high = call(builder, "fma", k, constant(builder, kind, form.ln2[0]), x)
@@ -126,8 +128,8 @@ def exp_of_sum(_context: Any, x: Any, residue: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
         value, low = operands
         kind = value.type
-        bits, _, p = _reduce(builder, form, value, low)
-        scale = _power(builder, form, bits, form.shift, kind)
+        biased, _, p = _reduce(builder, form, value, low, form.bias + form.shift)
+        scale = builder.bitcast(builder.shl(biased, constant(builder, biased.type, form.mantissa)), kind)
         result = builder.fmul(call(builder, "fma", scale, p, scale), constant(builder, kind, 2.0**-form.shift))
         vanishes = builder.fcmp_ordered("<", value, constant(builder, kind, form.lowest))
         return builder.select(vanishes, constant(builder, kind, 0.0), result)
