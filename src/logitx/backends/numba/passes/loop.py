@@ -19,7 +19,7 @@ from logitx.backends.numba.passes.blocks import blocks_of_part, geometry_of, pan
 from logitx.backends.numba.passes.copies import load_block, store_block
 from logitx.backends.numba.passes.reduce import hide, multiply
 from logitx.backends.numba.passes.scaling import cap, limit_at, scale_at
-from logitx.backends.numba.vectors.lanes import fold_maximum, least, single_lane, width_of
+from logitx.backends.numba.vectors.lanes import fold_maximum, single_lane, width_of
 
 
 class Logits(NamedTuple):
@@ -172,7 +172,8 @@ def run_rows(logits: Any, task: Any, across: Any, part: int, parts: int) -> bool
     if start < stop:
         seen = _load_row(logits.x, g, start, tiles, across)
         old = _run_reduce(_panel_of_row(room, tiles, g, logits.x, start, scale, seen), across, task)
-        seen = _load_row(logits.x, g, least(start + 1, stop - 1), tiles, across)
+        if start + 1 < stop:
+            seen = _load_row(logits.x, g, start + 1, tiles, across)
         for row in range(start + 1, stop):
             found = _run_reduce(_panel_of_row(room, tiles, g, logits.x, row, scale, seen), across, task)
             if row + 1 < stop:
