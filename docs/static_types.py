@@ -124,12 +124,12 @@ def layers(has_bias: bool) -> tuple[Row, ...]:
     return tuple(found)
 
 
-def switched(option: str, off: Overloads, on: Overloads) -> tuple[Overloads, ...]:
+def switched(option: str, off: Overloads, on: Overloads, any_value: str = "bool") -> tuple[Overloads, ...]:
     """Return the overloads of a function with an option that adds to what it returns."""
     return (
         off._replace(options={option: "...Literal[False]"}),
         on._replace(options={option: "Literal[True]"}),
-        Overloads((UNSETTLED,), "{result}", {option: "bool"}),  # where the option is a variable
+        Overloads((UNSETTLED,), "{result}", {option: any_value}),  # where the option is a variable
     )
 
 
@@ -141,6 +141,8 @@ LIKE_FIRST, LIKE_BOTH, PER_ROW, PER_CALL = (
 
 # Losses of elements: the shape of the result depends on the reduction and on the shape of the logits
 UNKNOWN, TWO_UNKNOWN = ((Overloads((UNTYPED, UNSETTLED), returns),) for returns in (ONE_RESULT, TWO_RESULTS))
+
+NAMES_OF_PARTS = "bool | str | list[str] | tuple[str, ...]"
 
 # What each public function returns that takes arrays
 RESULTS: dict[str, tuple[Overloads, ...]] = {
@@ -162,11 +164,13 @@ RESULTS: dict[str, tuple[Overloads, ...]] = {
         "return_parts",
         Overloads(LOSS, ONE_RESULT),
         Overloads(LOSS_AND_GRADIENT, f"tuple[{{result}}, {PARTS}]"),
+        NAMES_OF_PARTS,
     ),
     "cross_entropy_value_and_grad": switched(
         "return_parts",
         Overloads(LOSS_AND_GRADIENT, WITH_GRADIENT),
         Overloads(LOSS_AND_GRADIENT, f"tuple[{{result}}, {{gradient}}, {PARTS}]"),
+        NAMES_OF_PARTS,
     ),
     "cross_entropy_grad_hess": (Overloads(ENTRIES, TWO_RESULTS),),
     "sigmoid": LIKE_FIRST,

@@ -167,3 +167,88 @@ def test_gradients_of_frameworks(op):
     np.testing.assert_array_equal(leaf.grad.numpy(), right)
     _, back = jax.vjp(lambda x: run(op, x), x)
     np.testing.assert_allclose(np.asarray(back(cotangent)[0]), right, rtol=1e-6, atol=1e-7)
+
+
+# -- losses of class ids -----------------------------------------------------------------------------------------------
+
+
+def labels_of(shape: tuple[int, ...]) -> Any:
+    ids = np.random.default_rng(shape[1]).integers(0, shape[1], (shape[0], shape[2]))
+    ids[0, 0], ids[-1, -1] = -100, 7
+    return ids
+
+
+def losses(x: Any, ids: Any, reduction: str, backward: bool, **options: Any) -> tuple[Any, ...]:
+    """Return the loss, its parts and, if `backward`, its gradient."""
+    options |= {"reduction": reduction, "z_loss": 0.01, "return_parts": True}
+    if not backward:
+        loss, parts = lx.cross_entropy(x, ids, 1, **options)
+        return loss, *parts
+    loss, gradient, parts = lx.cross_entropy_value_and_grad(x, ids, 1, **options)
+    return loss, *parts, gradient
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_losses(shape, backward, reduction, dtype):
+    x, ids = logits(shape, dtype), labels_of(shape)
+    found = losses(x, ids, reduction, backward)
+    with lx.use_backend("generic"):
+        right = losses(x, ids, reduction, backward)
+    eps = np.finfo(np.float64 if dtype == "float64" else np.float32).eps
+    for one, other in zip(found, right, strict=True):
+        assert np.asarray(one).dtype == np.asarray(other).dtype
+        half = np.asarray(one).dtype == np.float16
+        np.testing.assert_allclose(one, other, rtol=2e-3 if half else 16 * eps, atol=1e-7 if half else 16 * eps)
+    plain = lx.cross_entropy(x, ids, 1, reduction=reduction)
+    lx.set_num_threads(1)
+    np.testing.assert_array_equal(lx.cross_entropy(x, ids, 1, reduction=reduction), plain)
+    for one, other in zip(losses(x, ids, reduction, backward), found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    lx.set_num_threads(2)
+    for one, other in zip(losses(np.asfortranarray(x), ids, reduction, backward), found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_losses_of_special_rows():
+    x = logits((2, 300, 9), "float32")
+    x[0, :, 0] = -np.inf
+    x[0, 3, 1:3] = np.inf
+    x[0, 7, 2:4] = np.nan
+    x[0, 9, 2:4] = -np.inf
+    x[1, 5, 1] = -np.inf
+    ids = np.full((2, 9), 5)
+    ids[1, 3:5] = -100
+    x[1, 8, 4] = np.nan  # ignored
+    for empty in ("nan", "zero"):
+        found = losses(x, ids, "none", True, empty=empty)
+        with lx.use_backend("generic"):
+            right = losses(x, ids, "none", True, empty=empty)
+        for one, other in zip(found, right, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "cross_entropy_value_and_grad"])
+@pytest.mark.parametrize("bad", [300, -1, 2**40])
+def test_bad_labels(function, bad):
+    ids = np.zeros((2, 9), np.int64)
+    ids[1, 4] = bad
+    with pytest.raises(lx.LabelError, match=rf"class id {bad} at position \(1, 4\)"):
+        getattr(lx, function)(np.zeros((2, 300, 9), np.float32), ids, 1)
+
+
+def test_losses_of_frameworks():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    x, ids = logits((2, 700, 5), "float32"), labels_of((2, 700, 5))
+    loss, gradient = lx.cross_entropy_value_and_grad(x, ids, 1)
+    leaf = torch.tensor(x, requires_grad=True)
+    value = lx.cross_entropy(leaf, torch.tensor(ids), 1)
+    value.backward()
+    assert value.item() == loss
+    np.testing.assert_array_equal(leaf.grad.numpy(), gradient)
+    value, by_logits = jax.jit(jax.value_and_grad(lambda x: lx.cross_entropy(x, ids, 1)))(x)
+    assert float(value) == float(loss)
+    np.testing.assert_array_equal(np.asarray(by_logits), gradient)

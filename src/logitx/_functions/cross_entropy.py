@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Never
 
 from logitx._functions.keywords import MISSING, exact, unexpected
+from logitx._functions.loss_parts import call_with_parts
 from logitx._plan import Array, Axis, Empty, Reduction, Scalar
 from logitx._prepared import call
 
@@ -26,7 +27,7 @@ def cross_entropy(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
-    return_parts: bool = False,
+    return_parts: bool | str | list[str] | tuple[str, ...] = False,
     **wrong: Never,
 ) -> Any:
     """Cross-entropy of logits against class ids or probabilities.
@@ -74,14 +75,18 @@ def cross_entropy(
         The loss of a row in which every unmasked logit is -inf, and the mean over no row.
     dtype : dtype or str, optional
         float32 or float64: the dtype of the loss.
-    return_parts : bool, default False
-        Also return the named tuple ``(z_loss, log_normalizer)``.
+    return_parts : bool or tuple of str, default False
+        Also return a named tuple of parts: True for ``(z_loss, log_normalizer)``, or names out of "z_loss",
+        "log_normalizer", "log_prob", "entropy" and "correct", in any order.
 
     Returns
     -------
     array, or a pair of an array and a named tuple
         The loss in nats: of the shape of `logits` without `axis` for "none", else a scalar. At least float32. The part
-        ``z_loss`` is reduced like the loss, ``log_normalizer`` (``log_Z``) is not reduced.
+        ``z_loss`` is reduced like the loss. The others have one number a row: ``log_normalizer`` is ``log_Z``;
+        ``log_prob`` is ``sum(t * (u - log_Z))``, the log-probability of a class id, and 0 for an ignored row;
+        ``entropy`` is that of the softmax; ``correct`` is True where the label has the highest logit, the first among
+        equals.
 
     Raises
     ------
@@ -115,6 +120,25 @@ def cross_entropy(
     """
     if wrong:
         raise unexpected(cross_entropy, wrong)
+    if not isinstance(return_parts, bool):
+        return call_with_parts(
+            "cross_entropy",
+            return_parts,
+            logits,
+            targets,
+            axis,
+            class_weight,
+            sample_weight,
+            ignore_index,
+            label_smoothing,
+            z_loss,
+            softcap,
+            temperature,
+            where,
+            reduction,
+            empty,
+            dtype,
+        )
     return call(
         "cross_entropy",
         logits,
@@ -152,7 +176,7 @@ def cross_entropy_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     dtype: Any = None,
-    return_parts: bool = False,
+    return_parts: bool | str | list[str] | tuple[str, ...] = False,
     **wrong: Never,
 ) -> Any:
     """Cross-entropy and its gradient by the logits, in one pass, for every array type.
@@ -210,6 +234,25 @@ def cross_entropy_value_and_grad(
     """
     if wrong:
         raise unexpected(cross_entropy_value_and_grad, wrong)
+    if not isinstance(return_parts, bool):
+        return call_with_parts(
+            "cross_entropy_value_and_grad",
+            return_parts,
+            logits,
+            targets,
+            axis,
+            class_weight,
+            sample_weight,
+            ignore_index,
+            label_smoothing,
+            z_loss,
+            softcap,
+            temperature,
+            where,
+            reduction,
+            empty,
+            dtype,
+        )
     return call(
         "cross_entropy_value_and_grad",
         logits,

@@ -8,9 +8,34 @@ import numpy as np
 
 from logitx import _dispatch
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import FLOATS, namespace_dtype
+from logitx._arrays.family import FLOATS, dtype_name, namespace_dtype
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.ranking import take_along, takes_along
+
+
+def in_compute(plan: Plan, x: Array) -> Array:
+    """Return an array in the dtype to compute in."""
+    xp = FAMILIES[plan.family].namespace(x)
+    return xp.astype(x, namespace_dtype(xp, plan.compute), copy=False)
+
+
+def classes_last(plan: Plan, x: Array) -> Array:
+    """Return an array of the shape of the logits with one class axis, the last; integers in the dtype to compute in."""
+    family, lay = FAMILIES[plan.family], plan.layout
+    xp = family.namespace(x)
+    if dtype_name(x.dtype) not in (*FLOATS, "bool"):
+        x = in_compute(plan, x)
+    if family.as_given:
+        order = (*(axis for axis in range(x.ndim) if axis not in lay.axes), *lay.axes)
+        x = x if order == tuple(range(x.ndim)) else xp.permute_dims(x, order)
+        return x if len(lay.axes) == 1 else xp.reshape(x, (*lay.rows, lay.n))
+    last = tuple(axis for axis in range(x.ndim) if axis != lay.axis)
+    return x if lay.axis == len(last) else xp.permute_dims(x, (*last, lay.axis))
+
+
+def has_maximum(xp: Any, x: Array) -> Array:
+    """Return True for rows, along the last axis, in which a logit is the highest: not for NaN and -inf alone."""
+    return xp.any(x > -xp.inf, axis=-1) & ~xp.any(xp.isnan(x), axis=-1)
 
 
 class EvaluatedRows:
@@ -25,9 +50,9 @@ class EvaluatedRows:
         class_weight, sample_weight, where = options.class_weight, options.sample_weight, options.where
         self.xp = self.family.namespace(logits)
         losses = _dispatch.choose(plan, operands).cross_entropy(plan, *operands)[0]
-        x = self._classes_last(logits if plan.dtype in FLOATS else self._real(logits))
+        x = classes_last(plan, logits)
         if where is not None:
-            where = self._classes_last(self.xp.broadcast_to(where, logits.shape))
+            where = classes_last(plan, self.xp.broadcast_to(where, logits.shape))
             x = self.xp.where(where, x, -self.xp.inf)
         classes, labels = self._targets(targets, class_weight)
         lazy = {
@@ -44,30 +69,17 @@ class EvaluatedRows:
         self._settle(found, None if class_weight is None or not plan.hard else self.family.host(class_weight)[0])
         # In a row of NaN or of -inf alone no logit is the highest; the loss of any other hit is a number and not 0
         if np.any((self.hits | self.near) & ~(np.isfinite(self.losses) & (self.losses != 0.0))):
-            (sound,) = self.family.host(self._has_maximum(x))
+            (sound,) = self.family.host(has_maximum(self.xp, x))
             self.hits, self.near = self.hits & sound, self.near & sound
-
-    def _classes_last(self, x: Array) -> Array:
-        """Return an array of the shape of the logits with one class axis, the last."""
-        xp, lay = self.xp, self.plan.layout
-        if self.family.as_given:
-            order = (*(axis for axis in range(x.ndim) if axis not in lay.axes), *lay.axes)
-            x = x if order == tuple(range(x.ndim)) else xp.permute_dims(x, order)
-            return x if len(lay.axes) == 1 else xp.reshape(x, (*lay.rows, lay.n))
-        last = tuple(axis for axis in range(x.ndim) if axis != lay.axis)
-        return x if lay.axis == len(last) else xp.permute_dims(x, (*last, lay.axis))
-
-    def _real(self, x: Array) -> Array:
-        return self.xp.astype(x, namespace_dtype(self.xp, self.plan.compute), copy=False)
 
     def _targets(self, targets: Array, class_weight: Array) -> tuple[Array, Array]:
         """Return the class weight of each row (None for class ids and without weights) and its label."""
         if self.plan.hard:
             return None, targets
-        xp, t = self.xp, self._real(self._classes_last(targets))
+        xp, t = self.xp, in_compute(self.plan, classes_last(self.plan, targets))
         if class_weight is None:
             return None, xp.argmax(t, axis=-1)
-        return xp.sum(xp.where(t == 0.0, 0.0, t * self._real(class_weight)), axis=-1), xp.argmax(t, axis=-1)
+        return xp.sum(xp.where(t == 0.0, 0.0, t * in_compute(self.plan, class_weight)), axis=-1), xp.argmax(t, axis=-1)
 
     def _near(self, x: Array, labels: Array, top_k: int) -> Array:
         """True for rows whose label is among the `top_k` highest logits; of equal logits the first ranks higher."""
@@ -82,10 +94,6 @@ class EvaluatedRows:
         before = (x > own) | ((x == own) & (places < ids))
         rank = xp.sum(xp.astype(before, namespace_dtype(xp, "int32")), axis=-1)  # int64 takes a third longer
         return (rank < top_k) & xp.squeeze(own > -xp.inf, axis=-1)
-
-    def _has_maximum(self, x: Array) -> Array:
-        xp = self.xp
-        return xp.any(x > -xp.inf, axis=-1) & ~xp.any(xp.isnan(x), axis=-1)
 
     def _settle(self, found: dict[str, Any], class_weight: Any) -> None:
         plan, labels = self.plan, found["labels"].astype(np.int64)

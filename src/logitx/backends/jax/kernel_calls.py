@@ -176,7 +176,7 @@ def _ids(targets: Array) -> Array:
 
 
 def _loss_call(plan: Plan, logits: Array, targets: Array, *values: Array) -> HandlerCall:
-    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
+    from logitx.backends.numba.passes.rows_or_columns import is_across, is_long, is_woven
 
     compute, store = plan.compute, held_dtype(plan.dtype, plan.compute)
     shares = store if plan.hard else held_dtype(dtype_name(targets.dtype), compute)
@@ -212,10 +212,15 @@ def _loss_call(plan: Plan, logits: Array, targets: Array, *values: Array) -> Han
         handler = _handler(
             "soft", ways[:1], logits=store, compute=compute, result=plan.result, loss=plan.loss, other=shares
         )
-    elif is_long(plan) and ways[2] is None:
+    elif (is_long(plan) or is_woven(plan)) and ways[2] is None:
         keeping = _way(backward and plan.result == compute)
         handler = _handler(
-            "hard_long", (ways[1], keeping), logits=store, compute=compute, result=plan.result, loss=plan.loss
+            "hard_long" if is_long(plan) else "hard_woven",
+            (ways[1], keeping),
+            logits=store,
+            compute=compute,
+            result=plan.result,
+            loss=plan.loss,
         )
     else:
         handler = _handler("hard", ways, logits=store, compute=compute, result=plan.result, loss=plan.loss)

@@ -25,15 +25,17 @@ from logitx.backends.numba.arrays import (
     static_flag,
     stored,
     view_3d,
+    with_slabs_together,
 )
 from logitx.backends.numba.kernels.cross_entropy_ids import HardArrays, hard
 from logitx.backends.numba.kernels.cross_entropy_long import HardLongArrays, hard_long
 from logitx.backends.numba.kernels.cross_entropy_probabilities import SoftArrays, soft
+from logitx.backends.numba.kernels.cross_entropy_woven import hard_woven
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.memory.arguments import OK
 from logitx.backends.numba.passes.loss import LossNumbers
 from logitx.backends.numba.passes.reports import MEAN, NONE, SUM
-from logitx.backends.numba.passes.rows_or_columns import is_across, is_long
+from logitx.backends.numba.passes.rows_or_columns import is_across, is_long, is_woven
 from logitx.backends.numba.threads.policy import CREW, SERIAL_BYTES, parts_for
 from logitx.backends.protocol import Prepared
 
@@ -77,13 +79,14 @@ def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array
         adjusted = static_flag(not (by_class is by_row is mask is cap is heat is None))
         ways = across, static_flag(wanted.gradient), adjusted
         dtypes = Dtypes(held, compute, plan.result, plan.loss)
-        if is_long(plan) and adjusted is None:
+        if (is_long(plan) or is_woven(plan)) and adjusted is None:
+            entry, x = (hard_long, x) if is_long(plan) else (hard_woven, with_slabs_together(x))
             whole = HardLongArrays(
                 logits=x, labels=labels, like=None, wide=None, grad=written.gradient, loss=written.loss,
                 z_part=written.z_part, log_normalizer=written.log_normalizer,
             )  # fmt: skip
             long_ways = ways[1], static_flag(wanted.gradient and plan.result == compute)
-            bad = compiled_kernel(hard_long, long_ways, dtypes)(whole, numbers, *long_ways, parts, crew)
+            bad = compiled_kernel(entry, long_ways, dtypes)(whole, numbers, *long_ways, parts, crew)
         else:
             # By position: names cost 0.3 us of a call that takes 12 on ten numbers
             arrays = HardArrays(
@@ -127,9 +130,11 @@ def prepare_loss_kernel(plan: Plan, logits: Array, targets: Array, options: Loss
     compute = plan.compute
     cap, heat = scaling_array(plan, softcap, compute), scaling_array(plan, temperature, "float64")
     ways = is_across(plan), static_flag(backward), static_flag(cap is not None or heat is not None)
-    kernel = compiled_kernel(hard, ways, Dtypes(plan.dtype, compute, plan.result, plan.loss))
     numbers, adjusted = _loss_numbers(plan, plan.layout.axis, None, z_loss), ways[2]
     across, gradients = ways[:2]
+    keeping, woven = static_flag(backward and plan.result == compute), adjusted is None and is_woven(plan)
+    dtypes = Dtypes(plan.dtype, compute, plan.result, plan.loss)
+    kernel = compiled_kernel(hard_woven, (gradients, keeping), dtypes) if woven else compiled_kernel(hard, ways, dtypes)
     rows = plan.layout.rows if plan.reduction == "none" else ()
     shape, dtype, loss_dtype = plan.layout.given, namespace_dtype(np, plan.result), HELD[plan.loss]
     nbytes, ids_dtype, empty, crew = logits.nbytes, HELD["int64"], np.empty, CREW
@@ -141,8 +146,13 @@ def prepare_loss_kernel(plan: Plan, logits: Array, targets: Array, options: Loss
         loss = empty(rows, loss_dtype)
         gradient = empty(shape, dtype) if backward else None
         parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
-        arrays = x, ids, None, None, None, heat, cap, gradient, loss, None, None
-        bad = kernel(arrays, numbers, across, gradients, adjusted, parts, crew.address)
+        if woven:
+            bad = kernel(
+                (x, ids, None, None, gradient, loss, None, None), numbers, gradients, keeping, parts, crew.address
+            )
+        else:
+            arrays = x, ids, None, None, None, heat, cap, gradient, loss, None, None
+            bad = kernel(arrays, numbers, across, gradients, adjusted, parts, crew.address)
         if bad != OK:  # a label out of range, say
             return None
         return (scalar(loss), gradient) if backward else scalar(loss)

@@ -35,6 +35,7 @@ _HANDLERS = {
     "pull_back_woven": HandlerKind(softmax.pull_back, kernels.vjp_woven.pull_back_woven),
     "hard": HandlerKind(cross_entropy.hard, kernels.cross_entropy_ids.hard),
     "hard_long": HandlerKind(cross_entropy.hard_long, kernels.cross_entropy_long.hard_long),
+    "hard_woven": HandlerKind(cross_entropy.hard_long, kernels.cross_entropy_woven.hard_woven),
     "soft": HandlerKind(cross_entropy.soft, kernels.cross_entropy_probabilities.soft),
 }
 

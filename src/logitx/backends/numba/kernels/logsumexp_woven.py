@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.kernels.logsumexp import LogsumexpLongArrays
 from logitx.backends.numba.memory.arguments import (
     FAILED,
     OK,
     UNFIT,
-    bytes_per_element,
     has_one_a_row,
     view_of_entries,
     view_of_rows,
 )
-from logitx.backends.numba.memory.load_store import read_one
-from logitx.backends.numba.memory.scratch import is_missing, load_lanes, place_one, release, store_lanes, take_one
+from logitx.backends.numba.memory.scratch import is_missing, load_lanes, release
 from logitx.backends.numba.passes.reduce import emit, log_normalizer_of
-from logitx.backends.numba.passes.woven import lies_together, reduce_slab, room_for_slab, weave_of
+from logitx.backends.numba.passes.woven import count_nans, lies_together, reduce_slab, room_for_slab, weave_of
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import log1p_of_sum
-from logitx.backends.numba.vectors.lanes import least, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import least, width_of
 
 
 def logsumexp_woven(arrays: LogsumexpLongArrays, axis: int, parts: int, crew: int) -> int:
@@ -56,24 +52,10 @@ def _slabs_between(x: Any, value: Any, like: Any, first: int, stop: int, parts: 
     for slab in range(first, stop):
         start = slab * x.outer_stride
         reduce_slab(x, None, w, start, 0, room, parts, crew)
-        _count_nans(x, w, start, room)
+        count_nans(x, w, start, room)
         for at in range(0, w.inner, width_of(like)):
             top, rest, lost = load_lanes(room.tops, at), load_lanes(room.rests, at), load_lanes(room.lost, at)
             log_z = log_normalizer_of(top, rest, load_lanes(room.sums, at), top + log1p_of_sum(rest, lost))
             emit(value, slab * w.inner + at, least(width_of(like), w.inner - at), log_z)
     release(room.tops)
     return True
-
-
-@primitive
-def _count_nans(x: Any, w: Any, start: int, room: Any) -> None:
-    """Write the number of NaN in every row whose maximum is +inf, else 0, to `sums`, which are used up."""
-    for at in range(0, w.vectors * width_of(room.sums), width_of(room.sums)):
-        store_lanes(room.sums, at, spread_as(room.sums, 0.0))
-    for row in range(w.inner):
-        if take_one(room.tops, row) == np.inf:
-            count = 0.0
-            for at in range(row, w.size, w.inner):
-                entry = read_one(x, start + at * bytes_per_element(x), room.tops)
-                count += 0.0 if entry == entry else 1.0
-            place_one(room.sums, row, count)

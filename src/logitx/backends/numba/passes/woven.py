@@ -18,7 +18,7 @@ import numpy as np
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.compile.static import Function, by_type
 from logitx.backends.numba.memory.arguments import bytes_per_element
-from logitx.backends.numba.memory.load_store import read_lanes, read_some, stream, write_back, write_some
+from logitx.backends.numba.memory.load_store import read_lanes, read_one, read_some, stream, write_back, write_some
 from logitx.backends.numba.memory.prefetch import STREAMED
 from logitx.backends.numba.memory.scratch import (
     after,
@@ -264,6 +264,20 @@ def _add_up(x: Any, kept: Any, w: Any, start: int, to: int, room: Any, part: int
         sums = after(room.sums, 4 * piece * w.vectors * width_of(room.sums))
         _sums_of_piece(x, kept, w, start, to, piece, room.tops, sums)
     return True
+
+
+@primitive
+def count_nans(x: Any, w: Any, start: int, room: Any) -> None:
+    """Write the number of NaN in each row whose maximum is +inf, else 0, to `sums`, which have been used."""
+    for at in range(0, w.vectors * width_of(room.sums), width_of(room.sums)):
+        store_lanes(room.sums, at, spread_as(room.sums, 0.0))
+    for row in range(w.inner):
+        if take_one(room.tops, row) == np.inf:
+            count = 0.0
+            for at in range(row, w.size, w.inner):
+                entry = read_one(x, start + at * bytes_per_element(x), room.tops)
+                count += 0.0 if entry == entry else 1.0
+            place_one(room.sums, row, count)
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------
