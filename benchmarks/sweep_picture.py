@@ -27,7 +27,7 @@ def _map(axes: Any, table: np.ndarray, rows: list[str], columns: list[str], titl
     axes.imshow(np.log2(table), cmap="RdYlGn", vmin=-1.5, vmax=1.5, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, fontsize=7, rotation=45)
     axes.set_yticks(range(len(rows)), rows, fontsize=7)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=7 if "\n" in title else 9)
     for (i, j), value in np.ndenumerate(table):
         if not math.isnan(value):
             axes.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=6)

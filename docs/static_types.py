@@ -133,6 +133,15 @@ def switched(option: str, off: Overloads, on: Overloads, any_value: str = "bool"
     )
 
 
+NAMES_OF_PARTS = "bool | str | list[str] | tuple[str, ...]"
+
+
+def without_parts(*plain: Overloads) -> tuple[Overloads, ...]:
+    """Return the overloads of a function whose results are Any where `return_parts` is given."""
+    off = tuple(one._replace(options={"return_parts": "...Literal[False]"}) for one in plain)
+    return (*off, Overloads((UNSETTLED,), "{result}", {"return_parts": NAMES_OF_PARTS}))
+
+
 ONE_RESULT, TWO_RESULTS = "{result}", "tuple[{result}, {result}]"
 WITH_GRADIENT, PARTS = "tuple[{result}, {gradient}]", "LossParts[{result}, {rows}]"
 LIKE_FIRST, LIKE_BOTH, PER_ROW, PER_CALL = (
@@ -141,8 +150,6 @@ LIKE_FIRST, LIKE_BOTH, PER_ROW, PER_CALL = (
 
 # Losses of elements: the shape of the result depends on the reduction and on the shape of the logits
 UNKNOWN, TWO_UNKNOWN = ((Overloads((UNTYPED, UNSETTLED), returns),) for returns in (ONE_RESULT, TWO_RESULTS))
-
-NAMES_OF_PARTS = "bool | str | list[str] | tuple[str, ...]"
 
 # What each public function returns that takes arrays
 RESULTS: dict[str, tuple[Overloads, ...]] = {
@@ -185,9 +192,9 @@ RESULTS: dict[str, tuple[Overloads, ...]] = {
     "info_nce": UNKNOWN,
     "info_nce_value_and_grad": TWO_UNKNOWN,
     "balanced_class_weight": UNKNOWN,
-    "linear_cross_entropy": PER_CALL,
-    "linear_cross_entropy_value_and_grad": tuple(
-        Overloads(layers(has_bias), WITH_GRADIENT) for has_bias in (False, True)
+    "linear_cross_entropy": without_parts(Overloads(LOSS, ONE_RESULT)),
+    "linear_cross_entropy_value_and_grad": without_parts(
+        *(Overloads(layers(has_bias), WITH_GRADIENT) for has_bias in (False, True))
     ),
 }
 # Functions whose results are Any to a type checker, as their signatures say, until they have a line above

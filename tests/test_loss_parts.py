@@ -141,3 +141,63 @@ def test_backends(backend):
     _, expected = lx.cross_entropy(X, IDS, 1, return_parts=NAMES)
     for name in NAMES:
         np.testing.assert_allclose(getattr(parts, name), getattr(expected, name), rtol=2e-6, atol=1e-7)
+
+
+# -- linear layers ----------------------------------------------------------------------------------------------------
+
+HIDDEN = RNG.normal(size=(3, 5, 4)).astype(np.float32)
+WEIGHT = RNG.normal(size=(7, 4)).astype(np.float32)
+BIAS = RNG.normal(size=7).astype(np.float32)
+TOKENS = RNG.integers(0, 7, (3, 5))
+TOKENS[1, 2] = -100
+LAYER_OPTIONS: dict[str, Any] = {
+    "class_weight": RNG.random(7).astype(np.float32), "sample_weight": RNG.random((3, 5)).astype(np.float32),
+    "label_smoothing": 0.1, "z_loss": 0.01, "softcap": 3.0, "temperature": 1 + RNG.random((3, 5, 1)).astype(np.float32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("options", [{}, LAYER_OPTIONS], ids=["plain", "weighted"])
+@pytest.mark.parametrize("block_bytes", [100, 33_554_432])
+def test_parts_of_linear_layers(block_bytes, options, reduction):
+    given = {"reduction": reduction, "return_parts": NAMES, **options}
+    right_loss, right_parts = lx.cross_entropy(HIDDEN @ WEIGHT.T + BIAS, TOKENS, **given)
+    loss, parts = lx.linear_cross_entropy(HIDDEN, WEIGHT, TOKENS, BIAS, block_bytes=block_bytes, **given)
+    value, gradients, same = lx.linear_cross_entropy_value_and_grad(
+        HIDDEN, WEIGHT, TOKENS, BIAS, block_bytes=block_bytes, **given
+    )
+    np.testing.assert_allclose(loss, right_loss, rtol=1e-5)
+    np.testing.assert_allclose(value, right_loss, rtol=1e-5)
+    assert len(gradients) == 3
+    for name in NAMES:
+        np.testing.assert_allclose(getattr(parts, name), getattr(right_parts, name), rtol=2e-5, atol=1e-6)
+        np.testing.assert_array_equal(getattr(same, name), getattr(parts, name))
+
+
+def test_parts_of_linear_layers_by_default():
+    loss, parts = lx.linear_cross_entropy(HIDDEN[0, 0], WEIGHT, TOKENS[0, 0], return_parts=True, z_loss=0.1)
+    _, right_parts = lx.cross_entropy(HIDDEN[0, 0] @ WEIGHT.T, TOKENS[0, 0], return_parts=True, z_loss=0.1)
+    assert parts._fields == ("z_loss", "log_normalizer")
+    np.testing.assert_allclose(parts, right_parts, rtol=1e-5)
+    assert loss > parts.z_loss
+
+
+def test_parts_of_linear_layers_of_frameworks():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    da = pytest.importorskip("dask.array", reason="dask is not installed")
+    _, right_parts = lx.cross_entropy(HIDDEN @ WEIGHT.T, TOKENS, return_parts=NAMES)
+    hidden = torch.tensor(HIDDEN, requires_grad=True)
+    _, found = lx.linear_cross_entropy(hidden, torch.tensor(WEIGHT), torch.tensor(TOKENS), return_parts=NAMES)
+    found.entropy.sum().backward()
+    plain = torch.tensor(HIDDEN, requires_grad=True)
+    lx.entropy(plain @ torch.tensor(WEIGHT).T).sum().backward()
+    np.testing.assert_allclose(hidden.grad, plain.grad, rtol=1e-4, atol=1e-6)
+    _, traced = jax.jit(lambda *layer: lx.linear_cross_entropy(*layer, return_parts=NAMES))(HIDDEN, WEIGHT, TOKENS)
+    for name in NAMES:
+        for parts in (found, traced):
+            np.testing.assert_allclose(
+                np.asarray(getattr(parts, name).tolist()), getattr(right_parts, name), rtol=2e-5, atol=1e-6
+            )
+    with pytest.raises(TypeError, match="return_parts: lazy arrays"):
+        lx.linear_cross_entropy(da.from_array(HIDDEN), WEIGHT, TOKENS, return_parts=NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Never
 
 from logitx._functions.keywords import MISSING, exact, unexpected
+from logitx._functions.loss_parts import call_layer_with_parts
 from logitx._plan import Array, Empty, Reduction, Scalar
 from logitx._prepared import call
 
@@ -27,8 +28,9 @@ def linear_cross_entropy(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     block_bytes: int = 33_554_432,
+    return_parts: bool | str | list[str] | tuple[str, ...] = False,
     **wrong: Never,
-) -> Array:
+) -> Any:
     """Cross-entropy of the logits of a linear layer, which are never in memory as a whole.
 
     The loss of `cross_entropy`, of these logits::
@@ -61,12 +63,15 @@ def linear_cross_entropy(
     block_bytes : int, default 33554432
         How much of the logits may be in memory at once, in bytes, in the dtype in which they are computed (float32, or
         float64 where an argument has it). Where that holds 128 rows, gradients cost no extra product.
+    return_parts : bool or tuple of str, default False
+        As in `cross_entropy`. Parts are made of the logits block by block, one product more; those of rows that are
+        ignored or have no weight are made as well.
 
     Returns
     -------
     array
         The loss in nats, in the dtype in which the logits are computed: of the shape of `hidden` without its last axis
-        for "none", else a scalar.
+        for "none", else a scalar. With `return_parts` a pair of the loss and a named tuple, as from `cross_entropy`.
 
     Raises
     ------
@@ -96,6 +101,25 @@ def linear_cross_entropy(
     """
     if wrong:
         raise unexpected(linear_cross_entropy, wrong)
+    if return_parts is not False:
+        return call_layer_with_parts(
+            "linear_cross_entropy",
+            return_parts,
+            hidden,
+            weight,
+            targets,
+            bias,
+            class_weight,
+            sample_weight,
+            ignore_index,
+            label_smoothing,
+            z_loss,
+            softcap,
+            temperature,
+            reduction,
+            empty,
+            block_bytes,
+        )
     return call(
         "linear_cross_entropy",
         hidden,
@@ -133,6 +157,7 @@ def linear_cross_entropy_value_and_grad(
     reduction: Reduction = "mean",
     empty: Empty = "nan",
     block_bytes: int = 33_554_432,
+    return_parts: bool | str | list[str] | tuple[str, ...] = False,
     **wrong: Never,
 ) -> Any:
     """Cross-entropy of a linear layer and its gradients, in one go, for every array type.
@@ -149,7 +174,7 @@ def linear_cross_entropy_value_and_grad(
         As in `linear_cross_entropy`.
     reduction : {"mean", "sum", "none"}, default "mean"
         As in `linear_cross_entropy`; for "none" the gradients are those of the sum.
-    empty, block_bytes
+    empty, block_bytes, return_parts
         As in `linear_cross_entropy`.
 
     Returns
@@ -187,6 +212,25 @@ def linear_cross_entropy_value_and_grad(
     """
     if wrong:
         raise unexpected(linear_cross_entropy_value_and_grad, wrong)
+    if return_parts is not False:
+        return call_layer_with_parts(
+            "linear_cross_entropy_value_and_grad",
+            return_parts,
+            hidden,
+            weight,
+            targets,
+            bias,
+            class_weight,
+            sample_weight,
+            ignore_index,
+            label_smoothing,
+            z_loss,
+            softcap,
+            temperature,
+            reduction,
+            empty,
+            block_bytes,
+        )
     return call(
         "linear_cross_entropy_value_and_grad",
         hidden,

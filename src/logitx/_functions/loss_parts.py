@@ -15,25 +15,90 @@ from logitx._arrays.families import FAMILIES
 from logitx._dispatch import choose
 from logitx._functions.evaluated_rows import classes_last, has_maximum, in_compute
 from logitx._operations import check
-from logitx._options import LossOptions
-from logitx._plan import Array, Plan
+from logitx._options import LinearLayer, LossOptions
+from logitx._plan import Array, LossParts, Plan
 from logitx._prepared import call
-from logitx._results import finished, row_number
+from logitx._results import finished, reduced_loss, row_number
+from logitx.backends.formulas.class_ids import class_weights_and_shares
+from logitx.backends.formulas.linear_blocks import block_plan, block_rows, pieces
+from logitx.backends.formulas.numbers import to_compute
+from logitx.backends.formulas.pairs import reduce_losses
+
+_OF_LOSS = ("z_loss", "log_normalizer")  # what backends return with a loss
 
 
 def call_with_parts(op: str, names: Any, *arguments: Any) -> Any:
     """Return what a loss returns, and a named tuple of its parts; `arguments` are those of the check but the last."""
     names = _checked(names)
-    found = call(op, *arguments, "z_loss" in names or "log_normalizer" in names)
-    *results, parts = found if "z_loss" in names or "log_normalizer" in names else (*_as_tuple(found), None)
+    with_loss = bool(set(_OF_LOSS) & set(names))
+    found = call(op, *arguments, with_loss)
+    *results, given = found if with_loss else (*_as_tuple(found), None)
     plan, operands, _, labels = check("cross_entropy", *arguments, False)
-    values = []
-    for name in names:
-        if name in _OF_ROWS:
-            values.append(finished((row_number,), plan, _OF_ROWS[name](plan, operands), labels)[0])
-        else:
-            values.append(getattr(parts, name))
-    return (*results, _tuple_of(names)(*values))
+    parts = [
+        getattr(given, name)
+        if name in _OF_LOSS
+        else finished((row_number,), plan, _OF_ROWS[name](plan, operands), labels)[0]
+        for name in names
+    ]
+    return (*results, _tuple_of(names)(*parts))
+
+
+def call_layer_with_parts(op: str, names: Any, *arguments: Any) -> Any:
+    """Return what the loss of a linear layer returns, and a named tuple of its parts, from logits block by block."""
+    names = _OF_LOSS if names is True else _checked(names)
+    results = call(op, *arguments)
+    results = results if op.endswith("value_and_grad") else (results,)
+    plan, (layer, targets, options), _, labels = check(op, *arguments)
+    if FAMILIES[plan.family].as_given:
+        raise TypeError(
+            "return_parts: lazy arrays are not allowed here; allowed are blocks of them, or cross_entropy of"
+            " hidden @ weight.T"
+        )
+    kinds = tuple(reduced_loss if name == "z_loss" else row_number for name in names)
+    parts = finished(kinds, plan, _parts_of_layer(plan, names, layer, targets, options), labels)
+    return (*results, (LossParts if names == _OF_LOSS else _tuple_of(names))(*parts))
+
+
+def _parts_of_layer(
+    plan: Plan, names: tuple[str, ...], layer: LinearLayer, targets: Array, options: LossOptions
+) -> tuple[Array, ...]:
+    xp, count, n = FAMILIES[plan.family].namespace(layer.hidden), plan.layout.outer, plan.layout.n
+    hidden = xp.reshape(layer.hidden, (count, layer.hidden.shape[-1]))
+    targets = xp.reshape(targets, (count,) if plan.hard else (count, n))
+    weight = xp.matrix_transpose(to_compute(plan, layer.weight))
+    sample = None if options.sample_weight is None else to_compute(plan, xp.reshape(options.sample_weight, (count,)))
+    scales = {}
+    for name, value in (("softcap", options.softcap), ("temperature", options.temperature)):
+        per_row = value is not None and not isinstance(value, float) and value.ndim > 0
+        scales[name] = (per_row, xp.reshape(value, (count, 1)) if per_row else value)
+    found: list[list[Array]] = [[] for _ in names]
+    for piece in pieces(count, block_rows(plan, count)):
+        logits = to_compute(plan, hidden[piece, ...]) @ weight
+        logits = logits if layer.bias is None else logits + to_compute(plan, layer.bias)[None, :]
+        each = options._replace(
+            sample_weight=None if sample is None else sample[piece],
+            **{name: value[piece, ...] if per_row else value for name, (per_row, value) in scales.items()},
+        )
+        operands = logits, targets[piece, ...], each
+        for values, part in zip(
+            found, _parts_of_block(block_plan(plan, logits.shape[0]), names, operands), strict=True
+        ):
+            values.append(part)
+    joined = dict(zip(names, (xp.concat(values, axis=0) for values in found), strict=True))
+    if "z_loss" in joined:
+        _, share = class_weights_and_shares(plan, xp, targets, options.class_weight, sample)
+        joined["z_loss"] = reduce_losses(plan, joined["z_loss"], share)
+    return tuple(value if name == "z_loss" else xp.reshape(value, plan.layout.rows) for name, value in joined.items())
+
+
+def _parts_of_block(plan: Plan, names: tuple[str, ...], operands: tuple[Any, ...]) -> list[Array]:
+    """Return the parts of a block of rows, one number a row each."""
+    given: dict[str, Array] = {}
+    if set(_OF_LOSS) & set(names):
+        with_parts = replace(plan, return_parts=True)
+        found = choose(with_parts, operands).cross_entropy(with_parts, *operands)
+        given = dict(zip(_OF_LOSS, found[1:], strict=True))
+    return [given[name] if name in given else _OF_ROWS[name](plan, operands) for name in names]
 
 
 def _as_tuple(found: Any) -> tuple[Any, ...]:
@@ -45,7 +110,7 @@ def _checked(names: Any) -> tuple[str, ...]:
     if not isinstance(names, tuple | list):
         kind = type(names).__name__
         raise TypeError(f"return_parts: {kind} is not allowed; allowed are True, False and a tuple of names")
-    allowed = ("z_loss", "log_normalizer", *_OF_ROWS)
+    allowed = (*_OF_LOSS, *_OF_ROWS)
     for name in names:
         if name not in allowed:
             raise ValueError(f"return_parts: {name!r} is not allowed; allowed are {', '.join(map(repr, allowed))}")
