@@ -44,11 +44,14 @@ from logitx.backends.numba.passes.loss import (
 from logitx.backends.numba.passes.reports import MEAN, blank_reports, mean_factor, report_bad, settle_all
 from logitx.backends.numba.passes.scaling import exponent
 from logitx.backends.numba.passes.woven import (
+    Slab,
+    Slabs,
     count_nans,
     define_finish,
     entries_at,
     is_large,
     lies_together,
+    own_slabs,
     reduce_slab,
     repeat_rows,
     room_for_slab,
@@ -113,9 +116,9 @@ def hard_woven(arrays: HardLongArrays, numbers: LossNumbers, backward: Way, keep
         return FAILED
     task = WovenLossTask(labels, losses_to_write(arrays, reports, numbers), out, numbers.z_loss, factor, like)
     if x.outer >= parts:
-        fine = together(crew, job_of(_run_slabs, (x, task, backward, keeping)), parts)
+        fine = together(crew, job_of(_run_own, (x, task, backward, keeping)), parts)
     else:
-        fine = _slabs_between(x, task, backward, keeping, 0, x.outer, parts, crew)
+        fine = _run_slabs(x, task, backward, keeping, Slabs(0, x.outer, parts, crew))
     code = settle_all(reports, blocks, task.losses) if fine else FAILED
     release(reports)
     return code
@@ -129,60 +132,52 @@ def vectors_of_rows(x: Any, like: Any) -> int:
 
 
 @primitive
-def _run_slabs(x: Any, task: Any, backward: Any, keeping: Any, part: int, parts: int) -> bool:
-    """Compute the slabs of a part, each by this thread alone."""
-    first, stop = x.outer * part // parts, x.outer * (part + 1) // parts
-    fine: bool = _slabs_between(x, task, backward, keeping, first, stop, 1, 0)
+def _run_own(x: Any, task: Any, backward: Any, keeping: Any, part: int, parts: int) -> bool:
+    fine: bool = _run_slabs(x, task, backward, keeping, own_slabs(x.outer, part, parts))
     return fine
 
 
 @primitive
-def _slabs_between(
-    x: Any, task: Any, backward: Any, keeping: Any, first: int, stop: int, parts: int, crew: int
-) -> bool:
+def _run_slabs(x: Any, task: Any, backward: Any, keeping: Any, slabs: Any) -> bool:
     """Compute slabs one after the other; return False if there is no memory."""
     w, out, like = weave_of(x.n, x.inner, task.like), task.out, task.like
     room, lanes = room_for_slab(w, like), width_of(like)
-    numbers = reserve((3 + vectors_of_rows(x, like)) * lanes, like)  # three of the rows at hand, changes of all
+    numbers = reserve((3 + vectors_of_rows(x, like)) * lanes, like)  # three of the rows at hand, and changes of all
     if is_missing(room.tops) or is_missing(numbers):
         return False
-    changes = after(numbers, 3 * lanes)
-    for slab in range(first, stop):
-        start, to = slab * x.outer_stride, slab * out.outer_stride
+    for index in range(slabs.first, slabs.stop):
+        slab = Slab(w, room, index, index * x.outer_stride, index * out.outer_stride)
         if keeping is None:
-            reduce_slab(x, None, w, start, to, room, parts, crew)
+            reduce_slab(x, None, slab, slabs.parts, slabs.crew)
         else:
-            reduce_slab(x, out, w, start, to, room, parts, crew)
-        count_nans(x, w, start, room)
+            reduce_slab(x, out, slab, slabs.parts, slabs.crew)
+        count_nans(x, slab)
         for at in range(0, w.inner, lanes):
-            _finish_rows(x, w, start, slab, at, task, room, numbers, changes, backward)
+            _finish_rows(x, slab, at, task, numbers, backward)
         if backward is not None:
             repeat_rows(w, room.rests)
             repeat_rows(w, room.lost)
             repeat_rows(w, room.sums)
-            facts = _facts_of(x, out, start, to, room, keeping)
-            streamed = keeping is None and is_large(out, w)
-            together(crew, job_of(write_slab, (out, w, to, streamed, facts, like)), parts)
-            _write_labels(x, w, start, to, slab, task, room, changes)
+            facts, streamed = _facts_of(x, out, slab, keeping), keeping is None and is_large(out, w)
+            together(slabs.crew, job_of(write_slab, (out, slab, streamed, facts)), slabs.parts)
+            _write_labels(x, slab, task, numbers)
     release(room.tops)
     release(numbers)
     return True
 
 
 @primitive
-def _finish_rows(
-    x: Any, w: Any, start: int, slab: int, at: int, task: Any, room: Any, numbers: Any, changes: Any, backward: Any
-) -> None:
+def _finish_rows(x: Any, slab: Any, at: int, task: Any, numbers: Any, backward: Any) -> None:
     """Hand in the losses of a vector of rows; replace what they were reduced to by what their gradients need."""
-    lanes, size = width_of(numbers), bytes_per_element(x)
-    row, rows = slab * w.inner + at, least(width_of(numbers), w.inner - at)
-    block = slab * vectors_of_rows(x, numbers) + at // lanes
+    w, room, lanes, size = slab.w, slab.room, width_of(numbers), bytes_per_element(x)
+    row, rows = slab.nth * w.inner + at, least(lanes, w.inner - at)
+    block = slab.nth * vectors_of_rows(x, numbers) + at // lanes
     store_lanes(numbers, LOGIT * lanes, spread_as(numbers, 0.0))
     store_lanes(numbers, LABEL_SHARE * lanes, spread_as(numbers, 0.0))
     for i in range(rows):
         label, good = label_of(task.labels, row + i, x.n)
         if good > 0:
-            logit = read_one(x, start + (label * w.inner + at + i) * size, numbers)
+            logit = read_one(x, slab.start + (label * w.inner + at + i) * size, numbers)
             place_one(numbers, LOGIT * lanes + i, logit)
             place_one(numbers, LABEL_SHARE * lanes + i, 1.0)
         elif good < 0:
@@ -196,29 +191,35 @@ def _finish_rows(
         store_lanes(room.rests, at, slopes.high)
         store_lanes(room.lost, at, slopes.low)
         store_lanes(room.sums, at, select(slopes.quiet, spread_as(numbers, 0.0), slopes.slant))
-        store_lanes(changes, at, load_lanes(numbers, CHANGE * lanes))
+        store_lanes(_changes(numbers), at, load_lanes(numbers, CHANGE * lanes))
 
 
 @primitive
-def _write_labels(x: Any, w: Any, start: int, to: int, slab: int, task: Any, room: Any, changes: Any) -> None:
+def _changes(numbers: Any) -> Any:
+    """Return where the gradients of the labels are kept."""
+    return after(numbers, 3 * width_of(numbers))
+
+
+@primitive
+def _write_labels(x: Any, slab: Any, task: Any, numbers: Any) -> None:
     """Write the gradients of the labels, and 0 where the logit is -inf in a row with a NaN or +inf."""
-    size, step = bytes_per_element(x), bytes_per_element(task.out)
+    w, out, size, step = slab.w, task.out, bytes_per_element(x), bytes_per_element(task.out)
     for i in range(w.inner):
-        label, good = label_of(task.labels, slab * w.inner + i, x.n)
+        label, good = label_of(task.labels, slab.nth * w.inner + i, x.n)
         if good > 0:
-            write_back(task.out, to + (label * w.inner + i) * step, take_one(changes, i))
-        high = take_one(room.rests, i)
+            write_back(out, slab.to + (label * w.inner + i) * step, take_one(_changes(numbers), i))
+        high = take_one(slab.room.rests, i)
         if high != high:
-            for j in range(i, w.size, w.inner):
-                if read_one(x, start + j * size, changes) == -np.inf:
-                    write_back(task.out, to + j * step, 0.0)
+            for at in range(i, w.size, w.inner):
+                if read_one(x, slab.start + at * size, numbers) == -np.inf:
+                    write_back(out, slab.to + at * step, 0.0)
 
 
 @primitive
-def _facts_of(x: Any, out: Any, start: int, to: int, room: Any, keeping: Any) -> Any:
+def _facts_of(x: Any, out: Any, slab: Any, keeping: Any) -> Any:
     if keeping is None:
-        return SlopeOfLogits(x, start, room)
-    return SlopeOfExponentials(out, to, room)
+        return SlopeOfLogits(x, slab.start, slab.room)
+    return SlopeOfExponentials(out, slab.to, slab.room)
 
 
 @primitive

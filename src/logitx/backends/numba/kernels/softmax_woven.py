@@ -14,10 +14,13 @@ from logitx.backends.numba.memory.scratch import is_missing, load_anywhere, load
 from logitx.backends.numba.passes.finish import Logarithm, Scaled, finish_element
 from logitx.backends.numba.passes.scaling import exponent
 from logitx.backends.numba.passes.woven import (
+    Slab,
+    Slabs,
     define_finish,
     entries_at,
     is_large,
     lies_together,
+    own_slabs,
     reduce_slab,
     room_for_slab,
     unscaled_lanes,
@@ -40,40 +43,37 @@ def normalize_woven(
     out, fits_out = view_beside(arrays.out, options.axis, x)
     if not (fits_x and fits_out and lies_together(x) and lies_together(out)):
         return UNFIT
-    task = NormalizeTask(0, out, log, options.undefined)
-    like = view_of_rows(arrays.like)
+    task, like = NormalizeTask(0, out, log, options.undefined), view_of_rows(arrays.like)
     if x.outer >= parts:
-        fine = together(crew, job_of(_normalize_slabs, (x, task, keeping, like)), parts)
+        fine = together(crew, job_of(_normalize_own, (x, task, keeping, like)), parts)
     else:
-        fine = _slabs_between(x, task, keeping, like, 0, x.outer, parts, crew)
+        fine = _normalize_slabs(x, task, keeping, like, Slabs(0, x.outer, parts, crew))
     return OK if fine else FAILED
 
 
 @primitive
-def _normalize_slabs(x: Any, task: Any, keeping: Any, like: Any, part: int, parts: int) -> bool:
-    """Normalize the slabs of a part, each by this thread alone."""
-    first, stop = x.outer * part // parts, x.outer * (part + 1) // parts
-    fine: bool = _slabs_between(x, task, keeping, like, first, stop, 1, 0)
+def _normalize_own(x: Any, task: Any, keeping: Any, like: Any, part: int, parts: int) -> bool:
+    fine: bool = _normalize_slabs(x, task, keeping, like, own_slabs(x.outer, part, parts))
     return fine
 
 
 @primitive
-def _slabs_between(x: Any, task: Any, keeping: Any, like: Any, first: int, stop: int, parts: int, crew: int) -> bool:
+def _normalize_slabs(x: Any, task: Any, keeping: Any, like: Any, slabs: Any) -> bool:
     """Normalize slabs one after the other; return False if there is no memory."""
     w, out = weave_of(x.n, x.inner, like), task.out
     room = room_for_slab(w, like)
     if is_missing(room.tops):
         return False
-    for slab in range(first, stop):
-        start, to = slab * x.outer_stride, slab * out.outer_stride
+    for index in range(slabs.first, slabs.stop):
+        slab = Slab(w, room, index, index * x.outer_stride, index * out.outer_stride)
         if keeping is None:
-            reduce_slab(x, None, w, start, to, room, parts, crew)
+            reduce_slab(x, None, slab, slabs.parts, slabs.crew)
         else:
-            reduce_slab(x, out, w, start, to, room, parts, crew)
+            reduce_slab(x, out, slab, slabs.parts, slabs.crew)
         _settle_formula(w, room, task.undefined, task.log)
-        facts = _facts_of(x, out, start, to, room, task.log, keeping)
+        facts = _facts_of(x, out, slab, task.log, keeping)
         streamed = keeping is None and is_large(out, w)
-        together(crew, job_of(write_slab, (out, w, to, streamed, facts, like)), parts)
+        together(slabs.crew, job_of(write_slab, (out, slab, streamed, facts)), slabs.parts)
     release(room.tops)
     return True
 
@@ -117,12 +117,12 @@ class Logarithms(NamedTuple):
 
 
 @primitive
-def _facts_of(x: Any, out: Any, start: int, to: int, room: Any, log: Any, keeping: Any) -> Any:
+def _facts_of(x: Any, out: Any, slab: Any, log: Any, keeping: Any) -> Any:
     if log is not None:
-        return Logarithms(x, start, room)
+        return Logarithms(x, slab.start, slab.room)
     if keeping is not None:
-        return OfExponentials(out, to, room)
-    return OfLogits(x, start, room)
+        return OfExponentials(out, slab.to, slab.room)
+    return OfLogits(x, slab.start, slab.room)
 
 
 @primitive

@@ -17,18 +17,21 @@ from logitx.backends.numba.memory.scratch import (
     load_lanes,
     place_one,
     release,
-    reserve,
     store_lanes,
     take_one,
 )
 from logitx.backends.numba.passes.sums import add_to_sum
 from logitx.backends.numba.passes.woven import (
+    Slab,
+    Slabs,
     define_finish,
     entries_at,
     is_large,
     lies_together,
+    own_slabs,
     periods_of_piece,
     repeat_rows,
+    room_for_slab,
     weave_of,
     write_slab,
 )
@@ -38,14 +41,12 @@ from logitx.backends.numba.vectors.lanes import fma, least, select, spread_as, w
 
 
 class Pulled(NamedTuple):
-    """Facts of the gradient by softmax."""
+    """Facts of the gradient by softmax; in `room` the total of each row in two parts is where rests are."""
 
     value: Any
     cotangent: Any
-    start: int  # of the slab of values
-    other: int  # of that of cotangents
-    total: Any  # the sum of the row of each lane of a period, and one vector more, in two parts
-    lost: Any
+    slab: Any
+    other: int  # where the slab begins in the cotangents
 
 
 class PulledLog(NamedTuple):
@@ -53,10 +54,8 @@ class PulledLog(NamedTuple):
 
     value: Any
     cotangent: Any
-    start: int
+    slab: Any
     other: int
-    total: Any
-    lost: Any
 
 
 def pull_back_woven(arrays: PullBackArrays, options: PullBackOptions, log: Way, parts: int, crew: int) -> int:
@@ -68,61 +67,57 @@ def pull_back_woven(arrays: PullBackArrays, options: PullBackOptions, log: Way, 
         return UNFIT
     if not (lies_together(value) and lies_together(cotangent) and lies_together(out)):
         return UNFIT
-    like = view_of_rows(arrays.like)
+    views, like = PullBackArrays(value, cotangent, out, None), view_of_rows(arrays.like)
     if value.outer >= parts:
-        fine = together(crew, job_of(_pull_back_slabs, (value, cotangent, out, log, like)), parts)
+        fine = together(crew, job_of(_pull_back_own, (views, log, like)), parts)
     else:
-        fine = _slabs_between(value, cotangent, out, log, like, 0, value.outer, parts, crew)
+        fine = _pull_back_slabs(views, log, like, Slabs(0, value.outer, parts, crew))
     return OK if fine else FAILED
 
 
 @primitive
-def _pull_back_slabs(value: Any, cotangent: Any, out: Any, log: Any, like: Any, part: int, parts: int) -> bool:
-    """Pull back through the slabs of a part, each by this thread alone."""
-    first, stop = value.outer * part // parts, value.outer * (part + 1) // parts
-    fine: bool = _slabs_between(value, cotangent, out, log, like, first, stop, 1, 0)
+def _pull_back_own(views: Any, log: Any, like: Any, part: int, parts: int) -> bool:
+    fine: bool = _pull_back_slabs(views, log, like, own_slabs(views.value.outer, part, parts))
     return fine
 
 
 @primitive
-def _slabs_between(
-    value: Any, cotangent: Any, out: Any, log: Any, like: Any, first: int, stop: int, parts: int, crew: int
-) -> bool:
+def _pull_back_slabs(views: Any, log: Any, like: Any, slabs: Any) -> bool:
     """Pull back through slabs one after the other; return False if there is no memory."""
+    value, cotangent, out = views.value, views.cotangent, views.out
     w = weave_of(value.n, value.inner, like)
-    numbers = (w.vectors + 1) * width_of(like)
-    total = reserve(2 * numbers + 2 * w.vectors * width_of(like) * w.pieces, like)
-    if is_missing(total):
+    room = room_for_slab(w, like)
+    if is_missing(room.tops):
         return False
-    lost, sums = after(total, numbers), after(total, 2 * numbers)
-    for slab in range(first, stop):
-        start, other, to = slab * value.outer_stride, slab * cotangent.outer_stride, slab * out.outer_stride
-        facts = _facts_of(value, cotangent, start, other, total, lost, log)
-        together(crew, job_of(_add_up, (facts, w, log, sums)), parts)
-        _totals_of_rows(w, sums, total, lost)
-        together(crew, job_of(write_slab, (out, w, to, is_large(out, w), facts, like)), parts)
-    release(total)
+    for index in range(slabs.first, slabs.stop):
+        slab = Slab(w, room, index, index * value.outer_stride, index * out.outer_stride)
+        facts = _facts_of(value, cotangent, slab, index * cotangent.outer_stride, log)
+        together(slabs.crew, job_of(_add_up, (facts, log)), slabs.parts)
+        _totals_of_rows(slab)
+        together(slabs.crew, job_of(write_slab, (out, slab, is_large(out, w), facts)), slabs.parts)
+    release(room.tops)
     return True
 
 
 @primitive
-def _facts_of(value: Any, cotangent: Any, start: int, other: int, total: Any, lost: Any, log: Any) -> Any:
+def _facts_of(value: Any, cotangent: Any, slab: Any, other: int, log: Any) -> Any:
     if log is None:
-        return Pulled(value, cotangent, start, other, total, lost)
-    return PulledLog(value, cotangent, start, other, total, lost)
+        return Pulled(value, cotangent, slab, other)
+    return PulledLog(value, cotangent, slab, other)
 
 
 @primitive
-def _add_up(facts: Any, w: Any, log: Any, sums: Any, part: int, parts: int) -> bool:
+def _add_up(facts: Any, log: Any, part: int, parts: int) -> bool:
+    w, sums = facts.slab.w, facts.slab.room.sums
     for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
-        _sums_of_piece(facts, w, log, piece, after(sums, 2 * piece * w.vectors * width_of(sums)))
+        _sums_of_piece(facts, log, piece, after(sums, 2 * piece * w.vectors * width_of(sums)))
     return True
 
 
 @primitive
-def _sums_of_piece(facts: Any, w: Any, log: Any, piece: int, sums: Any) -> None:
+def _sums_of_piece(facts: Any, log: Any, piece: int, sums: Any) -> None:
     """Write to `sums` the sum of p dp, or with `log` of dlog_p, of every lane of a period, in two parts."""
-    lanes = width_of(sums)
+    w, lanes = facts.slab.w, width_of(sums)
     low, zero, dead = after(sums, w.vectors * lanes), spread_as(sums, 0.0), spread_as(sums, -np.inf)
     for at in range(0, 2 * w.vectors * lanes, lanes):
         store_lanes(sums, at, zero)
@@ -131,7 +126,7 @@ def _sums_of_piece(facts: Any, w: Any, log: Any, piece: int, sums: Any) -> None:
         begin = period * w.step
         left = least(w.step, w.size - begin)
         for at in range(0, left, lanes):
-            x = entries_at(facts.value, facts.start, begin + at, left - at, sums, 0.0)
+            x = entries_at(facts.value, facts.slab.start, begin + at, left - at, sums, 0.0)
             y = entries_at(facts.cotangent, facts.other, begin + at, left - at, sums, 0.0)
             if log is None:
                 y = select(x == zero, zero, y)
@@ -146,8 +141,9 @@ def _sums_of_piece(facts: Any, w: Any, log: Any, piece: int, sums: Any) -> None:
 
 
 @primitive
-def _totals_of_rows(w: Any, sums: Any, totals: Any, lost: Any) -> None:
+def _totals_of_rows(slab: Any) -> None:
     """Write the sum of the row of every lane in two parts, from the sums of all pieces."""
+    w, sums, totals, lost = slab.w, slab.room.sums, slab.room.rests, slab.room.lost
     lanes = width_of(sums)
     size = w.vectors * lanes
     low = after(sums, size)
@@ -171,19 +167,26 @@ def _totals_of_rows(w: Any, sums: Any, totals: Any, lost: Any) -> None:
 
 
 @primitive
+def _both(at: int, count: int, facts: Any) -> Any:
+    """Return results of softmax or log_softmax and cotangents from an entry of the slab on."""
+    like = facts.slab.room.tops
+    value = entries_at(facts.value, facts.slab.start, at, count, like, 0.0)
+    return value, entries_at(facts.cotangent, facts.other, at, count, like, 0.0)
+
+
+@primitive
 def _pulled(at: int, count: int, phase: int, facts: Any) -> Any:
-    p = entries_at(facts.value, facts.start, at, count, facts.total, 0.0)
-    dp = entries_at(facts.cotangent, facts.other, at, count, facts.total, 0.0)
-    difference = (dp - load_anywhere(facts.total, phase)) - load_anywhere(facts.lost, phase)
+    p, dp = _both(at, count, facts)
+    room = facts.slab.room
+    difference = (dp - load_anywhere(room.rests, phase)) - load_anywhere(room.lost, phase)
     return select(p == spread_as(p, 0.0), spread_as(p, 0.0), p * difference)
 
 
 @primitive
 def _pulled_log(at: int, count: int, phase: int, facts: Any) -> Any:
-    log_p = entries_at(facts.value, facts.start, at, count, facts.total, 0.0)
-    dlog_p = entries_at(facts.cotangent, facts.other, at, count, facts.total, 0.0)
-    p, zero = exp_any(log_p), spread_as(log_p, 0.0)
-    gradient = fma(p, zero - load_anywhere(facts.total, phase), dlog_p) - p * load_anywhere(facts.lost, phase)
+    log_p, dlog_p = _both(at, count, facts)
+    room, p, zero = facts.slab.room, exp_any(log_p), spread_as(log_p, 0.0)
+    gradient = fma(p, zero - load_anywhere(room.rests, phase), dlog_p) - p * load_anywhere(room.lost, phase)
     return select(log_p == spread_as(log_p, -np.inf), zero, gradient)
 
 

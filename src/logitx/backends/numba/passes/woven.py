@@ -63,6 +63,31 @@ class Room(NamedTuple):
     sums: Any
 
 
+class Slab(NamedTuple):
+    """A slab, and what is known of it."""
+
+    w: Any
+    room: Any
+    nth: int  # of the slabs of an array
+    start: int  # where it begins in the logits
+    to: int  # and in the result
+
+
+class Slabs(NamedTuple):
+    """The slabs that a thread goes through one after the other, and the threads that share each of them."""
+
+    first: int
+    stop: int
+    parts: int
+    crew: int
+
+
+@primitive
+def own_slabs(outer: int, part: int, parts: int) -> Any:
+    """Return the slabs of a part, each computed by this thread alone."""
+    return Slabs(outer * part // parts, outer * (part + 1) // parts, 1, 0)
+
+
 @primitive
 def weave_of(n: int, inner: int, like: Any) -> Any:
     """Choose how a slab is cut, from its shape and the dtype to compute in alone."""
@@ -117,9 +142,9 @@ def _write_entries(out: Any, to: int, at: int, count: int, y: Any) -> None:
 
 
 @primitive
-def _maxima_of_piece(x: Any, w: Any, start: int, piece: int, found: Any) -> None:
+def _maxima_of_piece(x: Any, slab: Any, piece: int, found: Any) -> None:
     """Write the maximum of every lane of a period to `found`."""
-    lanes = width_of(found)
+    w, lanes = slab.w, width_of(found)
     first, stop = periods_of_piece(w, piece)
     for at in range(0, w.vectors * lanes, lanes):
         store_lanes(found, at, spread_as(found, -np.inf))
@@ -127,7 +152,7 @@ def _maxima_of_piece(x: Any, w: Any, start: int, piece: int, found: Any) -> None
         begin = period * w.step
         left = least(w.step, w.size - begin)
         for at in range(0, left, lanes):
-            x_at = entries_at(x, start, begin + at, left - at, found, -np.inf)
+            x_at = entries_at(x, slab.start, begin + at, left - at, found, -np.inf)
             store_lanes(found, at, maximum_of_two(x_at, load_lanes(found, at)))
 
 
@@ -162,12 +187,12 @@ def repeat_rows(w: Any, numbers: Any) -> None:
 
 
 @primitive
-def _sums_of_piece(x: Any, kept: Any, w: Any, start: int, to: int, piece: int, tops: Any, sums: Any) -> None:
+def _sums_of_piece(x: Any, kept: Any, slab: Any, piece: int, sums: Any) -> None:
     """Write to `sums` the sum beside the maxima of every lane in two parts, and the number of maxima.
 
     `sums` has four times the lanes of a period. Exponentials are written to the slab of `kept`, unless that is None.
     """
-    lanes = width_of(tops)
+    w, tops, lanes = slab.w, slab.room.tops, width_of(sums)
     size = w.vectors * lanes
     part, low, maxima = after(sums, size), after(sums, 2 * size), after(sums, 3 * size)
     zero, one, scale = spread_as(tops, 0.0), spread_as(tops, 1.0), unscaled_lanes(tops)
@@ -179,12 +204,11 @@ def _sums_of_piece(x: Any, kept: Any, w: Any, start: int, to: int, piece: int, t
             begin = period * w.step
             left = least(w.step, w.size - begin)
             for at in range(0, left, lanes):
-                v, lost = exponent(
-                    entries_at(x, start, begin + at, left - at, tops, -np.inf), load_lanes(tops, at), scale
-                )
+                x_at = entries_at(x, slab.start, begin + at, left - at, tops, -np.inf)
+                v, lost = exponent(x_at, load_lanes(tops, at), scale)
                 e = exp_of_sum(v, lost)
                 if kept is not None:
-                    _write_entries(kept, to, begin + at, left - at, e)
+                    _write_entries(kept, slab.to, begin + at, left - at, e)
                 is_top = e == one
                 if any_of(is_top):
                     store_lanes(maxima, at, load_lanes(maxima, at) + select(is_top, one, zero))
@@ -243,41 +267,44 @@ def room_for_slab(w: Any, like: Any) -> Any:
 
 
 @primitive
-def reduce_slab(x: Any, kept: Any, w: Any, start: int, to: int, room: Any, parts: int, crew: int) -> None:
+def reduce_slab(x: Any, kept: Any, slab: Any, parts: int, crew: int) -> None:
     """Reduce every row of a slab to its maximum and rest; the pieces are shared among threads."""
-    together(crew, job_of(_find_maxima, (x, w, start, room)), parts)
-    _tops_of_rows(w, room.sums, room.tops)
-    together(crew, job_of(_add_up, (x, kept, w, start, to, room)), parts)
-    _rests_of_rows(w, room.sums, room.rests, room.lost)
+    room = slab.room
+    together(crew, job_of(_find_maxima, (x, slab)), parts)
+    _tops_of_rows(slab.w, room.sums, room.tops)
+    together(crew, job_of(_add_up, (x, kept, slab)), parts)
+    _rests_of_rows(slab.w, room.sums, room.rests, room.lost)
 
 
 @primitive
-def _find_maxima(x: Any, w: Any, start: int, room: Any, part: int, parts: int) -> bool:
+def _find_maxima(x: Any, slab: Any, part: int, parts: int) -> bool:
+    w, sums = slab.w, slab.room.sums
     for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
-        _maxima_of_piece(x, w, start, piece, after(room.sums, piece * w.vectors * width_of(room.sums)))
+        _maxima_of_piece(x, slab, piece, after(sums, piece * w.vectors * width_of(sums)))
     return True
 
 
 @primitive
-def _add_up(x: Any, kept: Any, w: Any, start: int, to: int, room: Any, part: int, parts: int) -> bool:
+def _add_up(x: Any, kept: Any, slab: Any, part: int, parts: int) -> bool:
+    w, sums = slab.w, slab.room.sums
     for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
-        sums = after(room.sums, 4 * piece * w.vectors * width_of(room.sums))
-        _sums_of_piece(x, kept, w, start, to, piece, room.tops, sums)
+        _sums_of_piece(x, kept, slab, piece, after(sums, 4 * piece * w.vectors * width_of(sums)))
     return True
 
 
 @primitive
-def count_nans(x: Any, w: Any, start: int, room: Any) -> None:
+def count_nans(x: Any, slab: Any) -> None:
     """Write the number of NaN in each row whose maximum is +inf, else 0, to `sums`, which have been used."""
-    for at in range(0, w.vectors * width_of(room.sums), width_of(room.sums)):
-        store_lanes(room.sums, at, spread_as(room.sums, 0.0))
+    w, sums, tops = slab.w, slab.room.sums, slab.room.tops
+    for at in range(0, w.vectors * width_of(sums), width_of(sums)):
+        store_lanes(sums, at, spread_as(sums, 0.0))
     for row in range(w.inner):
-        if take_one(room.tops, row) == np.inf:
+        if take_one(tops, row) == np.inf:
             count = 0.0
             for at in range(row, w.size, w.inner):
-                entry = read_one(x, start + at * bytes_per_element(x), room.tops)
+                entry = read_one(x, slab.start + at * bytes_per_element(x), tops)
                 count += 0.0 if entry == entry else 1.0
-            place_one(room.sums, row, count)
+            place_one(sums, row, count)
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------
@@ -295,9 +322,9 @@ def define_finish(facts: type, function: Function) -> None:
 
 
 @primitive
-def write_slab(out: Any, w: Any, to: int, streamed: bool, facts: Any, like: Any, part: int, parts: int) -> bool:
+def write_slab(out: Any, slab: Any, streamed: bool, facts: Any, part: int, parts: int) -> bool:
     """Write the pieces of a part; what is `streamed` goes past the caches."""
-    lanes, step = width_of(like), bytes_per_element(out)
+    w, to, lanes, step = slab.w, slab.to, width_of(slab.room.tops), bytes_per_element(out)
     for piece in range(w.pieces * part // parts, w.pieces * (part + 1) // parts):
         first, stop = periods_of_piece(w, piece)
         at, end, phase = first * w.step, least(stop * w.step, w.size), 0
