@@ -21,7 +21,7 @@ def ids(*shape: int) -> np.ndarray:
 
 ALL = slice(None)
 PYTORCH = "; these fit axis=1, where PyTorch has its classes"
-BINARY = "; these logits are one row: for a binary loss of one score a row pass stack([0 * logits, logits], -1)"
+BINARY = "; these logits are one row: for a binary loss of one score a row use binary_cross_entropy"
 ONE_HOT = "; for one-hot targets pass argmax over the class axis, or convert them to floating point"
 INTEGER = "; class ids must have an integer dtype, fill missing ones with ignore_index and convert with astype"
 

@@ -18,7 +18,7 @@ def of_targets(plan: Plan, shape: tuple[int, ...]) -> str:
         return "; remove the class axis of length 1, with squeeze or reshape"
     if shape == lay.given:
         one_hot = "; for one-hot targets pass argmax over the class axis, or convert them to floating point"
-        binary = "; these logits are one row: for a binary loss of one score a row pass stack([0 * logits, logits], -1)"
+        binary = "; these logits are one row: for a binary loss of one score a row use binary_cross_entropy"
         return one_hot if len(shape) > 1 else binary
     axis = None if plan.op.startswith("linear") else axis_of_rows(lay.given, shape)
     return "" if axis is None else f"; these fit axis={axis}" + ", where PyTorch has its classes" * (axis == 1)
