@@ -131,12 +131,9 @@ def prepare_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Prepared |
     given = dtype_name(cotangent.dtype)
     if plan.scalar or given not in FLOATS or not getattr(cotangent.dtype, "isnative", True):
         return None
-    options, dtypes = (
-        _pull_back_options(plan, plan.layout.axis),
-        Dtypes(plan.dtype, plan.compute, plan.result, other=given),
-    )
-    entry, way = _pull_back_way(plan)
-    kernel = compiled_kernel(entry, (way,), dtypes)
+    log = plan.op == "log_softmax_vjp"
+    options, (entry, way) = PullBackOptions(plan.layout.axis, log), _pull_back_way(plan, log)
+    kernel = compiled_kernel(entry, (way,), Dtypes(plan.dtype, plan.compute, plan.result, other=given))
     shape, dtype, nbytes = plan.layout.given, namespace_dtype(np, plan.result), value.nbytes
     empty, crew = np.empty, CREW
 
@@ -232,37 +229,33 @@ def logsumexp(plan: Plan, x: Array, b: Array, where: Array, log_b: Array) -> tup
 
 def softmax_vjp(plan: Plan, p: Array, dp: Array) -> Array:
     """p (dp - sum of p dp)."""
-    return _run_vjp_kernel(plan, p, dp)
+    return _run_vjp_kernel(plan, p, dp, False)
 
 
 def log_softmax_vjp(plan: Plan, log_p: Array, dlog_p: Array) -> Array:
     """dlog_p - p sum of dlog_p."""
-    return _run_vjp_kernel(plan, log_p, dlog_p)
+    return _run_vjp_kernel(plan, log_p, dlog_p, True)
 
 
-def _pull_back_way(plan: Plan) -> tuple[Any, Any]:
-    """Return the entry function for a gradient, and its way."""
+def _pull_back_way(plan: Plan, log: bool) -> tuple[Any, Any]:
+    """Return the entry function for a gradient, and its way. In PyTorch the plan is that of the forward pass."""
     if is_woven(plan):
-        return pull_back_woven, static_flag(plan.op == "log_softmax_vjp")
+        return pull_back_woven, static_flag(log)
     return pull_back, is_across(plan, FEW_TO_PULL_BACK)
 
 
-def _pull_back_options(plan: Plan, axis: int) -> PullBackOptions:
-    return PullBackOptions(axis, plan.op == "log_softmax_vjp")
-
-
-def _run_vjp_kernel(plan: Plan, value: Array, cotangent: Array) -> Array:
+def _run_vjp_kernel(plan: Plan, value: Array, cotangent: Array, log: bool) -> Array:
     compute, held = plan.compute, stored(plan.dtype, plan.compute)
     dtype = dtype_name(cotangent.dtype)
     other = stored(dtype, compute)
     view, pulled = view_3d(plan, value, plan.dtype, held), view_3d(plan, cotangent, dtype, other)
-    written, (entry, way) = empty_3d(plan, plan.result), _pull_back_way(plan)
+    written, (entry, way) = empty_3d(plan, plan.result), _pull_back_way(plan, log)
     if is_woven(plan):
         view, pulled = with_slabs_together(view), with_slabs_together(pulled)
     elif way is not None:
         view, pulled = (one if one.strides[1] == one.itemsize else np.ascontiguousarray(one) for one in (view, pulled))
     kernel = compiled_kernel(entry, (way,), Dtypes(held, compute, plan.result, other=other))
-    arrays, options = PullBackArrays(view, pulled, written, None), _pull_back_options(plan, CLASS_AXIS)
+    arrays, options = PullBackArrays(view, pulled, written, None), PullBackOptions(CLASS_AXIS, log)
     checked_code(kernel(arrays, options, way, parts_for(view.nbytes), CREW.address))
     return given_back(plan, written, plan.result, plan.layout.shape)
 
