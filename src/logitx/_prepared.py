@@ -18,6 +18,8 @@ from logitx._results import finished
 from logitx._unfit import Unfit
 from logitx.backends.protocol import Backend, Prepared, Prepares
 
+_NDARRAY, _forced = np.ndarray, forced.get  # looked up once: 25 ns of each call
+
 
 class Facts(NamedTuple):
     """What a prepared call depends on of a NumPy array that is an option: it stands for the array in the cache."""
@@ -35,15 +37,18 @@ def call(op: str, first: Array, second: Array, *options: Any) -> Any:
     """
     cls: Any = type(first)
     differentiated: bool | None = False
-    if cls is not np.ndarray:
+    if cls is not _NDARRAY:
         source = _source(cls)
         plain = source is not None and _PLAIN.issuperset(map(type, options))  # the cache must not keep a tensor
         differentiated = source.differentiated(first) if plain else None
     if differentiated is not None and (second is None or type(second) is cls):
         try:
             try:
-                shape, dtype = (None, None) if second is None else (second.shape, second.dtype)
-                key = op, cls, differentiated, first.shape, first.dtype, shape, dtype, forced.get()
+                if second is None:
+                    key = op, cls, differentiated, first.shape, first.dtype, None, None, _forced()
+                else:
+                    other, kind = second.shape, second.dtype
+                    key = op, cls, differentiated, first.shape, first.dtype, other, kind, _forced()
                 prepared = _prepared(key, *options)
             except RuntimeError:  # a nested tensor has no shape
                 prepared = None

@@ -138,14 +138,14 @@ def prepare_loss_kernel(plan: Plan, logits: Array, targets: Array, options: Loss
     rows = plan.layout.rows if plan.reduction == "none" else ()
     shape, dtype, loss_dtype = plan.layout.given, namespace_dtype(np, plan.result), HELD[plan.loss]
     nbytes, ids_dtype, empty, crew = logits.nbytes, HELD["int64"], np.empty, CREW
-    scalar = FAMILIES[plan.family].scalar
+    scalar, alone = FAMILIES[plan.family].scalar, nbytes < SERIAL_BYTES
 
     def call(x: Array, ids: Array) -> Any:
         if ids.dtype != ids_dtype or not ids.flags.c_contiguous:
             ids = np.ascontiguousarray(ids, ids_dtype)
         loss = empty(rows, loss_dtype)
         gradient = empty(shape, dtype) if backward else None
-        parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
+        parts = 1 if alone else parts_for(nbytes)
         if woven:
             bad = kernel(
                 (x, ids, None, None, gradient, loss, None, None), numbers, gradients, keeping, parts, crew.address

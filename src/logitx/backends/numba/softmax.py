@@ -108,7 +108,7 @@ def prepare_logsumexp_kernel(plan: Plan, x: Array, b: Array, where: Array, log_b
         value = empty(shape, dtype)
         parts = 1 if nbytes < SERIAL_BYTES else parts_for(nbytes)
         if kernel((x, None, None, None, None, value, None), axis, across, None, parts, crew.address) == OK:
-            return scalar(value)
+            return value if shape else scalar(value)
         return None
 
     return call
