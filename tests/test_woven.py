@@ -106,6 +106,16 @@ def test_special_values(op, shape):
     np.testing.assert_allclose(run(op, x), right, rtol=2e-6)
 
 
+def test_no_rows():
+    x = np.zeros((0, 300, 9), np.float32)
+    assert run("softmax", x).shape == x.shape
+    assert run("logsumexp", x).shape == (0, 9)
+    assert lx.softmax_vjp(x, x, axis=1).shape == x.shape
+    loss, gradient = lx.cross_entropy_value_and_grad(x, np.zeros((0, 9), int), 1, reduction="sum")
+    assert loss == 0
+    assert gradient.shape == x.shape
+
+
 def test_empty_rows():
     x = np.zeros((2, 300, 9), np.float32)
     x[..., 4] = -np.inf

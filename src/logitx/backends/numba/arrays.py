@@ -111,7 +111,7 @@ def output_view(plan: Plan, out: Array, held: str) -> NumpyArray | None:
 
 def has_slabs_together(view: NumpyArray) -> bool:
     """Return True if the entries of each (n, inner) lie together, as the kernels of woven rows take them."""
-    return view.strides[1:] == (view.shape[2] * view.itemsize, view.itemsize)
+    return view.size == 0 or view.strides[1:] == (view.shape[2] * view.itemsize, view.itemsize)
 
 
 def with_slabs_together(view: NumpyArray) -> NumpyArray:
