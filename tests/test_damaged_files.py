@@ -261,6 +261,25 @@ def test_damaged_parquet(tmp_path, labels, refused):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+def test_a_page_that_states_more_than_its_column(tmp_path, labels, refused):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pyarrow.parquet as parquet
+
+    file, table = tmp_path / "x.parquet", pa.table({f"c{i}": X[:, i] for i in range(8)})
+    for options in ({}, {"use_dictionary": False}, {"compression": "none", "data_page_version": "2.0"}):
+        parquet.write_table(table, file, write_statistics=True, **options)
+        chunk = parquet.ParquetFile(file).metadata.row_group(0).column(2)
+        start = min(at for at in (chunk.dictionary_page_offset, chunk.data_page_offset) if at)
+        data = bytearray(file.read_bytes())
+        size = start + 3  # of what the page unpacks to, in seven bits a byte, after three bytes of other fields
+        assert data[size - 1] == 0x15
+        data[size : size + 2] = [0xFF, 0x7F]
+        file.write_bytes(data)
+        line = refused(file, labels)
+        assert "x.parquet: a page of column 'c2' states " in line
+        assert "what all its pages have" in line
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".zarr", ".parquet", ".csv", ".pt"])
 def test_what_is_no_file_is_not_opened(suffix, tmp_path, labels, refused):
     path = tmp_path / f"x{suffix}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from logitx._evaluate.names import columns
+from logitx._evaluate.parquet_pages import check_pages
 from logitx._evaluate.raw import check_part
 
 _BATCH = 1 << 24  # bytes of the rows that are decoded at once
@@ -92,4 +93,7 @@ def parquet(path: Path, name: str, without: str = "") -> Iterator[Any]:
     with pyarrow.parquet.ParquetFile(
         path, pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True
     ) as file:
-        yield TableRows(file, columns(file.schema_arrow.names, name, without))
+        names = columns(file.schema_arrow.names, name, without)
+        with path.open("rb") as pages:
+            check_pages(pages, file.metadata, names)
+        yield TableRows(file, names)
