@@ -120,26 +120,8 @@ def cross_entropy(
     """
     if wrong:
         raise unexpected(cross_entropy, wrong)
-    if not isinstance(return_parts, bool):
-        return call_with_parts(
-            "cross_entropy",
-            return_parts,
-            logits,
-            targets,
-            axis,
-            class_weight,
-            sample_weight,
-            ignore_index,
-            label_smoothing,
-            z_loss,
-            softcap,
-            temperature,
-            where,
-            reduction,
-            empty,
-            dtype,
-        )
-    return call(
+    run = call if isinstance(return_parts, bool) else call_with_parts
+    return run(
         "cross_entropy",
         logits,
         targets,
@@ -234,26 +216,8 @@ def cross_entropy_value_and_grad(
     """
     if wrong:
         raise unexpected(cross_entropy_value_and_grad, wrong)
-    if not isinstance(return_parts, bool):
-        return call_with_parts(
-            "cross_entropy_value_and_grad",
-            return_parts,
-            logits,
-            targets,
-            axis,
-            class_weight,
-            sample_weight,
-            ignore_index,
-            label_smoothing,
-            z_loss,
-            softcap,
-            temperature,
-            where,
-            reduction,
-            empty,
-            dtype,
-        )
-    return call(
+    run = call if isinstance(return_parts, bool) else call_with_parts
+    return run(
         "cross_entropy_value_and_grad",
         logits,
         targets,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal, Never
 
 from logitx._functions.keywords import MISSING, exact, unexpected
-from logitx._functions.loss_parts import call_layer_with_parts
+from logitx._functions.loss_parts import call_layer
 from logitx._plan import Array, Empty, Reduction, Scalar
-from logitx._prepared import call
 
 
 @exact
@@ -101,26 +100,7 @@ def linear_cross_entropy(
     """
     if wrong:
         raise unexpected(linear_cross_entropy, wrong)
-    if return_parts is not False:
-        return call_layer_with_parts(
-            "linear_cross_entropy",
-            return_parts,
-            hidden,
-            weight,
-            targets,
-            bias,
-            class_weight,
-            sample_weight,
-            ignore_index,
-            label_smoothing,
-            z_loss,
-            softcap,
-            temperature,
-            reduction,
-            empty,
-            block_bytes,
-        )
-    return call(
+    return call_layer(
         "linear_cross_entropy",
         hidden,
         weight,
@@ -136,6 +116,7 @@ def linear_cross_entropy(
         reduction,
         empty,
         block_bytes,
+        return_parts,
     )
 
 
@@ -212,26 +193,7 @@ def linear_cross_entropy_value_and_grad(
     """
     if wrong:
         raise unexpected(linear_cross_entropy_value_and_grad, wrong)
-    if return_parts is not False:
-        return call_layer_with_parts(
-            "linear_cross_entropy_value_and_grad",
-            return_parts,
-            hidden,
-            weight,
-            targets,
-            bias,
-            class_weight,
-            sample_weight,
-            ignore_index,
-            label_smoothing,
-            z_loss,
-            softcap,
-            temperature,
-            reduction,
-            empty,
-            block_bytes,
-        )
-    return call(
+    return call_layer(
         "linear_cross_entropy_value_and_grad",
         hidden,
         weight,
@@ -247,4 +209,5 @@ def linear_cross_entropy_value_and_grad(
         reduction,
         empty,
         block_bytes,
+        return_parts,
     )

@@ -27,9 +27,9 @@ from logitx.backends.formulas.pairs import reduce_losses
 _OF_LOSS = ("z_loss", "log_normalizer")  # what backends return with a loss
 
 
-def call_with_parts(op: str, names: Any, *arguments: Any) -> Any:
-    """Return what a loss returns, and a named tuple of its parts; `arguments` are those of the check but the last."""
-    names = _checked(names)
+def call_with_parts(op: str, *arguments: Any) -> Any:
+    """Return what a loss returns, and a named tuple of its parts; the last argument has the names of the parts."""
+    arguments, names = arguments[:-1], _checked(arguments[-1])
     with_loss = bool(set(_OF_LOSS) & set(names))
     found = call(op, *arguments, with_loss)
     *results, given = found if with_loss else (*_as_tuple(found), None)
@@ -43,8 +43,14 @@ def call_with_parts(op: str, names: Any, *arguments: Any) -> Any:
     return (*results, _tuple_of(names)(*parts))
 
 
-def call_layer_with_parts(op: str, names: Any, *arguments: Any) -> Any:
-    """Return what the loss of a linear layer returns, and a named tuple of its parts, from logits block by block."""
+def call_layer(op: str, *arguments: Any) -> Any:
+    """Return what the loss of a linear layer returns; the last argument says which parts come with it.
+
+    The parts are made from the logits, block by block.
+    """
+    arguments, names = arguments[:-1], arguments[-1]
+    if names is False:
+        return call(op, *arguments)
     names = _OF_LOSS if names is True else _checked(names)
     results = call(op, *arguments)
     results = results if op.endswith("value_and_grad") else (results,)

@@ -102,7 +102,6 @@ def _signed_logsumexp_jvp(plan: Plan, primals: tuple[Any, ...], tangents: tuple[
         return (p * b / total).astype(plan.compute), (p / total).astype(plan.compute)
 
     def by_formulas(x: Array, b: Array) -> tuple[Array, Array]:
-        b = b.astype(plan.compute)
         value, pull_back = jax.vjp(
             lambda x, b: signed_sums.of_formulas(plan, x, b, where)[0], x, b.astype(plan.compute)
         )

@@ -26,7 +26,6 @@ from logitx.backends.numba.passes.long_rows import (
     pieces_of,
     reduce_long_row,
     rewrite_long_row,
-    unscaled_rows,
     write_long_row,
 )
 from logitx.backends.numba.passes.loss import (
@@ -39,6 +38,7 @@ from logitx.backends.numba.passes.loss import (
     slopes_of,
 )
 from logitx.backends.numba.passes.reports import MEAN, blank_reports, mean_factor, report_bad, settle_all
+from logitx.backends.numba.passes.scaling import unscaled
 from logitx.backends.numba.vectors.lanes import lane, spread_as, width_of
 
 
@@ -84,10 +84,10 @@ def hard_long(arrays: HardLongArrays, numbers: LossNumbers, backward: Way, keepi
                 fine, top, rest, nans = reduce_long_row(logits, gradient, row, facts, number, parts, crew)
             else:
                 fine, top, rest, nans = reduce_long_row(logits, None, row, facts, number, parts, crew)
-            reduced = logarithms_of(top, rest, spread_as(rest, 0.0), unscaled_rows(top))
-            finish_label_loss(losses, Place(row, row, 1), reduced, nans, room, unscaled_rows(top), True)
+            reduced = logarithms_of(top, rest, spread_as(rest, 0.0), unscaled(top))
+            finish_label_loss(losses, Place(row, row, 1), reduced, nans, room, unscaled(top), True)
             if fine and backward is not None:
-                slopes = slopes_of(room, unscaled_rows(top), reduced, numbers.z_loss, factor, True)
+                slopes = slopes_of(room, unscaled(top), reduced, numbers.z_loss, factor, True)
                 if keeping is not None:
                     fine = rewrite_long_row(gradient, row, slopes, facts, number, parts, crew)
                 else:

@@ -19,6 +19,7 @@ from logitx.backends.numba.memory.arguments import (
     view_of_rows,
 )
 from logitx.backends.numba.memory.load_store import read_one, write_back
+from logitx.backends.numba.memory.prefetch import is_streamed
 from logitx.backends.numba.memory.scratch import (
     after,
     is_missing,
@@ -32,6 +33,7 @@ from logitx.backends.numba.memory.scratch import (
 )
 from logitx.backends.numba.passes.blocks import geometry_of
 from logitx.backends.numba.passes.class_ids import CHANGE, LABEL_SHARE, LOGIT, LabelRule, count_labels, label_of
+from logitx.backends.numba.passes.finish import Gradient, finish_element
 from logitx.backends.numba.passes.loss import (
     LossNumbers,
     Place,
@@ -42,26 +44,24 @@ from logitx.backends.numba.passes.loss import (
     slopes_of,
 )
 from logitx.backends.numba.passes.reports import MEAN, blank_reports, mean_factor, report_bad, settle_all
-from logitx.backends.numba.passes.scaling import exponent
+from logitx.backends.numba.passes.scaling import exponent, unscaled
 from logitx.backends.numba.passes.woven import (
     Slab,
     Slabs,
     count_nans,
     define_finish,
     entries_at,
-    is_large,
     lies_together,
     own_slabs,
     reduce_slab,
     repeat_rows,
     room_for_slab,
-    unscaled_lanes,
     weave_of,
     write_slab,
 )
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum
-from logitx.backends.numba.vectors.lanes import fma, least, select, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import least, select, spread_as, width_of
 
 
 class WovenLossTask(NamedTuple):
@@ -158,7 +158,7 @@ def _run_slabs(x: Any, task: Any, backward: Any, keeping: Any, slabs: Any) -> bo
             repeat_rows(w, room.rests)
             repeat_rows(w, room.lost)
             repeat_rows(w, room.sums)
-            facts, streamed = _facts_of(x, out, slab, keeping), keeping is None and is_large(out, w)
+            facts, streamed = _facts_of(x, out, slab, keeping), keeping is None and is_streamed(out, out)
             together(slabs.crew, job_of(write_slab, (out, slab, streamed, facts)), slabs.parts)
             _write_labels(x, slab, task, numbers)
     release(room.tops)
@@ -182,7 +182,7 @@ def _finish_rows(x: Any, slab: Any, at: int, task: Any, numbers: Any, backward: 
             place_one(numbers, LABEL_SHARE * lanes + i, 1.0)
         elif good < 0:
             report_bad(task.losses.reports, block, row + i)
-    top, scale = load_lanes(room.tops, at), unscaled_lanes(numbers)
+    top, scale = load_lanes(room.tops, at), unscaled(numbers)
     reduced = logarithms_of(top, load_lanes(room.rests, at), load_lanes(room.lost, at), scale)
     nans = load_lanes(room.sums, at)
     finish_label_loss(task.losses, Place(block, row, rows), reduced, nans, numbers, scale, None)
@@ -226,8 +226,8 @@ def _facts_of(x: Any, out: Any, slab: Any, keeping: Any) -> Any:
 def _slope(e: Any, phase: int, room: Any) -> Any:
     """Return the gradient of every class as if it were not the label; 0 in rows that have none, even for a NaN."""
     slant = load_anywhere(room.sums, phase)
-    p = fma(e, load_anywhere(room.rests, phase), e * load_anywhere(room.lost, phase))
-    return select(slant == spread_as(slant, 0.0), spread_as(slant, 0.0), slant * p)
+    quiet = slant == spread_as(slant, 0.0)
+    return finish_element(e, Gradient(quiet, slant, load_anywhere(room.rests, phase), load_anywhere(room.lost, phase)))
 
 
 @primitive
@@ -239,7 +239,7 @@ def _slope_of_exponentials(at: int, count: int, phase: int, facts: Any) -> Any:
 def _slope_of_logits(at: int, count: int, phase: int, facts: Any) -> Any:
     room = facts.room
     x = entries_at(facts.source, facts.start, at, count, room.tops, -np.inf)
-    v, lost = exponent(x, load_anywhere(room.tops, phase), unscaled_lanes(room.tops))
+    v, lost = exponent(x, load_anywhere(room.tops, phase), unscaled(room.tops))
     return _slope(exp_of_sum(v, lost), phase, room)
 
 

@@ -18,7 +18,6 @@ from logitx.backends.numba.passes.long_rows import (
     pieces_of,
     reduce_long_row,
     rewrite_long_row,
-    unscaled_rows,
     write_long_row,
 )
 from logitx.backends.numba.passes.loop import (
@@ -31,6 +30,7 @@ from logitx.backends.numba.passes.loop import (
     store_tile,
 )
 from logitx.backends.numba.passes.reduce import MaximumAndSum, inverse_of_sum, peak, rest_of
+from logitx.backends.numba.passes.scaling import unscaled
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import log1p_of_sum
 from logitx.backends.numba.vectors.lanes import select, spread_as
@@ -150,11 +150,11 @@ def normalize_long(
     for row in range(logits.outer):
         if keeping is not None:
             reduced, top, rest, _ = reduce_long_row(logits, target, row, facts, number, parts, crew)
-            how = formula_of(top, rest, spread_as(rest, 0.0), unscaled_rows(top), undefined, None)
+            how = formula_of(top, rest, spread_as(rest, 0.0), unscaled(top), undefined, None)
             written = rewrite_long_row(target, row, how, facts, number, parts, crew)
         else:
             reduced, top, rest, _ = reduce_long_row(logits, None, row, facts, number, parts, crew)
-            how = formula_of(top, rest, spread_as(rest, 0.0), unscaled_rows(top), undefined, log)
+            how = formula_of(top, rest, spread_as(rest, 0.0), unscaled(top), undefined, log)
             written = write_long_row(logits, target, row, top, how, log, number, parts, crew)
         fine = fine and reduced and written
     release(facts)

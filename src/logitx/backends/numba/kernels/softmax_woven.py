@@ -10,20 +10,19 @@ from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.kernels.signature import Way
 from logitx.backends.numba.kernels.softmax import NormalizeLongArrays, NormalizeOptions, NormalizeTask, formula_of
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.prefetch import is_streamed
 from logitx.backends.numba.memory.scratch import is_missing, load_anywhere, load_lanes, release, store_lanes
 from logitx.backends.numba.passes.finish import Logarithm, Scaled, finish_element
-from logitx.backends.numba.passes.scaling import exponent
+from logitx.backends.numba.passes.scaling import exponent, unscaled
 from logitx.backends.numba.passes.woven import (
     Slab,
     Slabs,
     define_finish,
     entries_at,
-    is_large,
     lies_together,
     own_slabs,
     reduce_slab,
     room_for_slab,
-    unscaled_lanes,
     weave_of,
     write_slab,
 )
@@ -72,7 +71,7 @@ def _normalize_slabs(x: Any, task: Any, keeping: Any, like: Any, slabs: Any) -> 
             reduce_slab(x, out, slab, slabs.parts, slabs.crew)
         _settle_formula(w, room, task.undefined, task.log)
         facts = _facts_of(x, out, slab, task.log, keeping)
-        streamed = keeping is None and is_large(out, w)
+        streamed = keeping is None and is_streamed(out, out)
         together(slabs.crew, job_of(write_slab, (out, slab, streamed, facts)), slabs.parts)
     release(room.tops)
     return True
@@ -81,7 +80,7 @@ def _normalize_slabs(x: Any, task: Any, keeping: Any, like: Any, slabs: Any) -> 
 @primitive
 def _settle_formula(w: Any, room: Any, undefined: float, log: Any) -> None:
     """Replace the rest of every row, and what was lost in rounding it, by what the last pass needs."""
-    scale = unscaled_lanes(room.tops)
+    scale = unscaled(room.tops)
     for at in range(0, (w.vectors + 1) * width_of(room.tops), width_of(room.tops)):
         rest, lost = load_lanes(room.rests, at), load_lanes(room.lost, at)
         how = formula_of(load_lanes(room.tops, at), rest, lost, scale, undefined, log)
@@ -136,7 +135,7 @@ def _of_exponentials(at: int, count: int, phase: int, facts: Any) -> Any:
 def _of_logits(at: int, count: int, phase: int, facts: Any) -> Any:
     room = facts.room
     x = entries_at(facts.source, facts.start, at, count, room.tops, -np.inf)
-    v, lost = exponent(x, load_anywhere(room.tops, phase), unscaled_lanes(room.tops))
+    v, lost = exponent(x, load_anywhere(room.tops, phase), unscaled(room.tops))
     how = Scaled(load_anywhere(room.rests, phase), load_anywhere(room.lost, phase))
     return finish_element(exp_of_sum(v, lost), how)
 
@@ -145,7 +144,7 @@ def _of_logits(at: int, count: int, phase: int, facts: Any) -> Any:
 def _logarithms(at: int, count: int, phase: int, facts: Any) -> Any:
     room = facts.room
     x = entries_at(facts.source, facts.start, at, count, room.tops, -np.inf)
-    how = Logarithm(load_anywhere(room.tops, phase), load_anywhere(room.rests, phase), unscaled_lanes(room.tops))
+    how = Logarithm(load_anywhere(room.tops, phase), load_anywhere(room.rests, phase), unscaled(room.tops))
     return finish_element(x, how)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from logitx.backends.numba.compile.policy import inlined, primitive
 from logitx.backends.numba.kernels.signature import Computed, OfLogits, OfOther, OfResult, Way
-from logitx.backends.numba.kernels.vjp_rows import long_rows, neighbors, short_rows
+from logitx.backends.numba.kernels.vjp_rows import long_rows, neighbors, pulled_back_vector, short_rows
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.scratch import load_lanes, store_lanes
 from logitx.backends.numba.passes.blocks import LONG
@@ -26,8 +26,7 @@ from logitx.backends.numba.passes.loop import (
 )
 from logitx.backends.numba.passes.sums import dot_of_tiles, signed_sum
 from logitx.backends.numba.threads.workers import job_of, together
-from logitx.backends.numba.vectors.exp_log import exp_any
-from logitx.backends.numba.vectors.lanes import fma, select, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import select, spread_as, width_of
 
 
 class PullBackArrays(NamedTuple):
@@ -105,24 +104,17 @@ def _sum_cotangents(panel: Any, across: Any, task: Any) -> Any:
 def _finish_pull_back(panel: Any, found: Any, _across: Any, task: Any) -> bool:
     tile, other, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
     if task.log:
-        _finish_log(tile, other, base, steps, found)
+        _finish_vectors(tile, other, base, steps, found, True)
     else:
-        zero = spread_as(tile, 0.0)
-        for at in range(base, base + steps * width_of(tile), width_of(tile)):
-            p = load_lanes(tile, at)
-            difference = (load_lanes(other, at) - found.total) - found.lost
-            store_lanes(tile, at, select(p == zero, zero, p * difference))
+        _finish_vectors(tile, other, base, steps, found, None)
     return False
 
 
 @primitive
-def _finish_log(tile: Any, other: Any, base: int, steps: int, found: Any) -> None:
-    zero, dead = spread_as(tile, 0.0), spread_as(tile, -np.inf)
+def _finish_vectors(tile: Any, other: Any, base: int, steps: int, found: Any, log: Any) -> None:
     for at in range(base, base + steps * width_of(tile), width_of(tile)):
-        log_p = load_lanes(tile, at)
-        p = exp_any(log_p)
-        gradient = fma(p, zero - found.total, load_lanes(other, at)) - p * found.lost
-        store_lanes(tile, at, select(log_p == dead, zero, gradient))
+        value, cotangent = load_lanes(tile, at), load_lanes(other, at)
+        store_lanes(tile, at, pulled_back_vector(value, cotangent, found.total, found.lost, log))
 
 
 define_passes(

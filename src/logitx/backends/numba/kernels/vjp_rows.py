@@ -85,12 +85,12 @@ def _sum_of_row(value: Any, cotangent: Any, out: Any, log: Any, end: Any, stream
     whole = value.n // lanes * lanes
     goal = later if streamed else out.address
     for j in range(0, whole, lanes):
-        high, low = _plus(high, low, _read_at(value, j, end), _read_at(cotangent, j, end), log)
+        high, low = plus_cotangent(high, low, _read_at(value, j, end), _read_at(cotangent, j, end), log)
         prefetch(later + j * bytes_per_element(value))
         prefetch_to_write(goal + j * bytes_per_element(out))
     if whole < value.n:
         pad = 0.0 if log is None else -np.inf
-        high, low = _plus(high, low, _left_over(value, end, pad), _left_over(cotangent, end, 0.0), log)
+        high, low = plus_cotangent(high, low, _left_over(value, end, pad), _left_over(cotangent, end, 0.0), log)
     return settle_sum(high, low, True)
 
 
@@ -105,7 +105,7 @@ def _left_over(memory: Any, end: Any, pad: float) -> Any:
 
 
 @primitive
-def _plus(high: Any, low: Any, x: Any, y: Any, log: Any) -> Any:
+def plus_cotangent(high: Any, low: Any, x: Any, y: Any, log: Any) -> Any:
     """Add what one vector contributes to a sum in two parts; nothing where p is 0."""
     zero = spread_as(x, 0.0)
     if log is None:
@@ -116,7 +116,8 @@ def _plus(high: Any, low: Any, x: Any, y: Any, log: Any) -> Any:
 
 
 @primitive
-def _pulled_back_vector(x: Any, y: Any, total: Any, lost: Any, log: Any) -> Any:
+def pulled_back_vector(x: Any, y: Any, total: Any, lost: Any, log: Any) -> Any:
+    """Return p (dp - total - lost), or with `log` dlog_p - p (total + lost); 0 where p is 0."""
     zero = spread_as(x, 0.0)
     if log is None:
         return select(x == zero, zero, x * ((y - wide(x, total)) - wide(x, lost)))
@@ -133,26 +134,26 @@ def _write_pulled_row(
     last = value.n - lanes
     at = 0
     if streamed:
-        write_back(out, 0, _pulled_back_vector(_read_at(value, 0, end), _read_at(cotangent, 0, end), total, lost, log))
+        write_back(out, 0, pulled_back_vector(_read_at(value, 0, end), _read_at(cotangent, 0, end), total, lost, log))
         at = (64 - out.address % 64) % 64 // size
         if (out.address + at * size) % 64 == 0:
             for j in range(at, last, lanes):
                 stream(
                     out,
                     j * size,
-                    _pulled_back_vector(_read_at(value, j, end), _read_at(cotangent, j, end), total, lost, log),
+                    pulled_back_vector(_read_at(value, j, end), _read_at(cotangent, j, end), total, lost, log),
                 )
                 prefetch(later + j * bytes_per_element(cotangent))
             at = last
     for j in range(at, last, lanes):
         write_back(
-            out, j * size, _pulled_back_vector(_read_at(value, j, end), _read_at(cotangent, j, end), total, lost, log)
+            out, j * size, pulled_back_vector(_read_at(value, j, end), _read_at(cotangent, j, end), total, lost, log)
         )
         prefetch(later + j * bytes_per_element(cotangent))
     write_back(
         out,
         last * size,
-        _pulled_back_vector(_read_at(value, last, end), _read_at(cotangent, last, end), total, lost, log),
+        pulled_back_vector(_read_at(value, last, end), _read_at(cotangent, last, end), total, lost, log),
     )
 
 

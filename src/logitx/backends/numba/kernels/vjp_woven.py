@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.kernels.signature import Way
 from logitx.backends.numba.kernels.vjp import PullBackArrays, PullBackOptions
+from logitx.backends.numba.kernels.vjp_rows import plus_cotangent, pulled_back_vector
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
+from logitx.backends.numba.memory.prefetch import is_streamed
 from logitx.backends.numba.memory.scratch import (
     after,
     is_missing,
@@ -26,7 +26,6 @@ from logitx.backends.numba.passes.woven import (
     Slabs,
     define_finish,
     entries_at,
-    is_large,
     lies_together,
     own_slabs,
     periods_of_piece,
@@ -36,8 +35,7 @@ from logitx.backends.numba.passes.woven import (
     write_slab,
 )
 from logitx.backends.numba.threads.workers import job_of, together
-from logitx.backends.numba.vectors.exp_log import exp_any
-from logitx.backends.numba.vectors.lanes import fma, least, select, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import least, spread_as, width_of
 
 
 class Pulled(NamedTuple):
@@ -94,7 +92,7 @@ def _pull_back_slabs(views: Any, log: Any, like: Any, slabs: Any) -> bool:
         facts = _facts_of(value, cotangent, slab, index * cotangent.outer_stride, log)
         together(slabs.crew, job_of(_add_up, (facts, log)), slabs.parts)
         _totals_of_rows(slab)
-        together(slabs.crew, job_of(write_slab, (out, slab, is_large(out, w), facts)), slabs.parts)
+        together(slabs.crew, job_of(write_slab, (out, slab, is_streamed(out, out), facts)), slabs.parts)
     release(room.tops)
     return True
 
@@ -118,9 +116,9 @@ def _add_up(facts: Any, log: Any, part: int, parts: int) -> bool:
 def _sums_of_piece(facts: Any, log: Any, piece: int, sums: Any) -> None:
     """Write to `sums` the sum of p dp, or with `log` of dlog_p, of every lane of a period, in two parts."""
     w, lanes = facts.slab.w, width_of(sums)
-    low, zero, dead = after(sums, w.vectors * lanes), spread_as(sums, 0.0), spread_as(sums, -np.inf)
+    low = after(sums, w.vectors * lanes)
     for at in range(0, 2 * w.vectors * lanes, lanes):
-        store_lanes(sums, at, zero)
+        store_lanes(sums, at, spread_as(sums, 0.0))
     first, stop = periods_of_piece(w, piece)
     for period in range(first, stop):
         begin = period * w.step
@@ -128,14 +126,7 @@ def _sums_of_piece(facts: Any, log: Any, piece: int, sums: Any) -> None:
         for at in range(0, left, lanes):
             x = entries_at(facts.value, facts.slab.start, begin + at, left - at, sums, 0.0)
             y = entries_at(facts.cotangent, facts.other, begin + at, left - at, sums, 0.0)
-            if log is None:
-                y = select(x == zero, zero, y)
-                term = x * y
-                more = fma(x, y, zero - term)
-            else:
-                term = select(x == dead, zero, y)
-                more = zero
-            total, lost = add_to_sum(load_lanes(sums, at), load_lanes(low, at) + more, term)
+            total, lost = plus_cotangent(load_lanes(sums, at), load_lanes(low, at), x, y, log)
             store_lanes(sums, at, total)
             store_lanes(low, at, lost)
 
@@ -167,27 +158,22 @@ def _totals_of_rows(slab: Any) -> None:
 
 
 @primitive
-def _both(at: int, count: int, facts: Any) -> Any:
-    """Return results of softmax or log_softmax and cotangents from an entry of the slab on."""
-    like = facts.slab.room.tops
-    value = entries_at(facts.value, facts.slab.start, at, count, like, 0.0)
-    return value, entries_at(facts.cotangent, facts.other, at, count, like, 0.0)
+def _finished(at: int, count: int, phase: int, facts: Any, log: Any) -> Any:
+    """Return gradients from an entry of the slab on."""
+    room = facts.slab.room
+    value = entries_at(facts.value, facts.slab.start, at, count, room.tops, 0.0)
+    cotangent = entries_at(facts.cotangent, facts.other, at, count, room.tops, 0.0)
+    return pulled_back_vector(value, cotangent, load_anywhere(room.rests, phase), load_anywhere(room.lost, phase), log)
 
 
 @primitive
 def _pulled(at: int, count: int, phase: int, facts: Any) -> Any:
-    p, dp = _both(at, count, facts)
-    room = facts.slab.room
-    difference = (dp - load_anywhere(room.rests, phase)) - load_anywhere(room.lost, phase)
-    return select(p == spread_as(p, 0.0), spread_as(p, 0.0), p * difference)
+    return _finished(at, count, phase, facts, None)
 
 
 @primitive
 def _pulled_log(at: int, count: int, phase: int, facts: Any) -> Any:
-    log_p, dlog_p = _both(at, count, facts)
-    room, p, zero = facts.slab.room, exp_any(log_p), spread_as(log_p, 0.0)
-    gradient = fma(p, zero - load_anywhere(room.rests, phase), dlog_p) - p * load_anywhere(room.lost, phase)
-    return select(log_p == spread_as(log_p, -np.inf), zero, gradient)
+    return _finished(at, count, phase, facts, True)
 
 
 define_finish(Pulled, _pulled)

@@ -20,11 +20,11 @@ from logitx.backends.numba.passes.blocks import geometry
 from logitx.backends.numba.passes.copies import finish_panel, load_block
 from logitx.backends.numba.passes.finish import finish_element, weigh_formula
 from logitx.backends.numba.passes.reduce import nans_beside_infinity, peak, rest_of, terms_of_row
-from logitx.backends.numba.passes.scaling import Unscaled
+from logitx.backends.numba.passes.scaling import unscaled
 from logitx.backends.numba.passes.sums import add_to_sum
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import difference, exp_of_sum
-from logitx.backends.numba.vectors.lanes import fold_maximum, lane, single_lane, spread_as, width_of
+from logitx.backends.numba.vectors.lanes import fold_maximum, lane, single_lane, width_of
 
 PIECE_CLASSES = 1 << 14  # classes: with its tile, an eighth of a second-level cache
 PIECE_MAXIMUM, PIECE_NANS, PIECE_MAXIMA, PIECE_TERMS, PIECE_WEIGHT = range(
@@ -50,12 +50,6 @@ def piece_of(memory: Any, row: int, piece: int) -> Any:
 
 
 @primitive
-def unscaled_rows(top: Any) -> Any:
-    """Return the scale of rows without a temperature."""
-    return Unscaled(spread_as(top, 1.0), spread_as(top, 0.0))
-
-
-@primitive
 def load_piece(x: Any, row: int, piece: int, tile: Any) -> Any:
     """Copy a piece to a tile; return its geometry, the maximum of each lane, and where the next one lies."""
     source = piece_of(x, row, piece)
@@ -76,7 +70,7 @@ def _reduce_pieces(x: Any, kept: Any, row: int, facts: Any, like: Any, part: int
         place_one(
             facts, PIECE_NUMBERS * piece + PIECE_NANS, float(lane(nans_beside_infinity(tile, 0, g.steps, top, True), 0))
         )
-        tops, terms = terms_of_row(tile, 0, g.steps, top, unscaled_rows(top), None, ahead)
+        tops, terms = terms_of_row(tile, 0, g.steps, top, unscaled(top), None, ahead)
         place_one(facts, PIECE_NUMBERS * piece + PIECE_MAXIMUM, float(fold_maximum(seen)))
         place_one(facts, PIECE_NUMBERS * piece + PIECE_MAXIMA, tops)
         place_one(facts, PIECE_NUMBERS * piece + PIECE_TERMS, terms)
@@ -169,7 +163,7 @@ def _write_long_pieces(
     for piece in range(count * part // parts, count * (part + 1) // parts):
         g, _, ahead = load_piece(x, row, piece, tile)
         if raw is None:
-            rest_of(tile, 0, g.steps, top, unscaled_rows(top), None, ahead, True)
+            rest_of(tile, 0, g.steps, top, unscaled(top), None, ahead, True)
         finish_panel(tile, 0, piece_of(out, row, piece), g, 0, True, how, True)
     release(tile)
     return True

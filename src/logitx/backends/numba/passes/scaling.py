@@ -35,6 +35,12 @@ class Unscaled(NamedTuple):
 
 
 @primitive
+def unscaled(like: Any) -> Any:
+    """Return the scale of rows without a temperature: as many lanes as `like` has."""
+    return Unscaled(spread_as(like, 1.0), spread_as(like, 0.0))
+
+
+@primitive
 def scale_at(temperature: Any, row: int, count: int, room: Any, options: Any, across: Any) -> Any:
     """Return 1 / temperature of the rows of a panel; there is no temperature, one for all, or one a row."""
     if options is None:

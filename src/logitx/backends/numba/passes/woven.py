@@ -19,7 +19,6 @@ from logitx.backends.numba.compile.policy import primitive
 from logitx.backends.numba.compile.static import Function, by_type
 from logitx.backends.numba.memory.arguments import bytes_per_element
 from logitx.backends.numba.memory.load_store import read_lanes, read_one, read_some, stream, write_back, write_some
-from logitx.backends.numba.memory.prefetch import STREAMED
 from logitx.backends.numba.memory.scratch import (
     after,
     load_anywhere,
@@ -29,7 +28,7 @@ from logitx.backends.numba.memory.scratch import (
     store_lanes,
     take_one,
 )
-from logitx.backends.numba.passes.scaling import Unscaled, exponent
+from logitx.backends.numba.passes.scaling import exponent, unscaled
 from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum
@@ -195,7 +194,7 @@ def _sums_of_piece(x: Any, kept: Any, slab: Any, piece: int, sums: Any) -> None:
     w, tops, lanes = slab.w, slab.room.tops, width_of(sums)
     size = w.vectors * lanes
     part, low, maxima = after(sums, size), after(sums, 2 * size), after(sums, 3 * size)
-    zero, one, scale = spread_as(tops, 0.0), spread_as(tops, 1.0), unscaled_lanes(tops)
+    zero, one, scale = spread_as(tops, 0.0), spread_as(tops, 1.0), unscaled(tops)
     first, stop = periods_of_piece(w, piece)
     for at in range(0, 4 * size, lanes):
         store_lanes(sums, at, zero)
@@ -219,12 +218,6 @@ def _sums_of_piece(x: Any, kept: Any, slab: Any, piece: int, sums: Any) -> None:
             store_lanes(sums, at, total)
             store_lanes(low, at, lost)
             store_lanes(part, at, zero)
-
-
-@primitive
-def unscaled_lanes(like: Any) -> Any:
-    """Return the scale of lanes without a temperature."""
-    return Unscaled(spread_as(like, 1.0), spread_as(like, 0.0))
 
 
 @primitive
@@ -344,10 +337,3 @@ def write_slab(out: Any, slab: Any, streamed: bool, facts: Any, part: int, parts
                 _write_entries(out, to, at, end - at, y)
             at, phase = at + lanes, phase + lanes
     return True
-
-
-@primitive
-def is_large(out: Any, w: Any) -> bool:
-    """Return True if a result is too large to stay in the caches until it is read."""
-    large: bool = out.outer * w.size * bytes_per_element(out) >= STREAMED
-    return large

@@ -22,9 +22,7 @@ class _Format(NamedTuple):
     integer: Any
     mantissa: int  # stored bits
     bias: int
-    shift: (
-        int  # results are made 2**shift too large and scaled down last, which reaches subnormals; bias + shift is even
-    )
+    shift: int  # results are made 2**shift too large and scaled down last: subnormals are reached; bias + shift is even
     magic: float  # adding it rounds to an integer and leaves that integer in the low bits
     ln2: tuple[float, float]  # high part with trailing zeros, so that a small integer times it is exact; the rest
     lowest: float  # exp of less than this is 0
