@@ -8,10 +8,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from logitx._arguments import plans
-from logitx._calibration.rows import HostRows, RowsOfBlock
+from logitx._calibration.rows import HostRows, RowsOfBlock, numbers_of_block
 from logitx._functions.softmax import softmax
 from logitx._plan import Array, Axis, Scalar
 
+NdArray = np.ndarray[Any, Any]
 _FINE = 1024  # bins of which those of equal count are made
 _HALF = 26  # bits of each half of a fixed-point number
 _UNIT = 2.0**52  # sums are whole multiples of 1 / _UNIT, and so are exact in any order
@@ -123,22 +124,14 @@ class Calibration:
         return self
 
     def _add(self, rows: RowsOfBlock) -> None:
-        p = softmax(rows.logits, temperature=self._temperature)
-        every, best = np.arange(len(p)), p.argmax(axis=-1)
-        confidence = p[every, best].astype(np.float64)
-        if rows.labels.ndim == 1:
-            labels = rows.labels.astype(np.int64)
-            brier = np.einsum("ij,ij->i", p, p, dtype=np.float64) - 2.0 * p[every, labels] + 1.0
-        else:
-            labels = rows.labels.argmax(axis=-1)
-            brier = ((p - rows.labels) ** 2).sum(axis=-1)
-        self._count += len(p)
+        confidence, hits, brier = _scores(rows, self._temperature)
+        self._count += len(confidence)
         if not np.isfinite(brier).all():  # a NaN or +inf
             self._undefined = True
             return
         place = np.clip(np.searchsorted(self._edges[1:], confidence), 0, len(self._edges) - 2)
         weight = rows.weight
-        for sums, value in zip(self._sums, (weight, weight * confidence, weight * (best == labels)), strict=True):
+        for sums, value in zip(self._sums, (weight, weight * confidence, weight * hits), strict=True):
             for bin_, more in enumerate(_fixed_sums(value, place, len(sums))):
                 sums[bin_] += more
         self._brier += _fixed_sums(weight * brier, np.zeros_like(place), 1)[0]
@@ -243,6 +236,24 @@ class Calibration:
     def __repr__(self) -> str:
         result = self.result()
         return f"Calibration({self._count} rows, error {result.error:.4g}, Brier score {result.brier:.4g})"
+
+
+def _scores(rows: RowsOfBlock, temperature: Scalar) -> tuple[NdArray, NdArray, NdArray]:
+    """Return the confidence of each row, whether its label is the most probable class, and its Brier score."""
+    told = numbers_of_block(rows, temperature)
+    if told is not None:
+        own = np.exp(told.log_prob.astype(np.float64))
+        brier = told.squares.astype(np.float64) - 2.0 * own + 1.0
+        return told.confidence.astype(np.float64), told.correct != 0.0, np.maximum(brier, 0.0)
+    p = softmax(rows.logits, temperature=temperature)
+    every, best = np.arange(len(p)), p.argmax(axis=-1)
+    if rows.labels.ndim == 1:
+        labels = rows.labels.astype(np.int64)
+        brier = np.einsum("ij,ij->i", p, p, dtype=np.float64) - 2.0 * p[every, labels] + 1.0
+    else:
+        labels = rows.labels.argmax(axis=-1)
+        brier = ((p - rows.labels) ** 2).sum(axis=-1)
+    return p[every, best].astype(np.float64), best == labels, brier
 
 
 def _fixed_sums(values: np.ndarray[Any, Any], place: np.ndarray[Any, Any], count: int) -> list[int]:

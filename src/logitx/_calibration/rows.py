@@ -9,11 +9,13 @@ import numpy as np
 
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS
+from logitx._functions.evaluated_rows import numbers_of_rows
 from logitx._operations import check
 from logitx._plan import Array, Axis
 from logitx.backends.formulas.class_ids import refuse_labels, sort_out
 
 BLOCK_BYTES = 1 << 18  # of logits: a block stays in the second-level cache
+READ_BYTES = 1 << 23  # of logits beside class ids, which are read once
 
 
 class RowsOfBlock(NamedTuple):
@@ -22,6 +24,18 @@ class RowsOfBlock(NamedTuple):
     logits: np.ndarray[Any, Any]  # (rows, classes)
     labels: np.ndarray[Any, Any]  # class ids, or probabilities of the shape of the logits
     weight: np.ndarray[Any, Any]  # sample weights
+
+
+def numbers_of_block(rows: RowsOfBlock, temperature: Any) -> Any:
+    """Return the numbers of the rows of a block from one read; None if nothing does that, or if labels are soft."""
+    if rows.labels.ndim > 1:
+        return None
+    plan, operands, *_ = check(
+        "cross_entropy", rows.logits, rows.labels, -1, None, None, None, 0.0, 0.0, None, temperature, None, "none",
+        "nan", None, False,
+    )  # fmt: skip
+    told = numbers_of_rows(plan, operands)
+    return None if told is None else told[1]
 
 
 class HostRows:
@@ -58,7 +72,8 @@ class HostRows:
 
     def blocks(self) -> Iterator[RowsOfBlock]:
         """Yield the rows that count, some at a time."""
-        size = max(1, BLOCK_BYTES // max(1, self.x.shape[1] * self.x.itemsize))
+        nbytes = READ_BYTES if self.hard else BLOCK_BYTES
+        size = max(1, nbytes // max(1, self.x.shape[1] * self.x.itemsize))
         for start in range(0, len(self.x), size):
             piece = slice(start, start + size)
             keep = self.counted[piece]

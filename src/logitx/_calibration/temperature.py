@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from logitx._calibration.rows import HostRows, RowsOfBlock
+from logitx._calibration.rows import HostRows, RowsOfBlock, numbers_of_block
 from logitx._functions.softmax import softmax
 from logitx._plan import Array, Axis
 
@@ -102,6 +102,13 @@ def _slope_and_curvature(rows: HostRows, beta: float) -> tuple[float, float]:
     """Return the first and second derivative of the loss by the inverse temperature, in one read."""
     slope = curvature = 0.0
     for block in rows.blocks():
+        told = numbers_of_block(block, 1.0 / beta)
+        if told is not None:  # of u = beta x: the mean under p less the label's is loss less entropy
+            gap = -(told.log_prob.astype(np.float64) + told.entropy)
+            counted = np.isfinite(gap)
+            slope += float(block.weight[counted] @ gap[counted]) / beta
+            curvature += float(block.weight[counted] @ told.variance[counted]) / beta**2
+            continue
         x, own, weight = _with_targets(block)
         p = softmax(x, temperature=1.0 / beta)
         x = np.where(p == 0.0, 0.0, x)

@@ -11,6 +11,7 @@ from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, dtype_name, namespace_dtype
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.ranking import take_along, takes_along
+from logitx.backends.protocol import TellsRows
 
 
 def in_compute(plan: Plan, x: Array) -> Array:
@@ -33,6 +34,12 @@ def classes_last(plan: Plan, x: Array) -> Array:
     return x if lay.axis == len(last) else xp.permute_dims(x, (*last, lay.axis))
 
 
+def numbers_of_rows(plan: Plan, operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Any] | None:
+    """Return the outputs of a loss and the numbers of its rows from one pass; None where there is no such pass."""
+    backend = _dispatch.choose(plan, operands)
+    return backend.loss_with_numbers(plan, *operands) if isinstance(backend, TellsRows) else None
+
+
 def has_maximum(xp: Any, x: Array) -> Array:
     """Return True for rows, along the last axis, in which a logit is the highest: not for NaN and -inf alone."""
     return xp.any(x > -xp.inf, axis=-1) & ~xp.any(xp.isnan(x), axis=-1)
@@ -49,15 +56,17 @@ class EvaluatedRows:
         logits, targets, options = operands
         class_weight, sample_weight, where = options.class_weight, options.sample_weight, options.where
         self.xp = self.family.namespace(logits)
-        losses = _dispatch.choose(plan, operands).cross_entropy(plan, *operands)[0]
+        told = numbers_of_rows(plan, operands)
+        (losses, *_), numbers = told or (_dispatch.choose(plan, operands).cross_entropy(plan, *operands), None)
         x = classes_last(plan, logits)
         if where is not None:
             where = classes_last(plan, self.xp.broadcast_to(where, logits.shape))
-            x = self.xp.where(where, x, -self.xp.inf)
+            x = self.xp.where(where, x, -self.xp.inf) if numbers is None or top_k is not None else x
         classes, labels = self._targets(targets, class_weight)
         lazy = {
             "losses": losses,
-            "best": self.xp.argmax(x, axis=-1),
+            "best": self.xp.argmax(x, axis=-1) if numbers is None else None,
+            "correct": None if numbers is None else numbers.correct,
             "labels": labels,
             "classes": classes,
             "sample": sample_weight,
@@ -108,5 +117,5 @@ class EvaluatedRows:
         sample = np.broadcast_to(found.get("sample", 1.0), labels.shape).astype(np.float64)
         self.losses, self.sample = found["losses"], sample
         self.share = np.where(counted, sample if classes is None else sample * classes, 0.0)
-        self.hits = found["best"] == labels
+        self.hits = found["best"] == labels if "best" in found else found["correct"] != 0.0
         self.near = found.get("near", self.hits)

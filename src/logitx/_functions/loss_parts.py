@@ -13,8 +13,8 @@ from typing import Any
 
 from logitx._arrays.families import FAMILIES
 from logitx._dispatch import choose
-from logitx._functions.evaluated_rows import classes_last, has_maximum, in_compute
-from logitx._operations import check
+from logitx._functions.evaluated_rows import classes_last, has_maximum, in_compute, numbers_of_rows
+from logitx._operations import OPERATIONS, check
 from logitx._options import LinearLayer, LossOptions
 from logitx._plan import Array, LossParts, Plan
 from logitx._prepared import call
@@ -31,15 +31,22 @@ def call_with_parts(op: str, *arguments: Any) -> Any:
     """Return what a loss returns, and a named tuple of its parts; the last argument has the names of the parts."""
     arguments, names = arguments[:-1], _checked(arguments[-1])
     with_loss = bool(set(_OF_LOSS) & set(names))
-    found = call(op, *arguments, with_loss)
+    plan, operands, _, labels = check(op, *arguments, with_loss)
+    told = numbers_of_rows(plan, operands) if set(_OF_ROWS) & set(names) else None
+    if told is None:
+        found = call(op, *arguments, with_loss)
+    else:
+        outputs, told = told
+        found = OPERATIONS[op].assemble(plan, finished(OPERATIONS[op].outputs, plan, outputs, labels))
     *results, given = found if with_loss else (*_as_tuple(found), None)
-    plan, operands, _, labels = check("cross_entropy", *arguments, False)
-    parts = [
-        getattr(given, name)
-        if name in _OF_LOSS
-        else finished((row_number,), plan, _OF_ROWS[name](plan, operands), labels)[0]
-        for name in names
-    ]
+    parts = []
+    for name in names:
+        if name in _OF_LOSS:
+            parts.append(getattr(given, name))
+            continue
+        part = _OF_ROWS[name](plan, operands) if told is None else getattr(told, name)
+        part = part != 0.0 if name == "correct" and told is not None else part
+        parts.append(finished((row_number,), plan, part, labels)[0])
     return (*results, _tuple_of(names)(*parts))
 
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Never
 
 from logitx._arguments.operands import first_array, like_logits
 from logitx._arguments.plans import positive
 from logitx._arguments.scaling import option_number, share
+from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
 from logitx._arrays.folding import fold_axes
+from logitx._dispatch import choose
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.softmax import softmax
 from logitx._labelled.table import Labelled
-from logitx._plan import Array, Empty, Layout, Scalar, layout
+from logitx._operations import check
+from logitx._plan import Array, Empty, Layout, Plan, Scalar, layout
 from logitx.backends.formulas.ranking import largest, take_along
-from logitx.backends.formulas.sampling import draws_of, gumbel_noise, kept_classes, on_device
+from logitx.backends.formulas.sampling import (
+    RANKED,
+    SOURCES,
+    best_kept,
+    gumbel_noise,
+    kept_classes,
+    on_device,
+    shares_of,
+    source_of,
+)
+from logitx.backends.protocol import RanksClasses
 
 
 @exact
@@ -73,9 +87,9 @@ def softmax_top_k(
 
     Notes
     -----
-    Rows without probabilities (NaN, +inf, or only -inf with ``empty="nan"``) give NaN and the ids 0 to k - 1. The
-    probabilities can be differentiated. The cost is that of `softmax`, or with `renormalize` of reading the logits, and
-    of the array library's search for the largest.
+    Rows without probabilities (NaN, +inf, or only -inf and masked ones with ``empty="nan"``) give NaN and the ids 0 to
+    k - 1. The probabilities can be differentiated. On the CPU the kernels read the logits once; with a softcap, with
+    gradients and elsewhere the cost is that of `softmax` and of the array library's search for the largest.
 
     References
     ----------
@@ -98,13 +112,22 @@ def softmax_top_k(
     options: dict[str, Any] = {"temperature": temperature, "softcap": softcap, "empty": empty, "dtype": dtype}
     xp, x = family.namespace(x), fold_axes(family, x, lay)
     mask = None if where is None else _mask_of(family, where, x, lay)
-    ids = largest(family, _ranks(family, x, mask), k, lay.axis)
+    plan, operands, *_ = check("softmax", x, None, lay.axis, mask, temperature, softcap, empty, dtype)
+    backend = choose(plan, operands)
+    found = backend.best_classes(plan, k, *operands[:-1]) if isinstance(backend, RanksClasses) else None
+    if found is None:
+        p, ids = softmax(x, lay.axis, where=mask, **options), largest(family, _ranks(family, x, mask), k, lay.axis)
+        values = take_along(xp, p, ids, lay.axis)
+        total = xp.sum(family.detach(p), axis=lay.axis, keepdims=True)
+        void = xp.isnan(total) if empty == "zero" else ~(total > 0.0)
+    else:
+        values, ids = (xp.moveaxis(one, -1, lay.axis) for one in found)
+        if not renormalize:
+            return values, ids
+        void = xp.any(xp.isnan(values), axis=lay.axis, keepdims=True)
     if renormalize:
         kept = None if mask is None else take_along(xp, mask, ids, lay.axis)
         values = softmax(take_along(xp, x, ids, lay.axis), lay.axis, where=kept, **options)
-    else:
-        values = take_along(xp, softmax(x, lay.axis, where=mask, **options), ids, lay.axis)
-    void = xp.any(xp.isnan(values), axis=lay.axis, keepdims=True)
     places = tuple(k if d == lay.axis else 1 for d in range(len(lay.shape)))
     front = xp.reshape(xp.arange(k, dtype=ids.dtype, **on_device(family, ids)), places)
     return xp.where(void, xp.nan, values), xp.where(void, front, ids)
@@ -210,8 +233,8 @@ def sample(
 
     Notes
     -----
-    The cost is that of `softmax`, of one sum over its result, and for each draw of a search among 256 classes. `top_k`
-    and `top_p` rank the most probable classes of a row, and not the others.
+    On the CPU the kernels read the logits once, and search among 256 classes for each draw. `top_k` and `top_p` rank
+    the most probable classes of a row, and not the others; where 64 classes do not reach `top_p`, all are sorted.
 
     References
     ----------
@@ -232,25 +255,49 @@ def sample(
     if wrong:
         raise unexpected(sample, wrong)
     family, x, lay = _rows_of("logits", logits, axis)
-    draws = draws_of(family, rng)
+    source_of(family, rng)  # refuses what is no source
     heat, cap = _number("temperature", temperature, zero=True), _number("softcap", softcap)
     kept_share = None if top_p is None else share("top_p", top_p)
     least = None if min_p is None else share("min_p", min_p)
     k = None if top_k is None else min(positive("top_k", top_k), lay.n)
     x = family.detach(fold_axes(family, x, lay))
     mask = None if where is None else _mask_of(family, where, x, lay)
-    xp = family.namespace(x)
     wide = "float64" if dtype_name(x.dtype) not in FLOATS[:3] else "float32"
-    p = softmax(x, lay.axis, where=mask, temperature=heat or 1.0, softcap=cap, dtype=wide)
-    p = xp.moveaxis(p, lay.axis, -1)
-    void = xp.isnan(p[..., 0]) if mask is None else ~(xp.sum(p, axis=-1) > 0.0)
+    xp = family.namespace(x)
+    if heat == 0.0:
+        best, ids = softmax_top_k(x, 1, lay.axis, where=mask)
+        ids = xp.squeeze(xp.where(xp.isnan(best), -1, ids), axis=lay.axis)
+        ids = xp.broadcast_to(ids, (*shape, *ids.shape))
+    else:
+        plan, operands, *_ = check("softmax", x, None, lay.axis, mask, heat, cap, "nan", wide)
+        ids = _drawn(plan, operands, rng, tuple(shape), (k, kept_share, least))
+    void = ids < 0
     if family.readable(void) and bool(xp.any(void)):
         raise ValueError("logits: a row has NaN, +inf or no class; allowed are rows with probabilities")
-    if heat == 0.0:
-        ids = xp.argmax(xp.moveaxis(_ranks(family, x, mask), lay.axis, -1), axis=-1)
-        return xp.where(void, -1, xp.broadcast_to(ids, (*shape, *ids.shape)))
-    kept, ids = kept_classes(family, p, k, kept_share, least)
-    places = draws(kept, tuple(shape))
+    return ids
+
+
+def _drawn(
+    plan: Plan, operands: tuple[Any, ...], rng: Any, shape: tuple[int, ...], cuts: tuple[Any, Any, Any]
+) -> Array:
+    """Return class ids, -1 for rows without probabilities: from one read of the logits, or from their softmax."""
+    family, n, (k, kept_share, least) = FAMILIES[plan.family], plan.layout.n, cuts
+    source, xp, backend = SOURCES[plan.family], family.namespace(operands[0]), choose(plan, operands)
+    kept = ids = None
+    if isinstance(backend, RanksClasses):
+        if (k is None or k >= n) and (kept_share is None or kept_share >= 1.0):
+            shares = shares_of(source, rng, (math.prod(shape), math.prod(plan.layout.rows)), operands[0])
+            ids = backend.draw_classes(plan, shares, least or 0.0, *operands[:-1])
+            return xp.reshape(ids, (*shape, *plan.layout.rows))
+        found = backend.best_classes(plan, k or min(n, RANKED), *operands[:-1])
+        if found is not None:
+            best, ids = found
+            void, kept = xp.isnan(best[..., 0]), best_kept(xp, best, n, k, kept_share, least)
+    if kept is None:
+        p = xp.moveaxis(backend.softmax(plan, *operands), plan.layout.axis, -1)
+        void = xp.isnan(p[..., 0]) if operands[1] is None else ~(xp.sum(p, axis=-1) > 0.0)
+        kept, ids = kept_classes(family, p, k, kept_share, least)
+    places = source.places(kept, rng, shape)
     if ids is not None:
         places = take_along(xp, xp.broadcast_to(ids, (*shape, *ids.shape)), places[..., None], -1)[..., 0]
     return xp.where(void, -1, places)

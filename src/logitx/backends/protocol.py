@@ -1,4 +1,4 @@
-"""The protocols of a backend: `Backend` has the operations; `Prepares`, `Explains` and `Merges` are optional."""
+"""The protocols of a backend: `Backend` has the operations; the others are optional."""
 
 from __future__ import annotations
 
@@ -30,6 +30,47 @@ class Explains(Protocol):
 
     def explain(self, plan: Plan, operands: tuple[Any, ...]) -> str:
         """Return a message: the code that would run a call which `accepts` allows, and the reason."""
+
+
+@runtime_checkable
+class TellsRows(Protocol):
+    """Optional: a backend that tells of each row, in the pass of a loss, what people read beside it."""
+
+    def loss_with_numbers(
+        self, plan: Plan, logits: Array, targets: Array, options: LossOptions
+    ) -> tuple[tuple[Array, ...], Any] | None:
+        """Return what the method ``plan.op``, a loss or a loss with its gradient, returns, and the numbers of the rows.
+
+        These are a named tuple ``(log_prob, entropy, correct, confidence, squares, variance)`` of arrays of the shape
+        of the rows: the log-probability of the label, 0 in an ignored row; the entropy; 1 where the label has the
+        highest logit, the first among equals; the largest probability; the sum of squared probabilities; the variance
+        of the logits under them. None where there is no such pass.
+        """
+
+
+@runtime_checkable
+class RanksClasses(Protocol):
+    """Optional: a backend that finds the best classes of rows, and draws classes, without their softmax in memory.
+
+    `plan` is one of softmax, and the last operands are its operands without an output.
+    """
+
+    def best_classes(
+        self, plan: Plan, k: int, x: Array, where: Array, temperature: Scalar, softcap: Scalar
+    ) -> tuple[Array, Array] | None:
+        """Return the k largest probabilities of each row in the class axis, put last, and their ids; None if it cannot.
+
+        Of equal logits the first comes first. Rows without probabilities are NaN, with the ids 0 to k - 1.
+        """
+
+    def draw_classes(
+        self, plan: Plan, shares: Array, weakest: float, x: Array, where: Array, temperature: Scalar, softcap: Scalar
+    ) -> Array:
+        """Return the class of each row at which the running sum of probabilities passes a share of the whole.
+
+        `shares` has the shape (draws, rows), and the result that of (draws, then the rows). -1 stands for a row without
+        probabilities. Classes below `weakest` times the largest probability are left out.
+        """
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from logitx._plan import Array
 from logitx.backends.formulas.ranking import largest, take_along
 
 _SPAN = 256  # classes whose probabilities are added up first, to find one among few
-_RANKED = 64  # classes that are ranked first
+RANKED = 64  # classes that are ranked first
 _BLOCK = 1 << 21  # entries that are looked through at once
 
 
@@ -28,19 +28,43 @@ def kept_classes(
     if (k is None or k >= n) and (kept_share is None or kept_share >= 1.0):
         return p, None
     wanted = None if kept_share is None or k is not None else kept_share * xp.sum(p, axis=-1, keepdims=True)
-    count = k or min(n, _RANKED)
+    count = k or min(n, RANKED)
     if count < n and k is None and not family.readable(p):
         return _cut_by_sorting(xp, p, wanted, family.has_float64(p)), None
     ids = largest(family, p, count, -1)
-    best = take_along(xp, p, ids, -1)
+    best = shortened(xp, take_along(xp, p, ids, -1), kept_share, wanted, count == n)
+    return (_cut_by_sorting(xp, p, wanted, family.has_float64(p)), None) if best is None else (best, ids)
+
+
+def shortened(xp: Any, best: Array, kept_share: float | None, wanted: Array, whole: bool) -> Array | None:
+    """Return the largest probabilities of each row, 0 behind the first whose sum reaches `wanted`.
+
+    `wanted` is None for the share `kept_share` of their own sum. None comes back if they do not reach it, and are not
+    the `whole` row.
+    """
     if kept_share is None:
-        return best, ids
+        return best
     if wanted is None:
         wanted = kept_share * xp.sum(best, axis=-1, keepdims=True)
-    elif count < n and not bool(xp.all(xp.sum(best, axis=-1, keepdims=True) > wanted)):
-        return _cut_by_sorting(xp, p, wanted, family.has_float64(p)), None
+    elif not whole and not bool(xp.all(xp.sum(best, axis=-1, keepdims=True) > wanted)):
+        return None
     wanted = xp.where(wanted > 0.0, wanted, 1e-37)  # one class is kept
-    return xp.where(xp.cumsum(best, axis=-1) - best < wanted, best, 0.0), ids
+    return xp.where(xp.cumsum(best, axis=-1) - best < wanted, best, 0.0)
+
+
+def best_kept(
+    xp: Any, best: Array, n: int, k: int | None, kept_share: float | None, least: float | None
+) -> Array | None:
+    """Return the largest probabilities of each row, 0 for those cut off; None if other classes have to be looked at."""
+    whole, wanted = best.shape[-1] == n, None
+    if least is not None and least > 0.0:
+        best = xp.where(best >= least * best[..., :1], best, 0.0)
+        whole = whole or bool(xp.all(best[..., -1] == 0.0))
+        if k is None and not whole:
+            return None
+    elif k is None and not whole:
+        wanted = xp.full_like(best[..., :1], 0.0 if kept_share is None else kept_share)
+    return shortened(xp, best, kept_share, wanted, whole)
 
 
 def _cut_by_sorting(xp: Any, p: Array, wanted: Array, wide: bool) -> Array:
@@ -61,23 +85,19 @@ def on_device(family: Family, x: Array) -> dict[str, Any]:
     return {} if device is None else {"device": device}
 
 
-Draws = Callable[[Array, tuple[int, ...]], Array]
-
-
-def draws_of(family: Family, rng: Any) -> Draws:
-    """Return a function of probabilities and a shape of draws: the places drawn."""
+def source_of(family: Family, rng: Any) -> Source:
+    """Return how classes are drawn with a source of random numbers."""
     source = SOURCES.get(family.name)
     if source is None:
         raise TypeError(f"logits: no samples are drawn for arrays of {family.name}; allowed are {', '.join(SOURCES)}")
     if not source.accepts(rng):
         raise TypeError(f"rng: {type(rng).__name__} is not allowed; allowed is {source.kind}")
-    return lambda p, shape: source.places(p, rng, shape)
+    return source
 
 
 def gumbel_noise(family: Family, x: Array, rng: Any) -> Array:
     """Return Gumbel noise of the shape and dtype of the logits."""
-    draws_of(family, rng)  # refuses what is no source
-    return SOURCES[family.name].noise(rng, x.shape, x)
+    return source_of(family, rng).noise(rng, x.shape, x)
 
 
 class Source(NamedTuple):
@@ -87,9 +107,15 @@ class Source(NamedTuple):
     accepts: Callable[[Any], bool]
     places: Callable[[Array, Any, tuple[int, ...]], Array]  # of (probabilities, source, shape of draws)
     noise: Callable[[Any, tuple[int, ...], Array], Array]  # of (source, shape, an array of the dtype)
+    uniform: Callable[[Any, tuple[int, ...], Array], Array] | None  # of the same, in float64; None under tracing
 
 
-def _inverted(xp: Any, p: Array, shape: tuple[int, ...], uniform: Callable[[tuple[int, ...]], Array]) -> Array:
+def shares_of(source: Source, rng: Any, shape: tuple[int, ...], like: Array) -> Array:
+    """Return the shares of the whole at which classes are drawn, so far below 1 that no rounding leads out of a row."""
+    return source.uniform(rng, shape, like) * (1.0 - 2.0**-30)  # type: ignore[misc]  # only of sources that have it
+
+
+def _inverted(xp: Any, p: Array, shape: tuple[int, ...], source: Source, rng: Any) -> Array:
     """Return the place where the running sum of p crosses a uniform share of its total: by spans, then in one.
 
     `xp` is NumPy or PyTorch. Sums are added in an order that n alone fixes, spans in float64.
@@ -97,7 +123,7 @@ def _inverted(xp: Any, p: Array, shape: tuple[int, ...], uniform: Callable[[tupl
     given, n = p.shape[:-1], p.shape[-1]
     rows = math.prod(given)
     p, draws = p.reshape((rows, n)), math.prod(shape)
-    shares = uniform((draws, rows)) * (1.0 - 2.0**-30)  # so that no rounding leads out of a row
+    shares = shares_of(source, rng, (draws, rows), p)
     ids = xp.zeros_like(shares, dtype=xp.int64)
     size = max(1, _BLOCK // max(n, _SPAN))
     for first in range(0, rows, size):
@@ -144,33 +170,30 @@ def _gumbel_of_jax(key: Any, shape: tuple[int, ...], like: Array) -> Array:
     return sys.modules["jax"].random.gumbel(key, shape, like.dtype)
 
 
-def _places_of_numpy(p: Array, rng: Any, shape: tuple[int, ...]) -> Array:
-    return _inverted(np, p, shape, rng.random)
-
-
-def _places_of_torch(p: Array, rng: Any, shape: tuple[int, ...]) -> Array:
-    torch = sys.modules["torch"]
-    return _inverted(torch, p, shape, lambda size: p.new_empty(size, dtype=torch.float64).uniform_(generator=rng))
-
-
 def _places_of_jax(p: Array, key: Any, shape: tuple[int, ...]) -> Array:
     """Return the places of the maxima of noisy logarithms: one pass, that XLA fuses and splits over devices."""
     jax = sys.modules["jax"]
     return jax.numpy.argmax(jax.numpy.log(p) + jax.random.gumbel(key, (*shape, *p.shape), p.dtype), axis=-1)
 
 
-SOURCES = {
+def _uniform_of_torch(rng: Any, shape: tuple[int, ...], like: Array) -> Array:
+    return like.detach().new_empty(shape, dtype=sys.modules["torch"].float64).uniform_(generator=rng)
+
+
+SOURCES: dict[str, Source] = {
     "numpy": Source(
         "a numpy.random.Generator",
         lambda rng: isinstance(rng, np.random.Generator),
-        _places_of_numpy,
+        lambda p, rng, shape: _inverted(np, p, shape, SOURCES["numpy"], rng),
         lambda rng, shape, like: -np.log(rng.standard_exponential(shape, like.dtype.name)),
+        lambda rng, shape, like: rng.random(shape),
     ),
     "torch": Source(
         "a torch.Generator",
         lambda rng: isinstance(rng, sys.modules["torch"].Generator),
-        _places_of_torch,
+        lambda p, rng, shape: _inverted(sys.modules["torch"], p, shape, SOURCES["torch"], rng),
         lambda rng, shape, like: -like.detach().new_empty(shape).exponential_(generator=rng).log(),
+        _uniform_of_torch,
     ),
-    "jax": Source("a key of jax.random", _is_jax_key, _places_of_jax, _gumbel_of_jax),
+    "jax": Source("a key of jax.random", _is_jax_key, _places_of_jax, _gumbel_of_jax, None),
 }

@@ -14,7 +14,12 @@ from logitx.backends.numba.binary import (
     log_sigmoid,
     sigmoid,
 )
-from logitx.backends.numba.cross_entropy import cross_entropy, cross_entropy_grad_hess, cross_entropy_value_and_grad
+from logitx.backends.numba.cross_entropy import (
+    cross_entropy,
+    cross_entropy_grad_hess,
+    cross_entropy_value_and_grad,
+    loss_with_numbers,
+)
 from logitx.backends.numba.cut_rows import differentiate_rows, merge_rows, normalize_rows, reduce_rows
 from logitx.backends.numba.focal import focal_loss, focal_loss_value_and_grad
 from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
@@ -28,6 +33,7 @@ from logitx.backends.numba.row_numbers import (
     selected_log_softmax,
     softmax_mean,
 )
+from logitx.backends.numba.sampling import best_classes, draw_classes
 from logitx.backends.numba.segments import segment_log_softmax, segment_logsumexp, segment_softmax
 from logitx.backends.numba.softmax import (
     log_softmax,
@@ -42,6 +48,7 @@ from logitx.backends.numba.threads.policy import set_num_threads
 __all__ = [
     "DECLINES",
     "accepts",
+    "best_classes",
     "binary_cross_entropy",
     "binary_cross_entropy_grad_hess",
     "binary_cross_entropy_value_and_grad",
@@ -49,6 +56,7 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "draw_classes",
     "entropy",
     "entropy_gradient",
     "focal_loss",
@@ -62,6 +70,7 @@ __all__ = [
     "log_softmax_vjp",
     "logcumsumexp",
     "logsumexp",
+    "loss_with_numbers",
     "merge_logsumexp",
     "merge_rows",
     "normalize_rows",

@@ -29,6 +29,7 @@ from logitx.backends.numba.arrays import (
 )
 from logitx.backends.numba.kernels.cross_entropy_ids import HardArrays, hard
 from logitx.backends.numba.kernels.cross_entropy_long import HardLongArrays, hard_long
+from logitx.backends.numba.kernels.cross_entropy_numbers import COUNT, NumberedArrays, RowNumbers, hard_with_numbers
 from logitx.backends.numba.kernels.cross_entropy_probabilities import SoftArrays, soft
 from logitx.backends.numba.kernels.cross_entropy_woven import hard_woven
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
@@ -46,10 +47,11 @@ class Requested(NamedTuple):
     """What a call asks the kernels to write."""
 
     gradient: bool
-    hessian: bool
+    hessian: bool = False
+    numbers: bool = False  # of each row, for class ids without smoothing
 
 
-_LOSS_ALONE, _WITH_GRADIENT, _WITH_HESSIAN = Requested(False, False), Requested(True, False), Requested(True, True)
+_LOSS_ALONE, _WITH_GRADIENT, _WITH_HESSIAN = Requested(False), Requested(True), Requested(True, hessian=True)
 
 
 class Written(NamedTuple):
@@ -60,6 +62,7 @@ class Written(NamedTuple):
     loss: NumpyArray
     z_part: Any
     log_normalizer: Any
+    numbers: Any  # `COUNT` a row
 
 
 def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array, options: LossOptions) -> Written:
@@ -79,7 +82,13 @@ def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array
         adjusted = static_flag(not (by_class is by_row is mask is cap is heat is None))
         ways = across, static_flag(wanted.gradient), adjusted
         dtypes = Dtypes(held, compute, plan.result, plan.loss)
-        if (is_long(plan) or is_woven(plan)) and adjusted is None:
+        if wanted.numbers:
+            numbered = NumberedArrays(
+                x, labels, by_class, by_row, mask, heat, cap, written.gradient, written.loss, written.z_part,
+                written.log_normalizer, written.numbers,
+            )  # fmt: skip
+            bad = compiled_kernel(hard_with_numbers, ways, dtypes)(numbered, numbers, *ways, parts, crew)
+        elif (is_long(plan) or is_woven(plan)) and adjusted is None:
             entry, x = (hard_long, x) if is_long(plan) else (hard_woven, with_slabs_together(x))
             whole = HardLongArrays(
                 logits=x, labels=labels, like=None, wide=None, grad=written.gradient, loss=written.loss,
@@ -170,6 +179,7 @@ def _empty_results(plan: Plan, wanted: Requested) -> Written:
         np.empty(count, HELD[plan.loss]),
         np.empty(count, HELD[plan.loss]) if plan.return_parts else None,
         np.empty(rows, HELD[plan.loss]) if plan.return_parts else None,
+        np.empty((rows, COUNT), HELD[plan.loss]) if wanted.numbers else None,
     )
 
 
@@ -197,6 +207,21 @@ def cross_entropy_value_and_grad(
     value, z_part, log_normalizer = loss_results(plan, written)
     gradient = given_back(plan, written.gradient, plan.result, plan.layout.shape)
     return value, gradient, z_part, log_normalizer
+
+
+def loss_with_numbers(
+    plan: Plan, logits: Array, targets: Array, options: LossOptions
+) -> tuple[tuple[Array, ...], RowNumbers] | None:
+    """Return the loss, with its gradient if `plan.op` has one, and the numbers of each row from the same pass."""
+    if not plan.hard or (options.label_smoothing is not None and float(options.label_smoothing) != 0.0):
+        return None
+    backward = plan.op == "cross_entropy_value_and_grad"
+    written = run_loss_kernel(plan, Requested(backward, numbers=True), logits, targets, options)
+    loss, *parts = loss_results(plan, written)
+    gradient = (given_back(plan, written.gradient, plan.result, plan.layout.shape),) if backward else ()
+    columns = np.ascontiguousarray(written.numbers.T)
+    numbers = RowNumbers(*(given_back(plan, one, plan.loss, plan.layout.rows) for one in columns))
+    return (loss, *gradient, *parts), numbers
 
 
 def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:

@@ -82,15 +82,7 @@ def hard(
     if not (fits_x and fits_where and fits_grad and has_room(arrays, numbers, x)):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
-    labels = LabelRule(
-        view_of_rows(arrays.labels),
-        numbers.ignoring,
-        numbers.ignored,
-        view_of_rows(arrays.class_weight),
-        view_of_rows(arrays.sample_weight),
-        where,
-        adjusted,
-    )
+    labels = label_rule_of(arrays, numbers, where, adjusted)
     g = geometry_of(x, logits.softcap, across)
     factor = 1.0
     if backward is not None and numbers.reduction == MEAN:
@@ -115,6 +107,20 @@ def hard(
         code = settle_all(reports, g.blocks, losses)
     release(reports)
     return code
+
+
+@inlined
+def label_rule_of(arrays: Any, numbers: Any, where: Any, adjusted: Any) -> Any:
+    """Return the LabelRule of the arguments of a kernel."""
+    return LabelRule(
+        view_of_rows(arrays.labels),
+        numbers.ignoring,
+        numbers.ignored,
+        view_of_rows(arrays.class_weight),
+        view_of_rows(arrays.sample_weight),
+        where,
+        adjusted,
+    )
 
 
 @inlined

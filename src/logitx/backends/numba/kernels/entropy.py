@@ -12,7 +12,7 @@ from logitx.backends.numba.memory.prefetch import ahead_of
 from logitx.backends.numba.memory.scratch import load_lanes, place_one, store_lanes
 from logitx.backends.numba.passes.blocks import load_per_row
 from logitx.backends.numba.passes.loop import Logits, Passes, RoomNeeds, define_passes, run_blocks, store_tile
-from logitx.backends.numba.passes.reduce import emit, inverse_of_sum, peak, rest_and_fall_of
+from logitx.backends.numba.passes.reduce import emit, inverse_of_sum, peak, sums_of_rows
 from logitx.backends.numba.passes.scaling import exponent
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum, log1p_of_sum
@@ -102,8 +102,8 @@ def _reduce_to_entropy(panel: Any, across: Any, _task: Any) -> Any:
     tile, base, steps = panel.memory.tile, panel.base, panel.g.steps
     ahead = ahead_of(panel.x, panel.g, panel.first, panel.nth, tile, across)
     top = peak(tile, base, steps, panel.seen, panel.unchanged, across)
-    rest, lost, fall = rest_and_fall_of(tile, base, steps, top, panel.scale, ahead, across)
-    return EntropyNumbers(top, rest, lost, fall)
+    sums = sums_of_rows(tile, base, steps, top, panel.scale, True, ahead, across)
+    return EntropyNumbers(top, sums.rest, sums.lost, sums.fall)
 
 
 @inlined

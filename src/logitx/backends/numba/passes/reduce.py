@@ -159,26 +159,47 @@ def _terms_of_span(tile: Any, base: int, start: int, stop: int, top: Any, scale:
     return part, tops
 
 
+class RowSums(NamedTuple):
+    """Sums over a row, with v = (x - top) / temperature."""
+
+    rest: Any  # of exp(v) without one maximum, rounded
+    lost: Any  # what the rounding took from it
+    tops: Any  # how many exponentials are 1
+    fall: Any  # of exp(v) (-v)
+    spread: Any  # of exp(v) v^2
+    squares: Any  # of exp(v)^2
+
+
 @primitive
-def rest_and_fall_of(tile: Any, base: int, steps: int, top: Any, scale: Any, ahead: Any, across: Any) -> Any:
-    """Return what `rest_of` returns, and the sum of exp(v) (-v) with v = (x - top) / temperature; the tile stays."""
+def sums_of_rows(tile: Any, base: int, steps: int, top: Any, scale: Any, raw: Any, ahead: Any, across: Any) -> Any:
+    """Return what `rest_of` returns, to the same bits for tiles of exponentials, and the other sums.
+
+    The terms take the place of x in the tile, unless it has to stay `raw`.
+    """
     zero, one, floor = spread_as(tile, 0.0), spread_as(tile, 1.0), spread_as(tile, -biggest(tile))
-    high, low, tops, fall, shed = zero, zero, zero, zero, zero
+    high, low, tops, fall, shed, spread, slack, squares, cut = zero, zero, zero, zero, zero, zero, zero, zero, zero
     end = base + steps * width_of(tile)
     for start in range(base, end, SPAN_STEPS * width_of(tile)):
-        part, down = zero, zero
+        part, down, wider, square = zero, zero, zero, zero
         for at in range(start, least(start + SPAN_STEPS * width_of(tile), end), width_of(tile)):
             v, lost = exponent(load_lanes(tile, at), top, scale)
             e = exp_of_sum(v, lost)
             fetch_ahead((at - base) // width_of(tile), ahead)
+            if raw is None:
+                store_lanes(tile, at, e)
             is_top = e == one
             part = part + select(is_top, zero, e)
             tops = tops + select(is_top, one, zero)
-            down = down - e * maximum_of_two(v, floor)  # 0 times -inf would be NaN
+            v = maximum_of_two(v, floor)  # 0 times -inf would be NaN
+            term = e * v
+            down, wider, square = down - term, fma(term, v, wider), fma(e, e, square)
         high, low = add_to_sum(high, low, part)
         fall, shed = add_to_sum(fall, shed, down)
+        spread, slack = add_to_sum(spread, slack, wider)
+        squares, cut = add_to_sum(squares, cut, square)
     rest, lost = settle_rest(high, low, tops, across)
-    return rest, lost, fold_rows(fall, shed, across)
+    tops, fall = fold_rows(tops, zero, across), fold_rows(fall, shed, across)
+    return RowSums(rest, lost, tops, fall, fold_rows(spread, slack, across), fold_rows(squares, cut, across))
 
 
 @primitive

@@ -1,0 +1,130 @@
+"""What the kernels tell of rows in one read is what the formulas say: parts of losses, the best classes, and draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import logitx as lx
+
+pytest.importorskip("numba", reason="Numba is not installed")
+
+NAMES = ("log_prob", "entropy", "correct", "z_loss", "log_normalizer")
+SHAPES = [((7, 13), -1), ((5, 1000), -1), ((3, 4, 5), 1), ((2, 300, 7), 1), ((4, 3), 0), ((64, 2), -1), ((3, 1), -1)]
+KINDS = ("plain", "rounded", "nan", "infinite", "empty", "equal", "ascending")
+SCALED = {
+    "plain": {},
+    "masked": {"where": 0.7},
+    "nearly masked": {"where": 0.1, "empty": "zero"},
+    "heated": {"temperature": 0.5},
+}
+
+
+def logits(shape, axis, dtype, kind):
+    x = (np.random.default_rng(0).standard_normal(shape) * 3).astype(dtype)
+    if kind == "rounded":
+        x = np.round(x / 3)
+    if kind in ("nan", "infinite"):
+        x.flat[:: len(kind)] = np.nan if kind == "nan" else np.inf
+    if kind == "empty":
+        x.flat[:] = -np.inf
+        x.flat[::7] = 1
+    if kind == "equal":
+        x[...] = 0
+    return np.sort(x, axis=axis).reshape(shape) if kind == "ascending" else x
+
+
+def options(name, shape):
+    found = dict(SCALED[name])
+    if "where" in found:
+        found["where"] = np.random.default_rng(1).random(shape) < found["where"]
+    return found
+
+
+def by_formulas(call):
+    with lx.use_backend("generic"):
+        return call()
+
+
+@pytest.mark.parametrize("scaled", [*SCALED, "capped", "weighed"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+def test_parts_of_losses(shape, axis, dtype, scaled):
+    rng, rows = np.random.default_rng(2), [*shape]
+    classes = rows.pop(axis)
+    ids = rng.integers(0, classes, rows)
+    ids.flat[::4] = -100
+    more = {"softcap": 0.01} if scaled == "capped" else {}
+    if scaled == "weighed":
+        more = {"class_weight": rng.integers(0, 3, classes) * 1.0, "sample_weight": rng.random(rows), "z_loss": 0.1}
+    more |= options(scaled, shape) if scaled in SCALED else {}
+    for kind in KINDS:
+        x = logits(shape, axis, dtype, kind)
+        for function in (lx.cross_entropy, lx.cross_entropy_value_and_grad):
+            *results, found = function(x, ids, axis, reduction="none", return_parts=NAMES, **more)
+            *wanted, right = by_formulas(
+                lambda f=function, x=x: f(x, ids, axis, reduction="none", return_parts=NAMES, **more)
+            )
+            for one, other in zip((*results, *found), (*wanted, *right), strict=True):
+                assert one.dtype == other.dtype
+                tolerance = 1e-3 if one.dtype == np.float16 else 2e-5
+                np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance / 10, err_msg=kind)
+
+
+@pytest.mark.parametrize("scaled", SCALED)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
+@pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((4, 6), None), ((2, 5000), -1)])
+def test_best_classes(shape, axis, dtype, scaled):
+    more, n = options(scaled, shape), int(np.prod(shape)) if axis is None else shape[axis]
+    for kind in KINDS if dtype != "int64" else ("plain", "equal"):
+        x = logits(shape, axis, dtype, kind)
+        for k in {1, (n + 1) // 2, min(n, 40), n}:
+            for renormalize in (False, True):
+                call = lambda: lx.softmax_top_k(x, k, axis, renormalize=renormalize, **more)  # noqa: B023, E731
+                (p, ids), (right, places) = call(), by_formulas(call)
+                np.testing.assert_array_equal(ids, places, err_msg=f"{kind}, {k}")
+                assert p.dtype == right.dtype
+                tolerance = 1e-3 if dtype == "float16" else 2e-5  # the formulas add up one after another
+                np.testing.assert_allclose(
+                    p, right, rtol=tolerance, atol=1e-7 * (dtype == "float16"), err_msg=f"{kind}, {k}"
+                )
+
+
+CUTS = [{}, {"top_p": 0.6}, {"top_k": 3}, {"top_k": 3, "top_p": 0.5, "min_p": 0.1}, {"min_p": 0.3}, {"temperature": 0}]
+
+
+@pytest.mark.parametrize("cut", [*CUTS, {"min_p": 0.05, "top_p": 0.9}, {"temperature": 0.5, "softcap": 4.0}], ids=str)
+@pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((4, 6), None), ((2, 5000), -1)])
+def test_draws(shape, axis, cut):
+    for dtype in ("float32", "float64", "float16", "int64"):
+        x = logits(shape, axis, dtype, "plain")
+        where = np.random.default_rng(1).random(shape) < 0.9
+        where |= x == x.max(axis, keepdims=True)
+        for mask in (None, where):
+            call = lambda: lx.sample(x, np.random.default_rng(3), axis, shape=(20,), where=mask, **cut)  # noqa: B023, E731
+            np.testing.assert_array_equal(call(), by_formulas(call))
+
+
+def test_tensors_and_threads():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    x = np.random.default_rng(0).standard_normal((200, 3000)).astype(np.float32)
+    p, ids = lx.softmax_top_k(torch.from_numpy(x), 40)
+    np.testing.assert_array_equal(ids, lx.softmax_top_k(x, 40)[1])
+    half, places = lx.softmax_top_k(torch.from_numpy(x).to(torch.bfloat16), 5)
+    assert half.dtype == torch.bfloat16
+    np.testing.assert_array_equal(places, lx.softmax_top_k(torch.from_numpy(x).to(torch.bfloat16).float(), 5)[1])
+    draws = lx.sample(x, np.random.default_rng(0), shape=(3,))
+    try:
+        lx.set_num_threads(1)
+        np.testing.assert_array_equal(p, lx.softmax_top_k(x, 40)[0])
+        np.testing.assert_array_equal(draws, lx.sample(x, np.random.default_rng(0), shape=(3,)))
+    finally:
+        lx.set_num_threads(2)
+
+
+def test_columns_and_reversed_memory():
+    x = np.random.default_rng(0).standard_normal((600, 50)).astype(np.float32)
+    for view in (x[:, ::-1], x[::2], np.asfortranarray(x), x[:, 3:40]):
+        np.testing.assert_array_equal(lx.softmax_top_k(view, 7)[1], np.argsort(-view, -1, kind="stable")[:, :7])
+        plain = lx.sample(np.ascontiguousarray(view), np.random.default_rng(1))
+        np.testing.assert_array_equal(lx.sample(view, np.random.default_rng(1)), plain)
