@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from logitx._dispatch import forced
 from logitx.testing.cases import NDArray
 from logitx.testing.targets.dask import DASK
 from logitx.testing.targets.labelled import LABELLED
@@ -83,11 +85,22 @@ def _jax_session(x64: bool) -> Iterator[None]:
 
 def jax_jit(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Trace every array; Python numbers and words are static."""
+    traced = {name: value for name, value in options.items() if _is_jax(value)}
+    static = [(name, type(value), value) for name, value in options.items() if name not in traced]
+    try:
+        jitted = _jitted(function, forced.get(), *static)
+    except TypeError:  # an option that cannot be looked up, as a NumPy array
+        jitted = _jitted.__wrapped__(function, None, *static)
+    return jitted(args, traced)
+
+
+@functools.lru_cache(maxsize=256)
+def _jitted(function: Callable[..., Any], _backend: str | None, *static: tuple[str, type, Any]) -> Any:
+    """Return the jitted call with these options, so that JAX compiles it once for arrays of the same shapes."""
     import jax
 
-    traced = {name: value for name, value in options.items() if _is_jax(value)}
-    static = {name: value for name, value in options.items() if name not in traced}
-    return jax.jit(lambda args, traced: function(*args, **traced, **static))(args, traced)
+    options = {name: value for name, _, value in static}
+    return jax.jit(lambda args, traced: function(*args, **traced, **options))
 
 
 def _jax(name: str, call: Callable[..., Any], share: tuple[int, int]) -> Target:
