@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from logitx.testing import Cell, cells
-from logitx.testing.test_conformance import pytestmark
-from logitx.testing.test_conformance import test_conformance as check_cell
+from logitx.testing.cases import Case
+from logitx.testing.suite import cases_of
+from logitx.testing.test_conformance import check_cell, pytestmark
 
 __all__ = ["pytestmark"]
 
@@ -17,7 +18,7 @@ def is_seldom(cell: Cell) -> bool:
     """Whether a cell is left to `nox -s slow`, because a faster one runs the same code.
 
     Compiling programs takes the time. Eager calls of JAX run the jitted ones: other dtypes than float32 are checked
-    under jax-jit. What PyTorch compiles are operators that run the kernels of torch-cpu, or the formulas of
+    under jax-jit, of which booleans become floats as integers do. What PyTorch compiles are operators that run the kernels of torch-cpu, or the formulas of
     torch-generic, in any dtype. Layers read halves as float32 before anything else. A block of Dask is a call on a
     NumPy array, and what is merged is float32: float16 stands for bfloat16.
     """
@@ -25,12 +26,31 @@ def is_seldom(cell: Cell) -> bool:
     if name in ("jax-eager", "torch-compile"):
         return dtype != "float32"
     if name == "jax-jit":
-        return dtype == "bfloat16" or (dtype == "float16" and cell.op.name.startswith("linear"))
+        return dtype in ("bfloat16", "bool") or (dtype == "float16" and cell.op.name.startswith("linear"))
     return name.startswith("dask") and dtype == "bfloat16"
+
+
+# Of the cases with special values, which are many, these targets run one of so many here, and `nox -s slow` runs all:
+# values change nothing of a graph that PyTorch compiles, and eager calls of JAX run the jitted ones.
+ONE_OF = {"torch-compile": 8, "jax-eager": 8, "jax-jit": 2}
+
+
+def some_cases(cell: Cell) -> list[Case]:
+    """Return the cases that are run here: all, but of special ones a share that differs between the targets."""
+    step = ONE_OF.get(cell.target.name, 1)
+    special = [case for case in cases_of(cell) if case.special]
+    left_out = {id(case) for i, case in enumerate(special) if i % step}
+    return [case for case in cases_of(cell) if id(case) not in left_out]
 
 
 @pytest.mark.parametrize(
     "cell", [pytest.param(cell, id=cell.id, marks=pytest.mark.slow if is_seldom(cell) else ()) for cell in cells()]
 )
 def test_conformance(cell: Cell, record_property: Callable[[str, object], None]) -> None:
+    check_cell(cell, record_property, some_cases(cell))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [pytest.param(cell, id=cell.id) for cell in cells() if cell.target.name in ONE_OF])
+def test_all_special_values(cell: Cell, record_property: Callable[[str, object], None]) -> None:
     check_cell(cell, record_property)

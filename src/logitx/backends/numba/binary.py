@@ -159,8 +159,9 @@ class _Results:
     def run(self, factor: float) -> tuple[float, float]:
         """Run the kernel; return the sums of losses and of shares."""
         plan, arrays = self.plan, self.arrays
+        result = plan.compute if arrays.grad is None else plan.result  # one kernel for all where nothing is written
         kernel = compiled_kernel(
-            binary_loss, self.ways, Dtypes(self.held, plan.compute, plan.result, plan.loss, other=self.other)
+            binary_loss, self.ways, Dtypes(self.held, plan.compute, result, plan.loss, other=self.other)
         )
         numbers = self.numbers._replace(factor=factor)
         checked_code(kernel(arrays, numbers, *self.ways, parts_for(arrays.logits.nbytes), CREW.address))
