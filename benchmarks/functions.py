@@ -175,7 +175,7 @@ def losses(smoke: bool) -> Iterator[Row]:
         "PyTorch", gradient(contrasted, a, b), 1.0,
     )  # fmt: skip
     logits = rng.standard_normal((200, 10) if smoke else (100_000, 1000)).astype(np.float32)
-    ids = rng.integers(0, logits.shape[1], len(logits))
+    ids = lx.sample(logits, rng, temperature=1.5)
     size = "x".join(map(str, logits.shape))
 
     def calibrated() -> Any:

@@ -18,9 +18,9 @@ def is_seldom(cell: Cell) -> bool:
     """Whether a cell is left to `nox -s slow`, because a faster one runs the same code.
 
     Compiling programs takes the time. Eager calls of JAX run the jitted ones: other dtypes than float32 are checked
-    under jax-jit, of which booleans become floats as integers do. What PyTorch compiles are operators that run the kernels of torch-cpu, or the formulas of
-    torch-generic, in any dtype. Layers read halves as float32 before anything else. A block of Dask is a call on a
-    NumPy array, and what is merged is float32: float16 stands for bfloat16.
+    under jax-jit, where booleans become floats as integers do. What PyTorch compiles are operators that run the kernels
+    of torch-cpu, or the formulas of torch-generic, in any dtype. Layers read halves as float32 before anything else. A
+    block of Dask is a call on a NumPy array, and what is merged is float32: float16 stands for bfloat16.
     """
     name, dtype = cell.target.name, cell.dtype
     if name in ("jax-eager", "torch-compile"):

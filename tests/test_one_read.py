@@ -128,3 +128,30 @@ def test_columns_and_reversed_memory():
         np.testing.assert_array_equal(lx.softmax_top_k(view, 7)[1], np.argsort(-view, -1, kind="stable")[:, :7])
         plain = lx.sample(np.ascontiguousarray(view), np.random.default_rng(1))
         np.testing.assert_array_equal(lx.sample(view, np.random.default_rng(1)), plain)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize(
+    "scaled", [{}, {"temperature": 0.5}, {"softcap": 3.0}, {"where": 0.8, "softcap": 2.0}], ids=str
+)
+@pytest.mark.parametrize("dtypes", ["float32 float32", "float64 float64", "float32 float64", "float16 float32"])
+@pytest.mark.parametrize(("shape", "axis"), [((5, 1000), -1), ((7, 13), -1), ((2, 40, 7), 1)])
+def test_gradients_of_divergences(shape, axis, dtypes, scaled, reduction):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    rng, more = np.random.default_rng(0), dict(scaled)
+    given = [torch.from_numpy(rng.standard_normal(shape) * 3).to(getattr(torch, name)) for name in dtypes.split()]
+    given[0].view(-1)[3] = given[1].view(-1)[3] = -torch.inf
+    if "where" in more:
+        more["where"] = torch.from_numpy(rng.random(shape) < more["where"])
+    for function, options in ((lx.kl_divergence, {}), (lx.js_divergence, {"weight": 0.3}), (lx.js_divergence, {})):
+        found, right = [], []
+        for gradients, cast in ((found, lambda x: x), (right, lambda x: x.double())):
+            p, q = (cast(one).clone().requires_grad_() for one in given)
+            with lx.use_backend("generic" if gradients is right else None):
+                value = function(p, q, axis, reduction=reduction, **more, **options)
+                weight = torch.linspace(0.5, 1.5, value.numel()).reshape(value.shape).to(value.dtype)
+                gradients.extend(torch.autograd.grad((value * weight).sum(), (p, q)))
+        for one, other, x in zip(found, right, given, strict=True):
+            assert one.dtype == x.dtype
+            tolerance = 2e-3 if x.dtype == torch.float16 else 1e-4
+            np.testing.assert_allclose(one.double(), other, rtol=tolerance, atol=tolerance * float(other.abs().max()))

@@ -15,7 +15,7 @@ from logitx._plan import Array, Axis
 from logitx.backends.formulas.class_ids import refuse_labels, sort_out
 
 BLOCK_BYTES = 1 << 18  # of logits: a block stays in the second-level cache
-READ_BYTES = 1 << 23  # of logits beside class ids, which are read once
+READ_BYTES = 1 << 24  # of logits beside class ids, which are read once
 
 
 class RowsOfBlock(NamedTuple):

@@ -26,6 +26,7 @@ from logitx.backends.numba.linear import linear_cross_entropy, linear_cross_entr
 from logitx.backends.numba.log_space import logcumsumexp
 from logitx.backends.numba.prepared import prepare
 from logitx.backends.numba.row_numbers import (
+    divergence_gradients,
     entropy,
     entropy_gradient,
     js_divergence,
@@ -56,6 +57,7 @@ __all__ = [
     "cross_entropy_grad_hess",
     "cross_entropy_value_and_grad",
     "differentiate_rows",
+    "divergence_gradients",
     "draw_classes",
     "entropy",
     "entropy_gradient",

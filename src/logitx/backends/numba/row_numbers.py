@@ -26,6 +26,7 @@ from logitx.backends.numba.arrays import (
 )
 from logitx.backends.numba.cross_entropy import cross_entropy
 from logitx.backends.numba.kernels.divergence import DivergenceArrays, DivergenceOptions, divergence_rows
+from logitx.backends.numba.kernels.divergence_gradient import DivergenceGradientArrays, divergence_gradient
 from logitx.backends.numba.kernels.entropy import EntropyArrays, EntropyOptions, entropy_rows
 from logitx.backends.numba.kernels.means import MeanArrays, MeanOptions, mean_rows
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
@@ -91,13 +92,42 @@ def _divergence(
     plan: Plan, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar, weight: float | None
 ) -> Array:
     arrays, ways, dtypes, value = _paired(plan, p, q, where, temperature, softcap)
-    mixed = 0.5 if weight is None else weight
-    options = DivergenceOptions(CLASS_AXIS, plan.empty == "nan", mixed, 1.0 - mixed)
-    all_ways = *ways, static_flag(weight is not None)
+    options, all_ways = _divergence_options(plan, weight), (*ways, static_flag(weight is not None))
     kernel = compiled_kernel(divergence_rows, all_ways, dtypes)
     parts = parts_for(arrays[0].nbytes)
     checked_code(kernel(DivergenceArrays(*arrays, value), options, *all_ways, parts, CREW.address))
     return _reduced_over_rows(plan, value)
+
+
+def divergence_gradients(
+    plan: Plan, share: Array, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar
+) -> tuple[Array, Array] | None:
+    """Return share times the derivatives by both arrays, each of its dtype; None where a number is not finite.
+
+    `share` is the derivative by the number of each row. Extreme weights of a mixture are left to the formulas.
+    """
+    weight = plan.weight if plan.op == "js_divergence" else None
+    if plan.layout.n == 0 or (weight is not None and min(weight, 1.0 - weight) < _LEAST_WEIGHT):
+        return None
+    (one, two, mask, heat, cap), ways, dtypes, value = _paired(plan, p, q, where, temperature, softcap)
+    result = stored(plan.dtype, plan.compute)
+    by_p, by_q = empty_3d(plan, result), empty_3d(plan, dtypes.other)
+    arrays = DivergenceGradientArrays(
+        p=one, q=two, where=mask, temperature=heat, softcap=cap, by_p=by_p, by_q=by_q, value=value,
+        share=contiguous(plan, share, plan.compute).reshape(-1),
+    )  # fmt: skip
+    options, all_ways = _divergence_options(plan, weight), (*ways, static_flag(weight is not None))
+    kernel = compiled_kernel(divergence_gradient, all_ways, dtypes._replace(result=result))
+    checked_code(kernel(arrays, options, *all_ways, parts_for(one.nbytes), CREW.address))
+    if not np.isfinite(value).all():
+        return None
+    shape = plan.layout.shape
+    return given_back(plan, by_p, result, shape), given_back(plan, by_q, dtypes.other, shape)
+
+
+def _divergence_options(plan: Plan, weight: float | None) -> DivergenceOptions:
+    mixed = 0.5 if weight is None else weight
+    return DivergenceOptions(CLASS_AXIS, plan.empty == "nan", mixed, 1.0 - mixed)
 
 
 def softmax_mean(plan: Plan, x: Array, values: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:

@@ -10,7 +10,6 @@ import torch
 
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic, numba
-from logitx.backends.formulas.divergences import logs_over_mixture
 from logitx.backends.formulas.selected import selected_by_losses
 from logitx.backends.torch.autograd import apply, differentiate_formulas, keep, kept
 from logitx.backends.torch.cross_entropy import cross_entropy
@@ -101,35 +100,12 @@ def _probabilities(plan: Plan, x: Array, *scaling: Any, log: bool) -> Array:
     return compute(op, dataclasses.replace(plan, op=op, empty="zero", result=plan.compute), x, *scaling, None)
 
 
-def _gradients_of_kl(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -> tuple[Array, Array] | None:
-    """Return share p (log(p / q) - KL) du/dp and share (q - p) du/dq; None where a divergence is infinite or NaN."""
-    axis, share = plan.layout.axis, _shares(plan, dy)
-    log_p, log_q = _probabilities(plan, p, *scaling, log=True), _probabilities(plan, q, *scaling, log=True)
-    of_p, of_q = log_p.exp(), log_q.exp()
-    slope = _times(of_p, log_p - log_q)
-    divergence = slope.sum(axis, keepdim=True)
-    if not bool(torch.isfinite(divergence).all()):
+def _gradients_of_divergence(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -> tuple[Array, Array] | None:
+    """Return the gradients by both arrays from one read of each; None where there is no kernel for them."""
+    if numba.accepts(plan, (p, q, *scaling)) is not None:
         return None
-    by_p = (slope - of_p * divergence) * share
-    return chain_scaling(by_p, p, *scaling), chain_scaling((of_q - of_p) * share, q, *scaling)
-
-
-def _gradients_of_js(plan: Plan, dy: Array, p: Array, q: Array, *scaling: Any) -> tuple[Array, Array] | None:
-    """Return share weight p (log(p / m) - KL(p, m)) du/dp, and the same of q; None where a number is not finite."""
-    axis, share, weight = plan.layout.axis, _shares(plan, dy), plan.weight
-    if not 0.0 < weight < 1.0:
-        return None
-    log_p, log_q = _probabilities(plan, p, *scaling, log=True), _probabilities(plan, q, *scaling, log=True)
-    of_p, of_q = logs_over_mixture(torch, weight, log_p - log_q)
-    found = []
-    for x, log, log_ratio, part in ((p, log_p, of_p, weight), (q, log_q, of_q, 1.0 - weight)):
-        probability = log.exp()
-        slope = _times(probability, log_ratio)
-        divergence = slope.sum(axis, keepdim=True)
-        if not bool(torch.isfinite(divergence).all()):
-            return None
-        found.append(chain_scaling((slope - probability * divergence) * (part * share), x, *scaling))
-    return found[0], found[1]
+    share = _shares(plan, dy).expand(plan.layout.column).reshape(-1)
+    return numba.divergence_gradients(plan, share, p, q, *scaling)
 
 
 def _gradients_of_mean(plan: Plan, dy: Array, x: Array, values: Array, *scaling: Any) -> tuple[Array, Array] | None:
@@ -148,8 +124,8 @@ def _times(p: Array, factor: Array) -> Array:
 
 
 _PAIR_GRADIENTS = {
-    "kl_divergence": _gradients_of_kl,
-    "js_divergence": _gradients_of_js,
+    "kl_divergence": _gradients_of_divergence,
+    "js_divergence": _gradients_of_divergence,
     "softmax_mean": _gradients_of_mean,
 }
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx.backends.numba.compile.policy import inlined, primitive
+from logitx.backends.numba.compile.policy import inlined, primitive, separate
 from logitx.backends.numba.kernels.signature import Computed, Mask, OfLogits, OfLoss, OfOther, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, given, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.prefetch import ahead_of_both, fetch_ahead
@@ -19,9 +19,10 @@ from logitx.backends.numba.passes.scaling import cap, exponent, limit_at
 from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum, fold_rows
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum, expm1, log1p_of_sum
-from logitx.backends.numba.vectors.lanes import biggest, fma, least, select, spread_as, wide, width_of
+from logitx.backends.numba.vectors.lanes import any_of, biggest, fma, is_nan, least, select, spread_as, wide, width_of
 
 _NEAR = 0.5  # as in `formulas.divergences`
+_KEPT = 0.25  # the least share of the sum of sizes that the sum of p log(p / q) may be
 _SERIES = tuple(1.0 / math.factorial(k + 2) for k in range(15))
 
 
@@ -58,6 +59,7 @@ class DivergenceTask(NamedTuple):
     mixed: Any  # None for KL(p, q)
     weight: float
     other: float
+    sloping: bool  # the derivatives of a softcap of the second are kept, behind its exponentials
 
 
 class Distribution(NamedTuple):
@@ -68,12 +70,19 @@ class Distribution(NamedTuple):
     inverse: Any
 
 
+class Gaps(NamedTuple):
+    """Sums over a row of exp(v) of the first distribution times the difference of both exponents."""
+
+    signed: Any
+    absolute: Any  # of the size of the difference
+
+
 class DivergenceNumbers(NamedTuple):
     """The numbers of each row."""
 
     total: Any
-    no_p: Any
-    no_q: Any
+    p: Any
+    q: Any
 
 
 def divergence_rows(
@@ -89,29 +98,50 @@ def divergence_rows(
     logits = Logits(p, where, view_of_rows(arrays.temperature), softcap)
     room = RoomNeeds(0, 2, 0, False, False, 0.0)
     value, undefined, weight, other = view_of_rows(arrays.value), options.undefined, options.weight, options.other
-    task = DivergenceTask(room, q, where, softcap, adjusted, value, undefined, mixed, weight, other)
+    task = DivergenceTask(room, q, where, softcap, adjusted, value, undefined, mixed, weight, other, False)
     return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
 @inlined
-def _load_second(memory: Any, g: Any, _block: int, first: int, count: int, across: Any, task: Any) -> None:
+def load_second(memory: Any, g: Any, _block: int, first: int, count: int, across: Any, task: Any) -> None:
+    """Load the logits of the second distribution behind those of the first."""
     load_block(task.q, g, first, count, memory.more, -np.inf, across)
     if task.adjusted is not None and given(task.where):
         hide(memory.more, memory.mask, g.size, -np.inf)
 
 
 @inlined
-def _reduce_divergence(panel: Any, across: Any, task: Any) -> Any:
+def reduce_divergence(panel: Any, across: Any, task: Any) -> Any:
+    """Reduce both distributions to numbers and the sum over the row; three tiles hold what `finish` needs."""
     tile, other, base, steps, scale = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps, panel.scale
     if task.adjusted is not None and given(task.softcap):
         limit = limit_at(task.softcap, panel.row, panel.rows, panel.memory.scales, across)
-        cap(other, other, False, base, steps, limit)
+        cap(other, after(other, 2 * panel.g.size), task.sloping, base, steps, limit)
     ahead = ahead_of_both(panel.x, task.q, panel.g, panel.first, panel.nth, tile, across)
     third = after(other, panel.g.size)
     top_p = peak(tile, base, steps, panel.seen, panel.unchanged, across)
     top_q = peak(other, base, steps, panel.seen, False, across)
-    p, q = _reduce_both(tile, other, third, base, steps, top_p, top_q, scale, ahead, across)
-    return DivergenceNumbers(_sum_of_terms(tile, other, third, base, steps, p, q, across, task), p.nothing, q.nothing)
+    p, q, gaps = _reduce_both(tile, other, third, base, steps, top_p, top_q, scale, ahead, across)
+    if task.mixed is not None:
+        total = _sum_of_terms(tile, other, third, base, steps, p, q, across, task)
+    else:
+        total, settled = _plain_divergence(p, q, gaps)
+        if any_of(select(settled, total < total, total == total) | is_nan(total)):
+            total = select(settled, total, _sum_of_terms(tile, other, third, base, steps, p, q, across, task))
+    return DivergenceNumbers(total, p, q)
+
+
+@primitive
+def _plain_divergence(p: Any, q: Any, gaps: Any) -> Any:
+    """Return the sum of p log(p / q) as it is, and where nothing cancels in it: there it is as good as a sum of terms.
+
+    Cancelling costs at most the share `_KEPT` of the digits: an error of 1 / `_KEPT` times that of the gaps.
+    """
+    shift = q.log_sum - p.log_sum
+    found = fma(gaps.signed, p.inverse, shift)
+    zero = spread_as(found, 0.0)
+    size = gaps.absolute * p.inverse + select(shift < zero, zero - shift, shift)
+    return found, select(found < spread_as(found, np.inf), spread_as(found, _KEPT) * size < found, found < found)
 
 
 @primitive
@@ -119,33 +149,52 @@ def _reduce_both(
     tile: Any, other: Any, third: Any, base: int, steps: int, top_p: Any, top_q: Any, scale: Any, ahead: Any,
     across: Any,
 ) -> Any:  # fmt: skip
-    """Return both distributions; exponentials of the first take its place, those of the second go to `third`.
+    """Return both distributions and `Gaps`; exponentials of the first take its place, of the second go to `third`.
 
     The place of the second gets the differences of the exponents.
     """
-    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
+    zero = spread_as(tile, 0.0)
     high_p, low_p, tops_p, high_q, low_q, tops_q = zero, zero, zero, zero, zero, zero
+    signed, lost_signed, absolute = zero, zero, zero
     end = base + steps * width_of(tile)
     for start in range(base, end, SPAN_STEPS * width_of(tile)):
-        part_p, part_q = zero, zero
-        for at in range(start, least(start + SPAN_STEPS * width_of(tile), end), width_of(tile)):
-            vx, lost_x = exponent(load_lanes(tile, at), top_p, scale)
-            vy, lost_y = exponent(load_lanes(other, at), top_q, scale)
-            fetch_ahead((at - base) // width_of(tile), ahead)
-            x, y = exp_of_sum(vx, lost_x), exp_of_sum(vy, lost_y)
-            store_lanes(tile, at, x)
-            store_lanes(third, at, y)
-            gap = vx - vy
-            finite = gap - gap == zero  # else what was lost is NaN
-            store_lanes(other, at, gap + select(finite, lost_x - lost_y, zero))
-            top_x, top_y = x == one, y == one
-            part_p, part_q = part_p + select(top_x, zero, x), part_q + select(top_y, zero, y)
-            tops_p, tops_q = tops_p + select(top_x, one, zero), tops_q + select(top_y, one, zero)
+        stop = least(start + SPAN_STEPS * width_of(tile), end)
+        found = _reduce_span(tile, other, third, base, start, stop, top_p, top_q, scale, ahead)
+        part_p, part_q, more_p, more_q, part, size = found
+        tops_p, tops_q, absolute = tops_p + more_p, tops_q + more_q, absolute + size
         high_p, low_p = add_to_sum(high_p, low_p, part_p)
         high_q, low_q = add_to_sum(high_q, low_q, part_q)
+        signed, lost_signed = add_to_sum(signed, lost_signed, part)
     rest_p, lost_p = settle_rest(high_p, low_p, tops_p, across)
     rest_q, lost_q = settle_rest(high_q, low_q, tops_q, across)
-    return _distribution(rest_p, lost_p), _distribution(rest_q, lost_q)
+    gaps = Gaps(fold_rows(signed, lost_signed, across), fold_rows(absolute, zero, across))
+    return _distribution(rest_p, lost_p), _distribution(rest_q, lost_q), gaps
+
+
+@separate
+def _reduce_span(
+    tile: Any, other: Any, third: Any, base: int, start: int, stop: int, top_p: Any, top_q: Any, scale: Any, ahead: Any
+) -> Any:
+    """Return the sums of a span, of each distribution those of exponentials below 1 and of 1, then those of `Gaps`."""
+    zero, one = spread_as(tile, 0.0), spread_as(tile, 1.0)
+    part_p, part_q, tops_p, tops_q, signed, absolute = zero, zero, zero, zero, zero, zero
+    for at in range(start, stop, width_of(tile)):
+        vx, lost_x = exponent(load_lanes(tile, at), top_p, scale)
+        vy, lost_y = exponent(load_lanes(other, at), top_q, scale)
+        fetch_ahead((at - base) // width_of(tile), ahead)
+        x, y = exp_of_sum(vx, lost_x), exp_of_sum(vy, lost_y)
+        store_lanes(tile, at, x)
+        store_lanes(third, at, y)
+        gap = vx - vy
+        finite = gap - gap == zero  # else what was lost is NaN
+        gap = gap + select(finite, lost_x - lost_y, zero)
+        store_lanes(other, at, gap)
+        term = select(x == zero, zero, x * gap)
+        signed, absolute = signed + term, absolute + select(term < zero, zero - term, term)
+        top_x, top_y = x == one, y == one
+        part_p, part_q = select(top_x, part_p, part_p + x), select(top_y, part_q, part_q + y)
+        tops_p, tops_q = select(top_x, tops_p + one, tops_p), select(top_y, tops_q + one, tops_q)
+    return part_p, part_q, tops_p, tops_q, signed, absolute
 
 
 @primitive
@@ -184,21 +233,27 @@ def _term(p: Any, q: Any, d: Any) -> Any:
 @primitive
 def _mixed_term(p: Any, q: Any, d: Any, weight: float, other: float) -> Any:
     """Return weight (m - p + p log(p / m)) + other (m - q + q log(q / m)); `d` is log(p / q)."""
-    zero, one, of_p, of_q = spread_as(p, 0.0), spread_as(p, 1.0), spread_as(p, weight), spread_as(p, other)
+    zero, of_p, of_q = spread_as(p, 0.0), spread_as(p, weight), spread_as(p, other)
+    log_p, log_q = logs_over_mixture(d, weight, other)
+    m = of_p * p + of_q * q
+    together = of_p * _gap(p, m, log_p) + of_q * _gap(q, m, log_q)
+    only_p, only_q = p * spread_as(p, -weight * math.log(weight)), q * spread_as(p, -other * math.log(other))
+    return select(p == zero, only_q, select(q == zero, only_p, together))
+
+
+@primitive
+def logs_over_mixture(d: Any, weight: float, other: float) -> Any:
+    """Return log(p / m) and log(q / m), where `d` is log(p / q) and finite, and m = weight p + other q."""
+    zero, one, of_p, of_q = spread_as(d, 0.0), spread_as(d, 1.0), spread_as(d, weight), spread_as(d, other)
     rises = d > zero
     down = select(rises, zero - d, d)
     part, kept = select(rises, of_q, of_p), select(rises, of_p, of_q)
     change = part * expm1(down)
     inverse = one / (kept + part * exp_of_sum(down, zero))  # of 1 + change, which cancels near -1
-    near = change > spread_as(p, -0.5)
+    near = change > spread_as(d, -0.5)
     larger = log1p_of_sum(select(near, change, inverse - one), zero)
     larger = select(near, zero - larger, larger)
-    m = of_p * p + of_q * q
-    together = of_p * _gap(p, m, select(rises, larger, larger + d)) + of_q * _gap(
-        q, m, select(rises, larger - d, larger)
-    )
-    only_p, only_q = p * spread_as(p, -weight * math.log(weight)), q * spread_as(p, -other * math.log(other))
-    return select(p == zero, only_q, select(q == zero, only_p, together))
+    return select(rises, larger, larger + d), select(rises, larger - d, larger)
 
 
 @primitive
@@ -227,11 +282,11 @@ def _emit_divergence(panel: Any, found: Any, _across: Any, task: Any) -> bool:
     zero, nan = spread_as(found.total, 0.0), spread_as(found.total, np.nan)
     value = found.total
     if task.mixed is None:
-        value = select(found.no_p, select(value == value, zero, nan), value)
+        value = select(found.p.nothing, select(value == value, zero, nan), value)
     if task.undefined:
-        value = select(found.no_p, nan, select(found.no_q, nan, value))
+        value = select(found.p.nothing, nan, select(found.q.nothing, nan, value))
     emit(task.value, panel.row, panel.rows, value)
     return True
 
 
-define_passes(DivergenceTask, Passes(None, _load_second, _reduce_divergence, _emit_divergence, None))
+define_passes(DivergenceTask, Passes(None, load_second, reduce_divergence, _emit_divergence, None))
