@@ -19,7 +19,6 @@ from logitx._operations import check
 from logitx._plan import Array, Empty, Layout, Plan, Scalar, layout
 from logitx.backends.formulas.ranking import largest, take_along
 from logitx.backends.formulas.sampling import (
-    RANKED,
     SOURCES,
     best_kept,
     gumbel_noise,
@@ -285,14 +284,15 @@ def _drawn(
     source, xp, backend = SOURCES[plan.family], family.namespace(operands[0]), choose(plan, operands)
     kept = ids = None
     if isinstance(backend, RanksClasses):
-        if (k is None or k >= n) and (kept_share is None or kept_share >= 1.0):
+        if k is None or k >= n:
             shares = shares_of(source, rng, (math.prod(shape), math.prod(plan.layout.rows)), operands[0])
-            ids = backend.draw_classes(plan, shares, least or 0.0, *operands[:-1])
+            kept_share = 1.0 if kept_share is None else kept_share
+            ids = backend.draw_classes(plan, shares, least or 0.0, kept_share, *operands[:-1])
             return xp.reshape(ids, (*shape, *plan.layout.rows))
-        found = backend.best_classes(plan, k or min(n, RANKED), *operands[:-1])
+        found = backend.best_classes(plan, k, *operands[:-1])
         if found is not None:
             best, ids = found
-            void, kept = xp.isnan(best[..., 0]), best_kept(xp, best, n, k, kept_share, least)
+            void, kept = xp.isnan(best[..., 0]), best_kept(xp, best, kept_share, least)
     if kept is None:
         p = xp.moveaxis(backend.softmax(plan, *operands), plan.layout.axis, -1)
         void = xp.isnan(p[..., 0]) if operands[1] is None else ~(xp.sum(p, axis=-1) > 0.0)

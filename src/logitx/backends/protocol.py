@@ -64,12 +64,14 @@ class RanksClasses(Protocol):
         """
 
     def draw_classes(
-        self, plan: Plan, shares: Array, weakest: float, x: Array, where: Array, temperature: Scalar, softcap: Scalar
-    ) -> Array:
+        self, plan: Plan, shares: Array, weakest: float, kept: float, x: Array, where: Array, temperature: Scalar,
+        softcap: Scalar,
+    ) -> Array:  # fmt: skip
         """Return the class of each row at which the running sum of probabilities passes a share of the whole.
 
         `shares` has the shape (draws, rows), and the result that of (draws, then the rows). -1 stands for a row without
-        probabilities. Classes below `weakest` times the largest probability are left out.
+        probabilities. Classes below `weakest` times the largest probability are left out, and then those behind the
+        most probable ones that reach the share `kept` of the sum.
         """
 
 

@@ -14,7 +14,7 @@ from logitx._plan import Array
 from logitx.backends.formulas.ranking import largest, take_along
 
 _SPAN = 256  # classes whose probabilities are added up first, to find one among few
-RANKED = 64  # classes that are ranked first
+_RANKED = 64  # classes that are ranked first
 _BLOCK = 1 << 21  # entries that are looked through at once
 
 
@@ -28,43 +28,31 @@ def kept_classes(
     if (k is None or k >= n) and (kept_share is None or kept_share >= 1.0):
         return p, None
     wanted = None if kept_share is None or k is not None else kept_share * xp.sum(p, axis=-1, keepdims=True)
-    count = k or min(n, RANKED)
+    count = k or min(n, _RANKED)
     if count < n and k is None and not family.readable(p):
         return _cut_by_sorting(xp, p, wanted, family.has_float64(p)), None
     ids = largest(family, p, count, -1)
-    best = shortened(xp, take_along(xp, p, ids, -1), kept_share, wanted, count == n)
-    return (_cut_by_sorting(xp, p, wanted, family.has_float64(p)), None) if best is None else (best, ids)
+    best = take_along(xp, p, ids, -1)
+    if wanted is None:
+        return best_kept(xp, best, kept_share, None), ids
+    if count < n and not bool(xp.all(xp.sum(best, axis=-1, keepdims=True) > wanted)):
+        return _cut_by_sorting(xp, p, wanted, family.has_float64(p)), None
+    return shortened(xp, best, wanted), ids
 
 
-def shortened(xp: Any, best: Array, kept_share: float | None, wanted: Array, whole: bool) -> Array | None:
-    """Return the largest probabilities of each row, 0 behind the first whose sum reaches `wanted`.
-
-    `wanted` is None for the share `kept_share` of their own sum. None comes back if they do not reach it, and are not
-    the `whole` row.
-    """
+def best_kept(xp: Any, best: Array, kept_share: float | None, least: float | None) -> Array:
+    """Return the largest probabilities of each row, 0 for those cut off."""
+    if least is not None:
+        best = xp.where(best >= least * best[..., :1], best, 0.0)
     if kept_share is None:
         return best
-    if wanted is None:
-        wanted = kept_share * xp.sum(best, axis=-1, keepdims=True)
-    elif not whole and not bool(xp.all(xp.sum(best, axis=-1, keepdims=True) > wanted)):
-        return None
+    return shortened(xp, best, kept_share * xp.sum(best, axis=-1, keepdims=True))
+
+
+def shortened(xp: Any, best: Array, wanted: Array) -> Array:
+    """Return probabilities in descending order, 0 behind the first whose sum reaches `wanted`."""
     wanted = xp.where(wanted > 0.0, wanted, 1e-37)  # one class is kept
     return xp.where(xp.cumsum(best, axis=-1) - best < wanted, best, 0.0)
-
-
-def best_kept(
-    xp: Any, best: Array, n: int, k: int | None, kept_share: float | None, least: float | None
-) -> Array | None:
-    """Return the largest probabilities of each row, 0 for those cut off; None if other classes have to be looked at."""
-    whole, wanted = best.shape[-1] == n, None
-    if least is not None and least > 0.0:
-        best = xp.where(best >= least * best[..., :1], best, 0.0)
-        whole = whole or bool(xp.all(best[..., -1] == 0.0))
-        if k is None and not whole:
-            return None
-    elif k is None and not whole:
-        wanted = xp.full_like(best[..., :1], 0.0 if kept_share is None else kept_share)
-    return shortened(xp, best, kept_share, wanted, whole)
 
 
 def _cut_by_sorting(xp: Any, p: Array, wanted: Array, wide: bool) -> Array:

@@ -44,8 +44,9 @@ def best_classes(
 
 
 def draw_classes(
-    plan: Plan, shares: Array, weakest: float, x: Array, where: Array, temperature: Scalar, softcap: Scalar
-) -> Array:
+    plan: Plan, shares: Array, weakest: float, kept: float, x: Array, where: Array, temperature: Scalar,
+    softcap: Scalar,
+) -> Array:  # fmt: skip
     """Return the first class of each row at which the running sum of probabilities passes a share of it.
 
     `shares` has the shape of the result, (draws, rows).
@@ -53,7 +54,7 @@ def draw_classes(
     arrays, ways, compute, held = _settled(plan, x, where, temperature, softcap)
     shares = FAMILIES[plan.family].to_numpy(shares)  # type: ignore[misc]
     ids = np.empty(shares.shape, np.int64)
-    options = DrawOptions(CLASS_AXIS, shares.shape[0], weakest)
+    options = DrawOptions(CLASS_AXIS, shares.shape[0], weakest, kept)
     kernel = compiled_kernel(draw_rows, ways, Dtypes(held, compute))
     view, mask, heat, cap = arrays
     lent = DrawArrays(logits=view, where=mask, temperature=heat, softcap=cap, shares=shares, ids=ids)

@@ -9,8 +9,9 @@ from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogit
 from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.load_store import put_integer, read_one
 from logitx.backends.numba.memory.prefetch import ahead_of
-from logitx.backends.numba.memory.scratch import load_lanes, place_one, store_lanes, take_one
+from logitx.backends.numba.memory.scratch import after, load_lanes, place_one, store_lanes, take_one
 from logitx.backends.numba.passes.class_ids import place_in_panel
+from logitx.backends.numba.passes.kept_share import FEW, keep_share
 from logitx.backends.numba.passes.loop import Logits, Passes, RoomNeeds, define_passes, run_blocks
 from logitx.backends.numba.passes.reduce import MaximumAndSum, peak, rest_of
 from logitx.backends.numba.threads.workers import job_of, together
@@ -36,6 +37,7 @@ class DrawOptions(NamedTuple):
     axis: int
     draws: int  # of each row
     weakest: float  # a class with a smaller share of the largest probability is never drawn
+    kept: float  # the most probable classes that reach this share of the sum may be drawn; 1 for all
 
 
 class DrawTask(NamedTuple):
@@ -47,6 +49,7 @@ class DrawTask(NamedTuple):
     rows: int  # of the array
     draws: int
     weakest: float
+    kept: float
 
 
 def draw_rows(arrays: DrawArrays, options: DrawOptions, across: Way, adjusted: Way, parts: int, crew: int) -> int:
@@ -57,8 +60,9 @@ def draw_rows(arrays: DrawArrays, options: DrawOptions, across: Way, adjusted: W
     if not (fits_x and fits_where and shares.outer == ids.outer == options.draws * rows):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
-    room = RoomNeeds(0, 0, 2 * _spans(x.n), False, False, 0.0)
-    task = DrawTask(room, shares, ids, rows, options.draws, options.weakest)
+    more = _room_of_row(x.n, width_of(logits.softcap)) + FEW + 2 * _spans(x.n)
+    room = RoomNeeds(0, 0, more, False, False, 0.0)
+    task = DrawTask(room, shares, ids, rows, options.draws, options.weakest, options.kept)
     return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
 
 
@@ -66,6 +70,12 @@ def draw_rows(arrays: DrawArrays, options: DrawOptions, across: Way, adjusted: W
 def _spans(n: int) -> int:
     found: int = (n + SPAN - 1) // SPAN
     return found
+
+
+@primitive
+def _room_of_row(n: int, lanes: int) -> int:
+    room: int = (n + lanes - 1) // lanes * lanes
+    return room
 
 
 @inlined
@@ -79,7 +89,27 @@ def _reduce_to_terms(panel: Any, across: Any, task: Any) -> Any:
         for at in range(base, base + steps * width_of(tile), width_of(tile)):
             e = load_lanes(tile, at)
             store_lanes(tile, at, select(e < bound, zero, e))
+    if task.kept < 1.0:
+        if across is not None:
+            keep_share(tile, base, steps, task.kept, panel.memory.more)
+        else:
+            _keep_share_of_columns(panel, task.kept)
     return MaximumAndSum(top, rest, lost)
+
+
+@separate
+def _keep_share_of_columns(panel: Any, kept: float) -> None:
+    """Do what `keep_share` does for each row of a panel of columns: in a copy of the row."""
+    tile, row, n, lanes = panel.memory.tile, panel.memory.more, panel.g.n, width_of(panel.memory.tile)
+    room = _room_of_row(n, lanes)
+    for at in range(0, room, lanes):
+        store_lanes(row, at, spread_as(tile, 0.0))
+    for i in range(panel.rows):
+        for j in range(n):
+            place_one(row, j, take_one(tile, panel.base + j * lanes + i))
+        keep_share(row, 0, room // lanes, kept, after(row, room))
+        for j in range(n):
+            place_one(tile, panel.base + j * lanes + i, take_one(row, j))
 
 
 @inlined
@@ -98,10 +128,15 @@ def _draw(panel: Any, pair: Any, across: Any, task: Any) -> bool:
     return True
 
 
+@primitive
+def _room_of_sums(panel: Any) -> Any:
+    return after(panel.memory.more, _room_of_row(panel.g.n, width_of(panel.memory.tile)) + FEW)
+
+
 @separate
 def _running_sums(panel: Any, i: int, across: Any) -> float:
     """Write the sums up to the end of each span of a row, each in two numbers of a tile; return the whole."""
-    tile, sums, n = panel.memory.tile, panel.memory.more, panel.g.n
+    tile, sums, n = panel.memory.tile, _room_of_sums(panel), panel.g.n
     total = 0.0
     for span in range(_spans(n)):
         if across is None:
@@ -122,7 +157,7 @@ def _running_sums(panel: Any, i: int, across: Any) -> float:
 @separate
 def _crossing(panel: Any, i: int, wanted: float, across: Any) -> int:
     """Return the first class at which the running sum of a row passes `wanted`: its span first, then the class."""
-    tile, sums, n = panel.memory.tile, panel.memory.more, panel.g.n
+    tile, sums, n = panel.memory.tile, _room_of_sums(panel), panel.g.n
     low, high = 0, _spans(n) - 1
     while low < high:
         middle = (low + high) // 2

@@ -19,8 +19,9 @@ from logitx.backends.numba.passes.scaling import exponent
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum
 from logitx.backends.numba.vectors.lanes import (
-    any_of,
+    bits_of,
     cast_as,
+    first_of,
     fma,
     fold_maximum,
     fold_sum,
@@ -33,8 +34,8 @@ from logitx.backends.numba.vectors.lanes import (
     width_of,
 )
 
-GROUPS = 4  # groups of classes for each class that is wanted; the bound is found among their maxima
-HALVINGS = 16  # of the interval in which the bound lies
+GROUPS = 2  # groups of classes for each class that is wanted; the bound is found among their maxima
+HALVINGS = 10  # of the interval in which the bound lies
 
 
 class TopKArrays(NamedTuple):
@@ -150,11 +151,13 @@ def _keep_largest(panel: Any, heap: Any, ids: Any, first: int, k: int, i: int, a
     else:
         bound = _lower_bound(tile, base, panel.g.steps, after(heap, k_rounded(k, lanes)), k)
         for at in range(0, panel.g.steps * lanes, lanes):
-            if any_of(spread_as(tile, bound) <= load_lanes(tile, base + at)):
-                for j in range(at, least(at + lanes, n)):
-                    x = take_one(tile, base + j)
-                    if x >= bound:
-                        count = _offer(heap, ids, first, k, count, x, j)
+            found = bits_of(spread_as(tile, bound) <= load_lanes(tile, base + at))
+            if found != 0:
+                while found != 0:
+                    j = at + first_of(found)
+                    found &= found - 1
+                    if j < n:  # behind the row a tile holds -inf
+                        count = _offer(heap, ids, first, k, count, take_one(tile, base + j), j)
                 if count == k:
                     bound = take_one(heap, 0)
     for end in range(k - 1, 0, -1):

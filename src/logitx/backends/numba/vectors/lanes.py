@@ -237,6 +237,26 @@ def any_of(_context: Any, mask: Any) -> Any:
 
 
 @intrinsic
+def bits_of(_context: Any, mask: Any) -> Any:
+    """Return a mask as the bits of a number, the first lane last."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.zext(builder.bitcast(operands[0], ir.IntType(mask.width)), ir.IntType(64))
+
+    return types.int64(mask), emit
+
+
+@intrinsic
+def first_of(_context: Any, bits: Any) -> Any:
+    """Return the first lane whose bit is set; there must be one."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, operands: Any) -> Any:
+        return builder.cttz(operands[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
 def is_nan(_context: Any, value: Any) -> Any:
     """Return a mask of the lanes that are NaN."""
 
