@@ -303,7 +303,15 @@ def sweep(session: nox.Session) -> None:
 
 
 @nox.session
+def costs(session: nox.Session) -> None:
+    """Time the functions beside the losses, in reads of the logits or beside a formula; write benchmarks/results."""
+    install(session, "bench")
+    session.run("python", "benchmarks/costs.py", *session.posargs)
+
+
+@nox.session
 def bench_smoke(session: nox.Session) -> None:
     """Every benchmark, on small shapes and a few rounds: it shows that they run, not how fast anything is."""
     install(session, "bench")
     session.run("python", "-m", "pytest", "benchmarks", "--smoke", *TABLE, *session.posargs)
+    session.run("python", "benchmarks/costs.py", "--smoke")

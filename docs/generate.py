@@ -169,6 +169,19 @@ def programs() -> Iterator[str]:
         yield f"| {row['program']} | {row['before']} | {row['after']} | {before} | {after} | {row['ratio']:.1f} |"
 
 
+def costs() -> Iterator[str]:
+    """Yield what the functions beside the losses cost."""
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "costs.json").read_text(encoding="utf-8"))
+    yield f"Times on {recorded['machine']}, all of them, float32 ({recorded['versions']}):"
+    yield ""
+    yield "| call | size | ms | ratio | to | aim, at most |"
+    yield "|---|---|---|---|---|---|"
+    for row in recorded["rows"]:
+        size, ratio = row["size"].replace("x", " x "), f"{row['ratio']:.2f}"
+        cells = row["name"], size, f"{row['milliseconds']:.3g}", ratio, row["unit"], f"{row['most']:g}"
+        yield f"| {' | '.join(cells)} |"
+
+
 BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "functions": functions,
     "signatures": signatures,
@@ -178,6 +191,7 @@ BLOCKS: dict[str, Callable[[], Iterator[str]]] = {
     "accuracy": accuracy,
     "fuzzing": fuzzing,
     "programs": programs,
+    "costs": costs,
 }
 
 

@@ -112,18 +112,20 @@ def softmax_top_k(
     xp, x = family.namespace(x), fold_axes(family, x, lay)
     mask = None if where is None else _mask_of(family, where, x, lay)
     plan, operands, *_ = check("softmax", x, None, lay.axis, mask, temperature, softcap, empty, dtype)
-    backend = choose(plan, operands)
-    found = backend.best_classes(plan, k, *operands[:-1]) if isinstance(backend, RanksClasses) else None
+    constant = family.detach(operands[0]), *operands[1:]
+    backend = choose(plan, constant)
+    found = backend.best_classes(plan, k, *constant[:-1]) if isinstance(backend, RanksClasses) else None
     if found is None:
-        p, ids = softmax(x, lay.axis, where=mask, **options), largest(family, _ranks(family, x, mask), k, lay.axis)
-        values = take_along(xp, p, ids, lay.axis)
-        total = xp.sum(family.detach(p), axis=lay.axis, keepdims=True)
-        void = xp.isnan(total) if empty == "zero" else ~(total > 0.0)
+        ids = largest(family, _ranks(family, x, mask), k, lay.axis)
     else:
         values, ids = (xp.moveaxis(one, -1, lay.axis) for one in found)
-        if not renormalize:
-            return values, ids
         void = xp.any(xp.isnan(values), axis=lay.axis, keepdims=True)
+        if choose(plan, operands) is backend and not renormalize:
+            return values, ids
+    if found is None or not renormalize:
+        p = softmax(x, lay.axis, where=mask, **options)
+        values, total = take_along(xp, p, ids, lay.axis), xp.sum(family.detach(p), axis=lay.axis, keepdims=True)
+        void = xp.isnan(total) if empty == "zero" else ~(total > 0.0)
     if renormalize:
         kept = None if mask is None else take_along(xp, mask, ids, lay.axis)
         values = softmax(take_along(xp, x, ids, lay.axis), lay.axis, where=kept, **options)

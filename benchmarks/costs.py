@@ -1,6 +1,6 @@
-"""Time the functions beside the losses against what they should cost, and write benchmarks/results/functions.json.
+"""Time the functions beside the losses against what they should cost, and write benchmarks/results/costs.json.
 
-    python benchmarks/functions.py [--smoke] [part of a name ...]
+    python benchmarks/costs.py [--smoke] [part of a name ...]
 
 Every row is one call, timed in turn with the call that its limit is stated in: one read of the logits (our `logsumexp`
 of the same array), a plain product, or the formula that people write today. Where that is a formula, the results are
@@ -27,7 +27,7 @@ import logitx as lx
 from logitx.calibration import Calibration, fit_temperature
 from sweep import least_seconds
 
-RECORD = Path(__file__).parent / "results" / "functions.json"
+RECORD = Path(__file__).parent / "results" / "costs.json"
 READ = "`logsumexp`"
 
 
