@@ -235,9 +235,14 @@ def docs_browser(session: nox.Session) -> None:
 
 @nox.session
 def programs(session: nox.Session) -> None:
-    """Time programs that many people know, before and after a change of one call; write docs/programs.json."""
-    install(session, "programs")
-    session.run("python", "benchmarks/programs.py")
+    """Programs that many people know, before and after a change of one call: results, and times in docs/programs.json.
+
+    `-- --no-times` compares the results only.
+    """
+    install(session, "test", "programs")
+    session.run("python", "-m", "pytest", "-n0", "tests/test_clients.py")
+    if "--no-times" not in session.posargs:
+        session.run("python", "benchmarks/programs.py")
 
 
 @nox.session
