@@ -165,3 +165,29 @@ def test_more_rows_of_few_classes_than_an_int32_counts(axis):
     labels[-1] = 4
     with pytest.raises(ValueError, match=rf"class id 4 at position \({count - 1},\)"):
         lx.cross_entropy(x, labels, axis)
+
+
+@pytest.mark.slow
+def test_more_edges_than_an_int32_counts():
+    x = np.zeros(MANY, np.float16)
+    x[[0, -1]] = [3.0, -3.0]
+    offsets = np.array([0, 2, MANY // 2, MANY - 5, MANY - 5, MANY])
+    found = lx.segment_logsumexp(x, offsets=offsets)
+    counts = [1 + np.exp(3.0), MANY // 2 - 2, MANY - 5 - MANY // 2, 4 + np.exp(-3.0)]
+    right = np.log([*counts[:3], np.finfo(float).tiny, *counts[3:]])
+    right[3] = -np.inf
+    np.testing.assert_allclose(found, right.astype(np.float16), rtol=1e-3)
+    p = lx.segment_softmax(x, offsets=offsets)
+    np.testing.assert_allclose(p[[0, 1]], np.exp([3.0, 0.0]) / (1 + np.exp(3.0)), rtol=1e-3)
+    np.testing.assert_allclose(p[-5:], np.exp([0, 0, 0, 0, -3.0]) / (4 + np.exp(-3.0)), rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_best_classes_and_draws_of_a_long_row():
+    x = np.zeros(MANY, np.float16)
+    x[[5, MANY // 2, -1]] = [30.0, 40.0, 35.0]
+    p, ids = lx.softmax_top_k(x, 4)
+    np.testing.assert_array_equal(ids, [MANY // 2, MANY - 1, 5, 0])
+    np.testing.assert_allclose(p[:2], np.exp([0.0, -5.0]) / (1 + np.exp(-5.0)), rtol=2e-3)
+    drawn = lx.sample(x, np.random.default_rng(0), shape=(400,))
+    assert set(drawn.tolist()) == {MANY // 2, MANY - 1}
