@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import sys
 import urllib.request
 from pathlib import Path
@@ -120,6 +121,38 @@ def tests_installed(session: nox.Session) -> None:
     (wheel,) = map(str, Path("dist").glob("logitx-*.whl"))
     install(session, "test", more=(wheel,))
     session.run(*PYTEST, *(session.posargs or ("tests/test_systems.py", "tests/test_threads.py", *ESSENCE)))
+
+
+# On an emulated processor a kernel takes ten seconds and more to compile: the functions that others are made of
+ON_ARM = (
+    "numpy-numba and not bfloat16 and (float32 or float16) and (test_conformance[softmax- or [log_softmax- or"
+    " [logsumexp- or [cross_entropy- or [cross_entropy_value_and_grad- or [entropy-)"
+)
+
+
+@nox.session
+def tests_arm(session: nox.Session) -> None:
+    """Conformance of the kernels in float32 and float16 on a 64-bit Arm processor, emulated by qemu-user: 30 minutes.
+
+    `-- -k "numpy-numba and focal"` chooses other cells.
+    """
+    emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    if emulator is None or shutil.which("dpkg-deb") is None:
+        session.skip("qemu-user (Debian's qemu-user-static) or dpkg-deb is not installed")
+    root = Path("build", "arm").resolve()
+    try:
+        session.run("python", "tests/arm_root.py", str(root), silent=True)
+    except nox.command.CommandFailed:
+        session.skip("the Arm Python of Debian, or wheels for it, cannot be downloaded")
+    python = root / "python"
+    python.write_text(f'#!/bin/sh\nexec {emulator} -L {root} {root}/usr/bin/python3.11 "$@"\n')
+    python.chmod(0o755)
+    folders = {"PYTHONHOME": f"{root}/usr", "NUMBA_CACHE_DIR": f"{root}/cache"}
+    session.run(
+        str(python), "-m", "pytest", "--pyargs", "logitx.testing", "-p", "no:cacheprovider", "-q", "--durations=5",
+        "--dist=worksteal", f"--tx=2*popen//python={python}", *(session.posargs or ("-k", ON_ARM)), external=True,
+        env={**folders, "PYTHONPATH": os.pathsep.join([str(Path("src").resolve()), f"{root}/site"])},
+    )  # fmt: skip
 
 
 @nox.session

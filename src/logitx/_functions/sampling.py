@@ -27,7 +27,7 @@ from logitx.backends.formulas.sampling import (
     shares_of,
     source_of,
 )
-from logitx.backends.protocol import RanksClasses
+from logitx.backends.protocol import Draws, RanksClasses
 
 
 @exact
@@ -288,8 +288,8 @@ def _drawn(
     if isinstance(backend, RanksClasses):
         if k is None or k >= n:
             shares = shares_of(source, rng, (math.prod(shape), math.prod(plan.layout.rows)), operands[0])
-            kept_share = 1.0 if kept_share is None else kept_share
-            ids = backend.draw_classes(plan, shares, least or 0.0, kept_share, *operands[:-1])
+            draws = Draws(shares, least or 0.0, 1.0 if kept_share is None else kept_share)
+            ids = backend.draw_classes(plan, draws, *operands[:-1])
             return xp.reshape(ids, (*shape, *plan.layout.rows))
         found = backend.best_classes(plan, k, *operands[:-1])
         if found is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from logitx._options import BinaryOptions, LinearLayer, LossOptions
 from logitx._plan import Array, Plan, Scalar
@@ -48,6 +48,14 @@ class TellsRows(Protocol):
         """
 
 
+class Draws(NamedTuple):
+    """What is drawn of rows."""
+
+    shares: Array  # of the sum of a row at which its class is drawn: (draws, rows)
+    weakest: float  # classes below this share of the largest probability are left out
+    kept: float  # and then those behind the most probable ones that reach this share of the sum
+
+
 @runtime_checkable
 class RanksClasses(Protocol):
     """Optional: a backend that finds the best classes of rows, and draws classes, without their softmax in memory.
@@ -64,14 +72,11 @@ class RanksClasses(Protocol):
         """
 
     def draw_classes(
-        self, plan: Plan, shares: Array, weakest: float, kept: float, x: Array, where: Array, temperature: Scalar,
-        softcap: Scalar,
-    ) -> Array:  # fmt: skip
+        self, plan: Plan, draws: Draws, x: Array, where: Array, temperature: Scalar, softcap: Scalar
+    ) -> Array:
         """Return the class of each row at which the running sum of probabilities passes a share of the whole.
 
-        `shares` has the shape (draws, rows), and the result that of (draws, then the rows). -1 stands for a row without
-        probabilities. Classes below `weakest` times the largest probability are left out, and then those behind the
-        most probable ones that reach the share `kept` of the sum.
+        The result has the shape (draws, then the rows). -1 stands for a row without probabilities.
         """
 
 

@@ -23,6 +23,7 @@ from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
 from logitx.backends.numba.kernels.top_k import TopKArrays, TopKOptions, top_k_rows
 from logitx.backends.numba.passes.rows_or_columns import is_across
 from logitx.backends.numba.threads.policy import CREW, parts_for
+from logitx.backends.protocol import Draws
 
 
 def best_classes(
@@ -43,18 +44,12 @@ def best_classes(
     return given_back(plan, values, plan.result, shape), given_back(plan, ids, "int64", shape)
 
 
-def draw_classes(
-    plan: Plan, shares: Array, weakest: float, kept: float, x: Array, where: Array, temperature: Scalar,
-    softcap: Scalar,
-) -> Array:  # fmt: skip
-    """Return the first class of each row at which the running sum of probabilities passes a share of it.
-
-    `shares` has the shape of the result, (draws, rows).
-    """
+def draw_classes(plan: Plan, draws: Draws, x: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
+    """Return the first class of each row at which the running sum of probabilities passes a share of it."""
     arrays, ways, compute, held = _settled(plan, x, where, temperature, softcap)
-    shares = FAMILIES[plan.family].to_numpy(shares)  # type: ignore[misc]
+    shares = FAMILIES[plan.family].to_numpy(draws.shares)  # type: ignore[misc]
     ids = np.empty(shares.shape, np.int64)
-    options = DrawOptions(CLASS_AXIS, shares.shape[0], weakest, kept)
+    options = DrawOptions(CLASS_AXIS, shares.shape[0], draws.weakest, draws.kept)
     kernel = compiled_kernel(draw_rows, ways, Dtypes(held, compute))
     view, mask, heat, cap = arrays
     lent = DrawArrays(logits=view, where=mask, temperature=heat, softcap=cap, shares=shares, ids=ids)

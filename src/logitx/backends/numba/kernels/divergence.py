@@ -22,7 +22,7 @@ from logitx.backends.numba.vectors.exp_log import exp_of_sum, expm1, log1p_of_su
 from logitx.backends.numba.vectors.lanes import any_of, biggest, fma, is_nan, least, select, spread_as, wide, width_of
 
 _NEAR = 0.5  # as in `formulas.divergences`
-_KEPT = 0.25  # the least share of the sum of sizes that the sum of p log(p / q) may be
+_LEAST_SHARE = 0.25  # the least share of the sum of sizes that the sum of p log(p / q) may be
 _SERIES = tuple(1.0 / math.factorial(k + 2) for k in range(15))
 
 
@@ -113,21 +113,20 @@ def load_second(memory: Any, g: Any, _block: int, first: int, count: int, across
 @inlined
 def reduce_divergence(panel: Any, across: Any, task: Any) -> Any:
     """Reduce both distributions to numbers and the sum over the row; three tiles hold what `finish` needs."""
-    tile, other, base, steps, scale = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps, panel.scale
+    tile, other, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
     if task.adjusted is not None and given(task.softcap):
         limit = limit_at(task.softcap, panel.row, panel.rows, panel.memory.scales, across)
         cap(other, after(other, 2 * panel.g.size), task.sloping, base, steps, limit)
     ahead = ahead_of_both(panel.x, task.q, panel.g, panel.first, panel.nth, tile, across)
-    third = after(other, panel.g.size)
     top_p = peak(tile, base, steps, panel.seen, panel.unchanged, across)
     top_q = peak(other, base, steps, panel.seen, False, across)
-    p, q, gaps = _reduce_both(tile, other, third, base, steps, top_p, top_q, scale, ahead, across)
+    p, q, gaps = _reduce_both(panel, top_p, top_q, ahead, across)
     if task.mixed is not None:
-        total = _sum_of_terms(tile, other, third, base, steps, p, q, across, task)
+        total = _sum_of_terms(panel, p, q, across, task)
     else:
         total, settled = _plain_divergence(p, q, gaps)
         if any_of(select(settled, total < total, total == total) | is_nan(total)):
-            total = select(settled, total, _sum_of_terms(tile, other, third, base, steps, p, q, across, task))
+            total = select(settled, total, _sum_of_terms(panel, p, q, across, task))
     return DivergenceNumbers(total, p, q)
 
 
@@ -135,25 +134,23 @@ def reduce_divergence(panel: Any, across: Any, task: Any) -> Any:
 def _plain_divergence(p: Any, q: Any, gaps: Any) -> Any:
     """Return the sum of p log(p / q) as it is, and where nothing cancels in it: there it is as good as a sum of terms.
 
-    Cancelling costs at most the share `_KEPT` of the digits: an error of 1 / `_KEPT` times that of the gaps.
+    The error of the gaps grows by at most 1 / `_LEAST_SHARE` in it.
     """
     shift = q.log_sum - p.log_sum
     found = fma(gaps.signed, p.inverse, shift)
     zero = spread_as(found, 0.0)
     size = gaps.absolute * p.inverse + select(shift < zero, zero - shift, shift)
-    return found, select(found < spread_as(found, np.inf), spread_as(found, _KEPT) * size < found, found < found)
+    return found, select(found < spread_as(found, np.inf), spread_as(found, _LEAST_SHARE) * size < found, found < found)
 
 
 @primitive
-def _reduce_both(
-    tile: Any, other: Any, third: Any, base: int, steps: int, top_p: Any, top_q: Any, scale: Any, ahead: Any,
-    across: Any,
-) -> Any:  # fmt: skip
+def _reduce_both(panel: Any, top_p: Any, top_q: Any, ahead: Any, across: Any) -> Any:
     """Return both distributions and `Gaps`; exponentials of the first take its place, of the second go to `third`.
 
     The place of the second gets the differences of the exponents.
     """
-    zero = spread_as(tile, 0.0)
+    tile, other, base, steps, scale = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps, panel.scale
+    third, zero = after(other, panel.g.size), spread_as(tile, 0.0)
     high_p, low_p, tops_p, high_q, low_q, tops_q = zero, zero, zero, zero, zero, zero
     signed, lost_signed, absolute = zero, zero, zero
     end = base + steps * width_of(tile)
@@ -207,9 +204,9 @@ def _distribution(rest: Any, lost: Any) -> Any:
 
 
 @primitive
-def _sum_of_terms(
-    tile: Any, other: Any, third: Any, base: int, steps: int, p: Any, q: Any, across: Any, task: Any
-) -> Any:
+def _sum_of_terms(panel: Any, p: Any, q: Any, across: Any, task: Any) -> Any:
+    tile, other, base, steps = panel.memory.tile, panel.memory.more, panel.base, panel.g.steps
+    third = after(other, panel.g.size)
     zero, high, low = spread_as(tile, 0.0), spread_as(tile, 0.0), spread_as(tile, 0.0)
     shift, end = wide(zero, q.log_sum - p.log_sum), base + steps * width_of(tile)
     for start in range(base, end, SPAN_STEPS * width_of(tile)):
