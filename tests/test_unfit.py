@@ -23,6 +23,12 @@ told = []
 warnings.showwarning = lambda message, *_: told.append(str(message))
 warnings.simplefilter("always", RuntimeWarning)
 """
+FIRST = {
+    "parts": 'lx.cross_entropy(x, labels, return_parts=("log_prob",))',
+    "best classes": "lx.softmax_top_k(x, 2)",
+    "draws": "lx.sample(x, np.random.default_rng(0))",
+    "evaluation": "lx.CrossEntropy().update(x, labels)",
+}
 ON_NUMPY = """
 for _ in range(2):
     close(lx.softmax(x), p)
@@ -30,6 +36,10 @@ for _ in range(2):
     close(lx.cross_entropy(x, labels, class_weight=np.ones(4, np.float32)), loss)
     out = x.copy()
     close(lx.softmax(out, out=out), p)
+close(lx.cross_entropy(x, labels, return_parts=("log_prob",))[1].log_prob, np.log(p[np.arange(3), labels]))
+close(lx.softmax_top_k(x, 2)[0], np.sort(p)[:, :1:-1])
+assert lx.sample(x, np.random.default_rng(0)).shape == (3,)
+assert abs(lx.CrossEntropy().update(x, labels).result().loss - loss) < 1e-5
 choice = lx.which("softmax", x)
 assert choice.backend == "generic", choice
 reason = dict(choice.declined)["numba"]
@@ -111,6 +121,14 @@ def test_numba_that_lacks_something(how, calls, needs, tmp_path):
     assert told[0].startswith("logitx: the backend numba does not work with numba "), told
     assert error in told[0], told
     assert "Other backends run, more slowly. It was seen to work with numba " in told[0]
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_a_first_call_of_another_function(first, tmp_path):
+    pytest.importorskip("numba", reason="numba is not installed")
+    breaks, _ = BROKEN["first compilation"]
+    told = run(f"{breaks}{WARMED_BY_NUMPY}{FIRST[first]}{ON_NUMPY}print(len(told))", tmp_path)
+    assert told.strip() == "1"
 
 
 def test_a_warning_that_is_an_error_is_raised_once(tmp_path):

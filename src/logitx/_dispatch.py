@@ -160,6 +160,18 @@ def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     raise _refuse(plan, operands)
 
 
+def on_backend(plan: Plan, operands: tuple[Any, ...], use: Callable[[Backend], Any]) -> Any:
+    """Return what `use` makes of the chosen backend: of the next one, if that turns out not to work here."""
+    backend = choose(plan, operands)
+    try:
+        return use(backend)
+    except Unfit:
+        forget_unfit()
+        if choose(plan, operands) is backend:
+            raise
+        return on_backend(plan, operands, use)
+
+
 def _merging(plan: Plan, operands: tuple[Any, ...]) -> Merges:
     """Return the first backend that accepts the call and can be given some of the classes of a row."""
     for backend in _candidates(plan.family):

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from logitx import _dispatch
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, dtype_name, namespace_dtype
+from logitx._dispatch import on_backend
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.ranking import take_along, takes_along
-from logitx.backends.protocol import TellsRows
+from logitx.backends.protocol import Backend, TellsRows
 
 
 def in_compute(plan: Plan, x: Array) -> Array:
@@ -36,8 +36,11 @@ def classes_last(plan: Plan, x: Array) -> Array:
 
 def numbers_of_rows(plan: Plan, operands: tuple[Any, ...]) -> tuple[tuple[Array, ...], Any] | None:
     """Return the outputs of a loss and the numbers of its rows from one pass; None where there is no such pass."""
-    backend = _dispatch.choose(plan, operands)
-    return backend.loss_with_numbers(plan, *operands) if isinstance(backend, TellsRows) else None
+
+    def use(backend: Backend) -> Any:
+        return backend.loss_with_numbers(plan, *operands) if isinstance(backend, TellsRows) else None
+
+    return on_backend(plan, operands, use)  # type: ignore[no-any-return]
 
 
 def has_maximum(xp: Any, x: Array) -> Array:
@@ -57,7 +60,9 @@ class EvaluatedRows:
         class_weight, sample_weight, where = options.class_weight, options.sample_weight, options.where
         self.xp = self.family.namespace(logits)
         told = numbers_of_rows(plan, operands)
-        (losses, *_), numbers = told or (_dispatch.choose(plan, operands).cross_entropy(plan, *operands), None)
+        if told is None:
+            told = on_backend(plan, operands, lambda backend: backend.cross_entropy(plan, *operands)), None
+        (losses, *_), numbers = told
         x = classes_last(plan, logits)
         if where is not None:
             where = classes_last(plan, self.xp.broadcast_to(where, logits.shape))

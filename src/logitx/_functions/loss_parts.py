@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from logitx._arrays.families import FAMILIES
-from logitx._dispatch import choose
+from logitx._dispatch import on_backend
 from logitx._functions.evaluated_rows import classes_last, has_maximum, in_compute, numbers_of_rows
 from logitx._operations import OPERATIONS, check
 from logitx._options import LinearLayer, LossOptions
@@ -109,7 +109,7 @@ def _parts_of_block(plan: Plan, names: tuple[str, ...], operands: tuple[Any, ...
     given: dict[str, Array] = {}
     if set(_OF_LOSS) & set(names):
         with_parts = replace(plan, return_parts=True)
-        found = choose(with_parts, operands).cross_entropy(with_parts, *operands)
+        found = on_backend(with_parts, operands, lambda backend: backend.cross_entropy(with_parts, *operands))
         given = dict(zip(_OF_LOSS, found[1:], strict=True))
     return [given[name] if name in given else _OF_ROWS[name](plan, operands) for name in names]
 
@@ -142,14 +142,15 @@ def _log_probabilities(plan: Plan, operands: tuple[Any, ...]) -> Array:
     logits, targets, options = operands
     each = replace(plan, op="cross_entropy", reduction="none", return_parts=False)
     scaled = LossOptions(where=options.where, temperature=options.temperature, softcap=options.softcap)
-    return 0.0 - choose(each, (logits, targets, scaled)).cross_entropy(each, logits, targets, scaled)[0]
+    given = logits, targets, scaled
+    return 0.0 - on_backend(each, given, lambda backend: backend.cross_entropy(each, *given))[0]
 
 
 def _entropies(plan: Plan, operands: tuple[Any, ...]) -> Array:
     logits, _, options = operands
     of_rows = replace(plan, op="entropy", reduction="none", return_parts=False)
-    scaling = options.where, options.temperature, options.softcap
-    return choose(of_rows, (logits, *scaling)).entropy(of_rows, logits, *scaling)
+    given = logits, options.where, options.temperature, options.softcap
+    return on_backend(of_rows, given, lambda backend: backend.entropy(of_rows, *given))
 
 
 def _hits(plan: Plan, operands: tuple[Any, ...]) -> Array:

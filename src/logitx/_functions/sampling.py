@@ -11,7 +11,7 @@ from logitx._arguments.scaling import option_number, share
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
 from logitx._arrays.folding import fold_axes
-from logitx._dispatch import choose
+from logitx._dispatch import choose, on_backend
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.softmax import softmax
 from logitx._labelled.table import Labelled
@@ -27,7 +27,7 @@ from logitx.backends.formulas.sampling import (
     shares_of,
     source_of,
 )
-from logitx.backends.protocol import Draws, RanksClasses
+from logitx.backends.protocol import Backend, Draws, RanksClasses
 
 
 @exact
@@ -113,14 +113,13 @@ def softmax_top_k(
     mask = None if where is None else _mask_of(family, where, x, lay)
     plan, operands, *_ = check("softmax", x, None, lay.axis, mask, temperature, softcap, empty, dtype)
     constant = family.detach(operands[0]), *operands[1:]
-    backend = choose(plan, constant)
-    found = backend.best_classes(plan, k, *constant[:-1]) if isinstance(backend, RanksClasses) else None
+    found = _best_classes(plan, k, constant)
     if found is None:
         ids = largest(family, _ranks(family, x, mask), k, lay.axis)
     else:
         values, ids = (xp.moveaxis(one, -1, lay.axis) for one in found)
         void = xp.any(xp.isnan(values), axis=lay.axis, keepdims=True)
-        if choose(plan, operands) is backend and not renormalize:
+        if choose(plan, operands) is choose(plan, constant) and not renormalize:
             return values, ids
     if found is None or not renormalize:
         p = softmax(x, lay.axis, where=mask, **options)
@@ -132,6 +131,15 @@ def softmax_top_k(
     places = tuple(k if d == lay.axis else 1 for d in range(len(lay.shape)))
     front = xp.reshape(xp.arange(k, dtype=ids.dtype, **on_device(family, ids)), places)
     return xp.where(void, xp.nan, values), xp.where(void, front, ids)
+
+
+def _best_classes(plan: Plan, k: int, operands: tuple[Any, ...]) -> tuple[Array, Array] | None:
+    """Return the k largest probabilities of each row, the class axis last, and their ids; None where no kernel does."""
+
+    def use(backend: Backend) -> Any:
+        return backend.best_classes(plan, k, *operands[:-1]) if isinstance(backend, RanksClasses) else None
+
+    return on_backend(plan, operands, use)  # type: ignore[no-any-return]
 
 
 def _rows_of(name: str, logits: Array, axis: Any) -> tuple[Family, Array, Layout]:
@@ -283,20 +291,26 @@ def _drawn(
 ) -> Array:
     """Return class ids, -1 for rows without probabilities: from one read of the logits, or from their softmax."""
     family, n, (k, kept_share, least) = FAMILIES[plan.family], plan.layout.n, cuts
-    source, xp, backend = SOURCES[plan.family], family.namespace(operands[0]), choose(plan, operands)
-    kept = ids = None
-    if isinstance(backend, RanksClasses):
-        if k is None or k >= n:
-            shares = shares_of(source, rng, (math.prod(shape), math.prod(plan.layout.rows)), operands[0])
-            draws = Draws(shares, least or 0.0, 1.0 if kept_share is None else kept_share)
-            ids = backend.draw_classes(plan, draws, *operands[:-1])
+    source, xp = SOURCES[plan.family], family.namespace(operands[0])
+
+    def use(backend: Backend) -> Array | None:
+        if not isinstance(backend, RanksClasses):
+            return None
+        shares = shares_of(source, rng, (math.prod(shape), math.prod(plan.layout.rows)), operands[0])
+        draws = Draws(shares, least or 0.0, 1.0 if kept_share is None else kept_share)
+        return backend.draw_classes(plan, draws, *operands[:-1])
+
+    if k is None or k >= n:
+        ids = on_backend(plan, operands, use)
+        if ids is not None:
             return xp.reshape(ids, (*shape, *plan.layout.rows))
-        found = backend.best_classes(plan, k, *operands[:-1])
-        if found is not None:
-            best, ids = found
-            void, kept = xp.isnan(best[..., 0]), best_kept(xp, best, kept_share, least)
-    if kept is None:
-        p = xp.moveaxis(backend.softmax(plan, *operands), plan.layout.axis, -1)
+    found = None if k is None else _best_classes(plan, k, operands)
+    if found is not None:
+        best, ids = found
+        void, kept = xp.isnan(best[..., 0]), best_kept(xp, best, kept_share, least)
+    else:
+        p = on_backend(plan, operands, lambda backend: backend.softmax(plan, *operands))
+        p = xp.moveaxis(p, plan.layout.axis, -1)
         void = xp.isnan(p[..., 0]) if operands[1] is None else ~(xp.sum(p, axis=-1) > 0.0)
         kept, ids = kept_classes(family, p, k, kept_share, least)
     places = source.places(kept, rng, shape)
