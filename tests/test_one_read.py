@@ -72,7 +72,7 @@ def test_parts_of_losses(shape, axis, dtype, scaled):
 
 
 @pytest.mark.parametrize("scaled", SCALED)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64"])
 @pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((4, 6), None), ((2, 5000), -1)])
 def test_best_classes(shape, axis, dtype, scaled):
     more, n = options(scaled, shape), int(np.prod(shape)) if axis is None else shape[axis]
@@ -96,7 +96,7 @@ CUTS = [{}, {"top_k": 3}, {"top_k": 3, "top_p": 0.5, "min_p": 0.1}, {"min_p": 0.
 @pytest.mark.parametrize("cut", [*CUTS, {"temperature": 0.5, "softcap": 4.0}], ids=str)
 @pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((4, 6), None), ((2, 5000), -1)])
 def test_draws(shape, axis, cut):
-    for dtype in ("float32", "float64", "float16", "int64"):
+    for dtype in ("float32", "float16", "int64"):
         x = logits(shape, axis, dtype, "plain")
         where = np.random.default_rng(1).random(shape) < 0.9
         where |= x == x.max(axis, keepdims=True)
@@ -108,7 +108,7 @@ def test_draws(shape, axis, cut):
 @pytest.mark.parametrize("top_p", [0.0, 1e-6, 0.1, 0.5, 0.9, 0.99, 0.99999])
 @pytest.mark.parametrize("n", [5, 90, 300, 5000])
 def test_top_p_against_a_sorted_reference(n, top_p):
-    for dtype in ("float32", "float64", "float16"):
+    for dtype in ("float32", "float16"):
         for kind in ("plain", "rounded", "equal", "empty", "ascending"):
             x = logits((n, 3), 0, dtype, kind)
             for row, memory in ((x[:, 1].copy(), "row"), (x[:, 1], "column")):
@@ -154,7 +154,7 @@ def test_columns_and_reversed_memory():
 @pytest.mark.parametrize(
     "scaled", [{}, {"temperature": 0.5}, {"softcap": 3.0}, {"where": 0.8, "softcap": 2.0}], ids=str
 )
-@pytest.mark.parametrize("dtypes", ["float32 float32", "float64 float64", "float32 float64", "float16 float32"])
+@pytest.mark.parametrize("dtypes", ["float32 float32", "float64 float16"])
 @pytest.mark.parametrize(("shape", "axis"), [((5, 1000), -1), ((7, 13), -1), ((2, 40, 7), 1)])
 def test_gradients_of_divergences(shape, axis, dtypes, scaled, reduction):
     torch = pytest.importorskip("torch", reason="torch is not installed")
