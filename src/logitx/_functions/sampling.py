@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Never
 
 from logitx._arguments.operands import first_array, like_logits
 from logitx._arguments.plans import positive
 from logitx._arguments.scaling import option_number, share
-from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
 from logitx._arrays.folding import fold_axes
-from logitx._dispatch import choose, on_backend
+from logitx._dispatch import choose
+from logitx._functions.drawing import drawn_ids, largest_in_one_read
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.softmax import softmax
 from logitx._labelled.table import Labelled
 from logitx._operations import check
-from logitx._plan import Array, Empty, Layout, Plan, Scalar, layout
+from logitx._plan import Array, Empty, Layout, Scalar, layout
 from logitx.backends.formulas.ranking import largest, take_along
-from logitx.backends.formulas.sampling import (
-    SOURCES,
-    best_kept,
-    gumbel_noise,
-    kept_classes,
-    on_device,
-    shares_of,
-    source_of,
-)
-from logitx.backends.protocol import Backend, Draws, RanksClasses
+from logitx.backends.formulas.sampling import gumbel_noise, on_device, source_of
 
 
 @exact
@@ -113,7 +103,7 @@ def softmax_top_k(
     mask = None if where is None else _mask_of(family, where, x, lay)
     plan, operands, *_ = check("softmax", x, None, lay.axis, mask, temperature, softcap, empty, dtype)
     constant = family.detach(operands[0]), *operands[1:]
-    found = _best_classes(plan, k, constant)
+    found = largest_in_one_read(plan, k, constant)
     if found is None:
         ids = largest(family, _ranks(family, x, mask), k, lay.axis)
     else:
@@ -131,15 +121,6 @@ def softmax_top_k(
     places = tuple(k if d == lay.axis else 1 for d in range(len(lay.shape)))
     front = xp.reshape(xp.arange(k, dtype=ids.dtype, **on_device(family, ids)), places)
     return xp.where(void, xp.nan, values), xp.where(void, front, ids)
-
-
-def _best_classes(plan: Plan, k: int, operands: tuple[Any, ...]) -> tuple[Array, Array] | None:
-    """Return the k largest probabilities of each row, the class axis last, and their ids; None where no kernel does."""
-
-    def use(backend: Backend) -> Any:
-        return backend.best_classes(plan, k, *operands[:-1]) if isinstance(backend, RanksClasses) else None
-
-    return on_backend(plan, operands, use)  # type: ignore[no-any-return]
 
 
 def _rows_of(name: str, logits: Array, axis: Any) -> tuple[Family, Array, Layout]:
@@ -279,44 +260,11 @@ def sample(
         ids = xp.broadcast_to(ids, (*shape, *ids.shape))
     else:
         plan, operands, *_ = check("softmax", x, None, lay.axis, mask, heat, cap, "nan", wide)
-        ids = _drawn(plan, operands, rng, tuple(shape), (k, kept_share, least))
+        ids = drawn_ids(plan, operands, rng, tuple(shape), (k, kept_share, least))
     void = ids < 0
     if family.readable(void) and bool(xp.any(void)):
         raise ValueError("logits: a row has NaN, +inf or no class; allowed are rows with probabilities")
     return ids
-
-
-def _drawn(
-    plan: Plan, operands: tuple[Any, ...], rng: Any, shape: tuple[int, ...], cuts: tuple[Any, Any, Any]
-) -> Array:
-    """Return class ids, -1 for rows without probabilities: from one read of the logits, or from their softmax."""
-    family, n, (k, kept_share, least) = FAMILIES[plan.family], plan.layout.n, cuts
-    source, xp = SOURCES[plan.family], family.namespace(operands[0])
-
-    def use(backend: Backend) -> Array | None:
-        if not isinstance(backend, RanksClasses):
-            return None
-        shares = shares_of(source, rng, (math.prod(shape), math.prod(plan.layout.rows)), operands[0])
-        draws = Draws(shares, least or 0.0, 1.0 if kept_share is None else kept_share)
-        return backend.draw_classes(plan, draws, *operands[:-1])
-
-    if k is None or k >= n:
-        ids = on_backend(plan, operands, use)
-        if ids is not None:
-            return xp.reshape(ids, (*shape, *plan.layout.rows))
-    found = None if k is None else _best_classes(plan, k, operands)
-    if found is not None:
-        best, ids = found
-        void, kept = xp.isnan(best[..., 0]), best_kept(xp, best, kept_share, least)
-    else:
-        p = on_backend(plan, operands, lambda backend: backend.softmax(plan, *operands))
-        p = xp.moveaxis(p, plan.layout.axis, -1)
-        void = xp.isnan(p[..., 0]) if operands[1] is None else ~(xp.sum(p, axis=-1) > 0.0)
-        kept, ids = kept_classes(family, p, k, kept_share, least)
-    places = source.places(kept, rng, shape)
-    if ids is not None:
-        places = take_along(xp, xp.broadcast_to(ids, (*shape, *ids.shape)), places[..., None], -1)[..., 0]
-    return xp.where(void, -1, places)
 
 
 def _number(name: str, value: Any, zero: bool = False) -> float | None:
