@@ -16,7 +16,7 @@ from pathlib import Path
 
 MIRROR, RELEASE, PYTHON = "http://deb.debian.org/debian", "bookworm", "3.11"
 PACKAGES = (f"python{PYTHON}", "libstdc++6")
-WHEELS = ("numpy", "numba", "pytest", "mpmath", "pytest-xdist", "ml_dtypes", "array-api-compat")
+WHEELS = ("numpy", "numba", "pytest", "mpmath", "pytest-xdist", "hypothesis", "ml_dtypes", "array-api-compat")
 PLATFORMS = (*(f"manylinux_2_{minor}_aarch64" for minor in range(17, 37)), "manylinux2014_aarch64")
 
 
