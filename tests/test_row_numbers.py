@@ -148,3 +148,14 @@ def test_js_divergence_with_one_distribution_almost_alone(weight, dtype):
         with lx.use_backend(backend):
             found = lx.js_divergence(p.astype(dtype), q.astype(dtype), weight=weight)
         np.testing.assert_allclose(found, right, rtol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("distance", [0.1, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("n", [3, 10, 1000])
+def test_divergences_of_any_distance_are_accurate_in_float32(n, spread, distance):
+    rng = np.random.default_rng(0)
+    p = (rng.standard_normal((64, n)) * spread).astype(np.float32)
+    q = (p + rng.standard_normal((64, n)) * distance * spread).astype(np.float32)
+    right = lx.kl_divergence(p.astype(np.float64), q.astype(np.float64))
+    np.testing.assert_allclose(lx.kl_divergence(p, q), right, rtol=60 * 2.0**-24)

@@ -19,10 +19,21 @@ from logitx.backends.numba.passes.scaling import cap, exponent, limit_at
 from logitx.backends.numba.passes.sums import SPAN_STEPS, add_to_sum, fold_rows
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.exp_log import exp_of_sum, expm1, log1p_of_sum
-from logitx.backends.numba.vectors.lanes import any_of, biggest, fma, is_nan, least, select, spread_as, wide, width_of
+from logitx.backends.numba.vectors.lanes import (
+    any_of,
+    biggest,
+    fma,
+    is_nan,
+    least,
+    maximum_of_two,
+    select,
+    spread_as,
+    wide,
+    width_of,
+)
 
 _NEAR = 0.5  # as in `formulas.divergences`
-_LEAST_SHARE = 0.25  # the least share of the sum of sizes that the sum of p log(p / q) may be
+_LEAST_SHARE, _LEAST_OF_LOGS = 0.25, 0.0625  # of what cancels in a sum of p log(p / q): below, its terms are added
 _SERIES = tuple(1.0 / math.factorial(k + 2) for k in range(15))
 
 
@@ -134,13 +145,15 @@ def reduce_divergence(panel: Any, across: Any, task: Any) -> Any:
 def _plain_divergence(p: Any, q: Any, gaps: Any) -> Any:
     """Return the sum of p log(p / q) as it is, and where nothing cancels in it: there it is as good as a sum of terms.
 
-    The error of the gaps grows by at most 1 / `_LEAST_SHARE` in it.
+    It must be no less than `_LEAST_SHARE` of what is added up, and `_LEAST_OF_LOGS` of the logarithms subtracted in it.
     """
     shift = q.log_sum - p.log_sum
     found = fma(gaps.signed, p.inverse, shift)
-    zero = spread_as(found, 0.0)
+    zero, infinity = spread_as(found, 0.0), spread_as(found, np.inf)
     size = gaps.absolute * p.inverse + select(shift < zero, zero - shift, shift)
-    return found, select(found < spread_as(found, np.inf), spread_as(found, _LEAST_SHARE) * size < found, found < found)
+    logs = spread_as(found, _LEAST_OF_LOGS) * (p.log_sum + q.log_sum)
+    bound = maximum_of_two(spread_as(found, _LEAST_SHARE) * size, logs)
+    return found, select(found < infinity, bound < found, found < found)
 
 
 @primitive
