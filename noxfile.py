@@ -126,7 +126,8 @@ def tests_installed(session: nox.Session) -> None:
 # On an emulated processor a kernel takes ten seconds and more to compile: the functions that others are made of
 ON_ARM = (
     "numpy-numba and not bfloat16 and (float32 or float16) and (test_conformance[softmax- or [log_softmax- or"
-    " [logsumexp- or [cross_entropy- or [cross_entropy_value_and_grad- or [entropy-)"
+    " [logsumexp- or [cross_entropy- or [cross_entropy_value_and_grad- or [entropy- or [kl_divergence- or"
+    " [selected_log_softmax- or [softmax_mean- or [softmax_vjp- or [sigmoid- or [logcumsumexp-)"
 )
 
 
