@@ -133,7 +133,7 @@ ON_ARM = (
 
 @nox.session
 def tests_arm(session: nox.Session) -> None:
-    """Conformance of the kernels in float32 and float16 on a 64-bit Arm processor, emulated by qemu-user: 30 minutes.
+    """Conformance of the kernels in float32 and float16 on a 64-bit Arm processor, emulated by qemu-user: 20 minutes.
 
     `-- -k "numpy-numba and focal"` chooses other cells.
     """

@@ -160,16 +160,21 @@ def choose(plan: Plan, operands: tuple[Any, ...]) -> Backend:
     raise _refuse(plan, operands)
 
 
-def on_backend(plan: Plan, operands: tuple[Any, ...], use: Callable[[Backend], Any]) -> Any:
-    """Return what `use` makes of the chosen backend: of the next one, if that turns out not to work here."""
-    backend = choose(plan, operands)
+def on_backend(
+    plan: Plan, operands: tuple[Any, ...], use: Callable[[Any], Any], find: Callable[..., Any] = choose
+) -> Any:
+    """Return what `use` makes of the backend that `find` returns: of the next one, if that does not work here.
+
+    A backend that does not work has compiled nothing, and so has written nothing.
+    """
+    backend = find(plan, operands)
     try:
         return use(backend)
     except Unfit:
         forget_unfit()
-        if choose(plan, operands) is backend:
+        if find(plan, operands) is backend:
             raise
-        return on_backend(plan, operands, use)
+        return on_backend(plan, operands, use, find)
 
 
 def _merging(plan: Plan, operands: tuple[Any, ...]) -> Merges:
@@ -182,14 +187,7 @@ def _merging(plan: Plan, operands: tuple[Any, ...]) -> Merges:
 
 def run_on_part(operation: str, plan: Plan, operands: tuple[Any, ...], seen: tuple[Any, ...]) -> Any:
     """Run an operation of `Merges` on the first backend that accepts what is `seen` of the operands."""
-    backend = _merging(plan, seen)
-    try:
-        return getattr(backend, operation)(plan, *operands)
-    except Unfit:
-        forget_unfit()
-        if _merging(plan, seen) is backend:
-            raise
-        return run_on_part(operation, plan, operands, seen)
+    return on_backend(plan, seen, lambda backend: getattr(backend, operation)(plan, *operands), _merging)
 
 
 def which(plan: Plan, operands: tuple[Any, ...]) -> Choice:
@@ -219,17 +217,10 @@ def run(op: str, *arguments: Any) -> Any:
     """
     row = OPERATIONS[op]
     plan, operands, out, labels = check(op, *arguments)
-    backend = choose(plan, operands)
-    method = getattr(backend, plan.op)
-    try:
-        if row.out == "written" and out is not None:
-            return _written(plan, method, operands, out)
-        values = finished(row.outputs, plan, method(plan, *operands), labels)
-    except Unfit:  # nothing was compiled, so nothing was written
-        forget_unfit()
-        if choose(plan, operands) is backend:
-            raise
-        return run(op, *arguments)
+    if row.out == "written" and out is not None:
+        return on_backend(plan, operands, lambda backend: _written(plan, getattr(backend, plan.op), operands, out))
+    found = on_backend(plan, operands, lambda backend: getattr(backend, plan.op)(plan, *operands))
+    values = finished(row.outputs, plan, found, labels)
     if out is None:
         return row.assemble(plan, values)
     out[...] = values[0]

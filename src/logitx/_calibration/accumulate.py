@@ -244,7 +244,7 @@ def _scores(rows: RowsOfBlock, temperature: Scalar) -> tuple[NdArray, NdArray, N
     if told is not None:
         own = np.exp(told.log_prob.astype(np.float64))
         brier = told.squares.astype(np.float64) - 2.0 * own + 1.0
-        return told.confidence.astype(np.float64), told.correct != 0.0, np.maximum(brier, 0.0)
+        return told.confidence.astype(np.float64), told.correct, np.maximum(brier, 0.0)
     p = softmax(rows.logits, temperature=temperature)
     every, best = np.arange(len(p)), p.argmax(axis=-1)
     if rows.labels.ndim == 1:

@@ -122,5 +122,5 @@ class EvaluatedRows:
         sample = np.broadcast_to(found.get("sample", 1.0), labels.shape).astype(np.float64)
         self.losses, self.sample = found["losses"], sample
         self.share = np.where(counted, sample if classes is None else sample * classes, 0.0)
-        self.hits = found["best"] == labels if "best" in found else found["correct"] != 0.0
+        self.hits = found["best"] == labels if "best" in found else found["correct"]
         self.near = found.get("near", self.hits)

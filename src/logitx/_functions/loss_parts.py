@@ -45,7 +45,6 @@ def call_with_parts(op: str, *arguments: Any) -> Any:
             parts.append(getattr(given, name))
             continue
         part = _OF_ROWS[name](plan, operands) if told is None else getattr(told, name)
-        part = part != 0.0 if name == "correct" and told is not None else part
         parts.append(finished((row_number,), plan, part, labels)[0])
     return (*results, _tuple_of(names)(*parts))
 

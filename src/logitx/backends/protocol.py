@@ -42,7 +42,7 @@ class TellsRows(Protocol):
         """Return what the method ``plan.op``, a loss or a loss with its gradient, returns, and the numbers of the rows.
 
         These are a named tuple ``(log_prob, entropy, correct, confidence, squares, variance)`` of arrays of the shape
-        of the rows: the log-probability of the label, 0 in an ignored row; the entropy; 1 where the label has the
+        of the rows: the log-probability of the label, 0 in an ignored row; the entropy; True where the label has the
         highest logit, the first among equals; the largest probability; the sum of squared probabilities; the variance
         of the logits under them. None where there is no such pass.
         """

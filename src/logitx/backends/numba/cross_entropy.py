@@ -29,7 +29,13 @@ from logitx.backends.numba.arrays import (
 )
 from logitx.backends.numba.kernels.cross_entropy_ids import HardArrays, hard
 from logitx.backends.numba.kernels.cross_entropy_long import HardLongArrays, hard_long
-from logitx.backends.numba.kernels.cross_entropy_numbers import COUNT, NumberedArrays, RowNumbers, hard_with_numbers
+from logitx.backends.numba.kernels.cross_entropy_numbers import (
+    COUNT,
+    PLACES,
+    NumberedArrays,
+    RowNumbers,
+    hard_with_numbers,
+)
 from logitx.backends.numba.kernels.cross_entropy_probabilities import SoftArrays, soft
 from logitx.backends.numba.kernels.cross_entropy_woven import hard_woven
 from logitx.backends.numba.kernels.signature import Dtypes, compiled_kernel
@@ -219,9 +225,10 @@ def loss_with_numbers(
     written = run_loss_kernel(plan, Requested(backward, numbers=True), logits, targets, options)
     loss, *parts = loss_results(plan, written)
     gradient = (given_back(plan, written.gradient, plan.result, plan.layout.shape),) if backward else ()
-    columns = np.ascontiguousarray(written.numbers.T)
-    numbers = RowNumbers(*(given_back(plan, one, plan.loss, plan.layout.rows) for one in columns))
-    return (loss, *gradient, *parts), numbers
+    columns, rows = np.ascontiguousarray(written.numbers.T), plan.layout.rows
+    numbers = RowNumbers(*(given_back(plan, one, plan.loss, rows) for one in columns))
+    correct = given_back(plan, columns[PLACES.correct] != 0.0, "bool", rows)
+    return (loss, *gradient, *parts), numbers._replace(correct=correct)
 
 
 def cross_entropy_grad_hess(plan: Plan, logits: Array, targets: Array, options: LossOptions) -> tuple[Array, Array]:

@@ -30,7 +30,7 @@ def best_classes(
     plan: Plan, k: int, x: Array, where: Array, temperature: Scalar, softcap: Scalar
 ) -> tuple[Array, Array] | None:
     """Return the k largest probabilities of each row, the class axis last, and their ids."""
-    if softcap is not None or k > plan.layout.n:
+    if softcap is not None:
         return None  # logits of one capped value may differ
     arrays, ways, compute, held = _settled(plan, x, where, temperature, None)
     rows = plan.layout.outer * plan.layout.inner

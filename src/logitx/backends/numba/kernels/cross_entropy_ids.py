@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from logitx.backends.numba.compile.policy import inlined
+from logitx.backends.numba.compile.static import Function, by_type
 from logitx.backends.numba.kernels.signature import Computed, Ids, Mask, OfLogits, OfLoss, OfResult, Way, Wide
 from logitx.backends.numba.memory.arguments import FAILED, UNFIT, view_beside, view_of_entries, view_of_rows
 from logitx.backends.numba.memory.prefetch import ahead_of, ahead_of_both
@@ -55,6 +56,7 @@ class HardLossTask(NamedTuple):
     room: Any
     labels: Any
     losses: Any
+    found: Any  # where the numbers of rows are written (`cross_entropy_numbers`), or 0
 
 
 class HardGradientTask(NamedTuple):
@@ -66,6 +68,7 @@ class HardGradientTask(NamedTuple):
     out: Any
     z_loss: float
     factor: float
+    found: Any  # as in `HardLossTask`
 
 
 def hard(
@@ -76,13 +79,29 @@ def hard(
     Without `adjusted` there is no mask, weight, softcap or temperature, without `backward` no gradient.
     For a mean the gradient is divided by the sum of shares, which then has to be known first.
     """
+    return write_label_losses(arrays, numbers, 0, across, backward, adjusted, parts, crew)
+
+
+@inlined
+def write_label_losses(
+    arrays: Any, numbers: Any, found: Any, across: Any, backward: Any, adjusted: Any, parts: int, crew: int
+) -> Any:
+    """Do what `hard` does; `found` decides what else is written of each row."""
     x, fits_x = view_of_entries(arrays.logits, numbers.axis)
     where, fits_where = view_beside(arrays.where, numbers.axis, x)
     grad, fits_grad = view_beside(arrays.grad, numbers.axis, x)
     if not (fits_x and fits_where and fits_grad and has_room(arrays, numbers, x)):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
-    labels = label_rule_of(arrays, numbers, where, adjusted)
+    labels = LabelRule(
+        view_of_rows(arrays.labels),
+        numbers.ignoring,
+        numbers.ignored,
+        view_of_rows(arrays.class_weight),
+        view_of_rows(arrays.sample_weight),
+        where,
+        adjusted,
+    )
     g = geometry_of(x, logits.softcap, across)
     factor = 1.0
     if backward is not None and numbers.reduction == MEAN:
@@ -95,32 +114,17 @@ def hard(
         return FAILED
     losses = losses_to_write(arrays, reports, numbers)
     if backward is None:
-        work = job_of(
-            run_blocks,
-            (logits, HardLossTask(RoomNeeds(3, 0, 0, False, False, 0.0), labels, losses), across, adjusted, adjusted),
-        )
+        room = RoomNeeds(3, 0, 0, False, False, 0.0)
+        work = job_of(run_blocks, (logits, HardLossTask(room, labels, losses, found), across, adjusted, adjusted))
     else:
-        task = HardGradientTask(RoomNeeds(3, 0, 0, False, True, 0.0), labels, losses, grad, numbers.z_loss, factor)
+        room = RoomNeeds(3, 0, 0, False, True, 0.0)
+        task = HardGradientTask(room, labels, losses, grad, numbers.z_loss, factor, found)
         work = job_of(run_blocks, (logits, task, across, adjusted, adjusted))
     code = FAILED
     if together(crew, work, parts):
         code = settle_all(reports, g.blocks, losses)
     release(reports)
     return code
-
-
-@inlined
-def label_rule_of(arrays: Any, numbers: Any, where: Any, adjusted: Any) -> Any:
-    """Return the LabelRule of the arguments of a kernel."""
-    return LabelRule(
-        view_of_rows(arrays.labels),
-        numbers.ignoring,
-        numbers.ignored,
-        view_of_rows(arrays.class_weight),
-        view_of_rows(arrays.sample_weight),
-        where,
-        adjusted,
-    )
 
 
 @inlined
@@ -147,10 +151,19 @@ def _reduce_and_emit(panel: Any, ahead: Any, across: Any, task: Any) -> Any:
     report_bad(task.losses.reports, panel.block, gather_labels(panel, task.labels, across))
     top = peak(panel.memory.tile, panel.base, panel.g.steps, panel.seen, panel.unchanged, across)
     nans = nans_beside_infinity(tile, base, steps, top, across)
-    rest, lost = rest_of(tile, base, steps, top, panel.scale, None, ahead, across)
-    reduced = logarithms_of(top, rest, lost, panel.scale)
+    reduced = _reduce_rows(panel, top, ahead, across, task, task.found)
     finish_label_loss(task.losses, place_of(panel), reduced, nans, panel.memory.numbers, panel.scale, across)
     return reduced
+
+
+@inlined
+def _reduce_plainly(panel: Any, top: Any, ahead: Any, across: Any, _task: Any, _found: int) -> Any:
+    rest, lost = rest_of(panel.memory.tile, panel.base, panel.g.steps, top, panel.scale, None, ahead, across)
+    return logarithms_of(top, rest, lost, panel.scale)
+
+
+REDUCE_ROWS: dict[type, Function | None] = {int: _reduce_plainly}  # by the type of `found`
+_reduce_rows = by_type(REDUCE_ROWS, 6)
 
 
 @inlined

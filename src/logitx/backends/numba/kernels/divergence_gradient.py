@@ -20,7 +20,7 @@ from logitx.backends.numba.passes.blocks import load_per_row
 from logitx.backends.numba.passes.copies import store_block
 from logitx.backends.numba.passes.loop import Logits, Passes, RoomNeeds, define_passes, run_blocks
 from logitx.backends.numba.passes.reduce import emit, hide, multiply
-from logitx.backends.numba.passes.sums import fold_rows
+from logitx.backends.numba.passes.sums import add_to_sum, fold_rows
 from logitx.backends.numba.threads.workers import job_of, together
 from logitx.backends.numba.vectors.lanes import cast_as, select, spread_as, wide, width_of
 
@@ -111,7 +111,8 @@ def _write_of_pair(panel: Any, found: Any, factor: Any) -> None:
 def _write_of_mixture(panel: Any, found: Any, factor: Any, across: Any, task: Any) -> None:
     tile, other, base, width = panel.memory.tile, panel.memory.more, panel.base, width_of(panel.memory.tile)
     third, fourth, zero = after(other, panel.g.size), after(other, 3 * panel.g.size), spread_as(tile, 0.0)
-    shift, sum_p, sum_q = wide(zero, found.q.log_sum - found.p.log_sum), zero, zero
+    shift = wide(zero, found.q.log_sum - found.p.log_sum)
+    sum_p, low_p, sum_q, low_q = zero, zero, zero, zero
     bound_p, bound_q = spread_as(tile, -math.log(task.weight)), spread_as(tile, -math.log(task.other))
     for at in range(base, base + panel.g.steps * width, width):
         p, q = load_lanes(tile, at) * wide(zero, found.p.inverse), load_lanes(third, at) * wide(zero, found.q.inverse)
@@ -122,9 +123,10 @@ def _write_of_mixture(panel: Any, found: Any, factor: Any, across: Any, task: An
         store_lanes(third, at, q)
         store_lanes(other, at, log_p)
         store_lanes(fourth, at, log_q)
-        sum_p, sum_q = sum_p + p * log_p, sum_q + q * log_q
+        sum_p, low_p = add_to_sum(sum_p, low_p, p * log_p)
+        sum_q, low_q = add_to_sum(sum_q, low_q, q * log_q)
     of_p, of_q = factor * spread_as(factor, task.weight), factor * spread_as(factor, task.other)
-    mean_p, mean_q = fold_rows(sum_p, zero, across), fold_rows(sum_q, zero, across)
+    mean_p, mean_q = fold_rows(sum_p, low_p, across), fold_rows(sum_q, low_q, across)
     for at in range(base, base + panel.g.steps * width, width):
         p, q = load_lanes(tile, at), load_lanes(third, at)
         store_lanes(tile, at, wide(zero, of_p) * (p * (load_lanes(other, at) - wide(zero, mean_p))))

@@ -10,6 +10,7 @@ from logitx.backends.numba.memory.arguments import FAILED, OK, UNFIT, view_besid
 from logitx.backends.numba.memory.load_store import put_integer, read_one
 from logitx.backends.numba.memory.prefetch import ahead_of
 from logitx.backends.numba.memory.scratch import after, load_lanes, place_one, store_lanes, take_one
+from logitx.backends.numba.passes.blocks import vectors_for
 from logitx.backends.numba.passes.class_ids import place_in_panel
 from logitx.backends.numba.passes.kept_share import FEW, keep_share
 from logitx.backends.numba.passes.loop import Logits, Passes, RoomNeeds, define_passes, run_blocks
@@ -60,22 +61,10 @@ def draw_rows(arrays: DrawArrays, options: DrawOptions, across: Way, adjusted: W
     if not (fits_x and fits_where and shares.outer == ids.outer == options.draws * rows):
         return UNFIT
     logits = Logits(x, where, view_of_rows(arrays.temperature), view_of_rows(arrays.softcap))
-    more = _room_of_row(x.n, width_of(logits.softcap)) + FEW + 2 * _spans(x.n)
+    more = vectors_for(x.n, width_of(logits.softcap)) * width_of(logits.softcap) + FEW + 2 * vectors_for(x.n, SPAN)
     room = RoomNeeds(0, 0, more, False, False, 0.0)
     task = DrawTask(room, shares, ids, rows, options.draws, options.weakest, options.kept)
     return OK if together(crew, job_of(run_blocks, (logits, task, across, adjusted, adjusted)), parts) else FAILED
-
-
-@primitive
-def _spans(n: int) -> int:
-    found: int = (n + SPAN - 1) // SPAN
-    return found
-
-
-@primitive
-def _room_of_row(n: int, lanes: int) -> int:
-    room: int = (n + lanes - 1) // lanes * lanes
-    return room
 
 
 @inlined
@@ -101,13 +90,13 @@ def _reduce_to_terms(panel: Any, across: Any, task: Any) -> Any:
 def _keep_share_of_columns(panel: Any, kept: float) -> None:
     """Do what `keep_share` does for each row of a panel of columns: in a copy of the row."""
     tile, row, n, lanes = panel.memory.tile, panel.memory.more, panel.g.n, width_of(panel.memory.tile)
-    room = _room_of_row(n, lanes)
-    for at in range(0, room, lanes):
+    steps = vectors_for(n, lanes)
+    for at in range(0, steps * lanes, lanes):
         store_lanes(row, at, spread_as(tile, 0.0))
     for i in range(panel.rows):
         for j in range(n):
             place_one(row, j, take_one(tile, panel.base + j * lanes + i))
-        keep_share(row, 0, room // lanes, kept, after(row, room))
+        keep_share(row, 0, steps, kept, after(row, steps * lanes))
         for j in range(n):
             place_one(tile, panel.base + j * lanes + i, take_one(row, j))
 
@@ -130,7 +119,8 @@ def _draw(panel: Any, pair: Any, across: Any, task: Any) -> bool:
 
 @primitive
 def _room_of_sums(panel: Any) -> Any:
-    return after(panel.memory.more, _room_of_row(panel.g.n, width_of(panel.memory.tile)) + FEW)
+    lanes = width_of(panel.memory.tile)
+    return after(panel.memory.more, vectors_for(panel.g.n, lanes) * lanes + FEW)
 
 
 @separate
@@ -138,7 +128,7 @@ def _running_sums(panel: Any, i: int, across: Any) -> float:
     """Write the sums up to the end of each span of a row, each in two numbers of a tile; return the whole."""
     tile, sums, n = panel.memory.tile, _room_of_sums(panel), panel.g.n
     total = 0.0
-    for span in range(_spans(n)):
+    for span in range(vectors_for(n, SPAN)):
         if across is None:
             for j in range(span * SPAN, least((span + 1) * SPAN, n)):
                 total += take_one(tile, panel.base + place_in_panel(j, i, tile, across))
@@ -158,7 +148,7 @@ def _running_sums(panel: Any, i: int, across: Any) -> float:
 def _crossing(panel: Any, i: int, wanted: float, across: Any) -> int:
     """Return the first class at which the running sum of a row passes `wanted`: its span first, then the class."""
     tile, sums, n = panel.memory.tile, _room_of_sums(panel), panel.g.n
-    low, high = 0, _spans(n) - 1
+    low, high = 0, vectors_for(n, SPAN) - 1
     while low < high:
         middle = (low + high) // 2
         if _sum_at(sums, middle) > wanted:

@@ -43,15 +43,22 @@ class Geometry(NamedTuple):
 
 
 @primitive
+def vectors_for(count: int, lanes: int) -> int:
+    """Return how many vectors hold so many numbers."""
+    found: int = (count + lanes - 1) // lanes
+    return found
+
+
+@primitive
 def geometry(outer: int, n: int, inner: int, lanes: int, across: Any) -> Any:
     """Choose the size of blocks, from the shape and the compute dtype alone."""
     if outer * n * inner == 0:
         return Geometry(outer, n, inner, 0, 1, 0, 1, 1, 0, 0)
     if across is not None:
-        steps = (n + lanes - 1) // lanes
+        steps = vectors_for(n, lanes)
         return Geometry(outer, n, 1, steps, steps * lanes, steps * lanes, 1, outer, outer, outer)
     stretch = inner if inner >= lanes else outer * inner
-    panels = (stretch + lanes - 1) // lanes
+    panels = vectors_for(stretch, lanes)
     if panels > MOST_PANELS:
         panels = MOST_PANELS
     most_bytes = TURNED_BYTES if inner == 1 else TILE_BYTES
@@ -92,7 +99,7 @@ def panels_in(g: Any, rows: int, tile: Any, across: Any) -> int:
     """Return how many panels of a tile a block of so many rows fills."""
     if across is not None:
         return 1
-    filled: int = (rows + width_of(tile) - 1) // width_of(tile)
+    filled: int = vectors_for(rows, width_of(tile))
     return filled
 
 
