@@ -160,9 +160,8 @@ class _Results:
         """Run the kernel; return the sums of losses and of shares."""
         plan, arrays = self.plan, self.arrays
         result = plan.compute if arrays.grad is None else plan.result  # one kernel for all where nothing is written
-        kernel = compiled_kernel(
-            binary_loss, self.ways, Dtypes(self.held, plan.compute, result, plan.loss, other=self.other)
-        )
+        loss = plan.compute if arrays.losses is None else plan.loss
+        kernel = compiled_kernel(binary_loss, self.ways, Dtypes(self.held, plan.compute, result, loss, self.other))
         numbers = self.numbers._replace(factor=factor)
         checked_code(kernel(arrays, numbers, *self.ways, parts_for(arrays.logits.nbytes), CREW.address))
         loss, share, bad = (arrays.sums[:, column].sum() for column in (LOSS, SHARE, BAD))
