@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from logitx.testing import Cell, cells
+from logitx.testing import OPS, Cell, cells
 from logitx.testing.cases import Case
 from logitx.testing.suite import cases_of
 from logitx.testing.test_conformance import check_cell, pytestmark
@@ -17,16 +17,20 @@ __all__ = ["pytestmark"]
 def is_seldom(cell: Cell) -> bool:
     """Whether a cell is left to `nox -s slow`, because a faster one runs the same code.
 
-    Compiling programs takes the time. Eager calls of JAX run the jitted ones: other dtypes than float32 are checked
-    under jax-jit, where booleans become floats as integers do. What PyTorch compiles are operators that run the kernels
-    of torch-cpu, or the formulas of torch-generic, in any dtype. Layers read halves as float32 before anything else. A
-    block of Dask is a call on a NumPy array, and what is merged is float32: float16 stands for bfloat16.
+    Compiling takes the time. Kernels read and write halves by the same few functions, so that every function is checked
+    in one of both: float16 and bfloat16 take turns; and so do float16 and float64 in programs of JAX, where booleans
+    become floats as integers do. Eager calls of JAX run the jitted ones: other dtypes than float32 are checked under
+    jax-jit. What PyTorch compiles are operators that run the kernels of torch-cpu, or the formulas of torch-generic, in
+    any dtype. Layers read halves as float32 before anything else. A block of Dask is a call on a NumPy array, and what
+    is merged is float32: float16 stands for bfloat16.
     """
-    name, dtype = cell.target.name, cell.dtype
+    name, dtype, turn = cell.target.name, cell.dtype, OPS.index(cell.op) % 2
     if name in ("jax-eager", "torch-compile"):
         return dtype != "float32"
     if name == "jax-jit":
-        return dtype in ("bfloat16", "bool") or (dtype == "float16" and cell.op.name.startswith("linear"))
+        return dtype in ("bfloat16", "bool") or dtype == ("float16", "float64")[turn]
+    if name == "numpy-numba":
+        return dtype == ("float16", "bfloat16")[turn]
     return name.startswith("dask") and dtype == "bfloat16"
 
 
@@ -36,7 +40,7 @@ ONE_OF = {"jax-jit": (0, 2), "jax-eager": (1, 8), "torch-compile": (3, 8)}
 
 
 def some_cases(cell: Cell) -> list[Case]:
-    """Return the cases that are run here: all, but of special ones a share."""
+    """Return the cases that are run here: all, but of those that only special values tell from others, a share."""
     share, of = ONE_OF.get(cell.target.name, (0, 1))
     special = [case for case in cases_of(cell) if case.special]
     left_out = {id(case) for i, case in enumerate(special) if i % of != share}

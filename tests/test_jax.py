@@ -388,7 +388,7 @@ def test_without_jit() -> None:
             np.testing.assert_allclose(call(x), one, rtol=1e-6)
 
 
-@pytest.mark.parametrize("use", uses("graph"), ids=lambda use: use.id)
+@pytest.mark.parametrize("use", uses("graph", all_examples=False), ids=lambda use: use.id)
 def test_ranks_are_never_promoted(use: Use) -> None:
     """`jax_numpy_rank_promotion="raise"`, which some users set."""
     function, given = use.bound(Inputs.draw(7, 11), array)

@@ -56,9 +56,12 @@ def test_blocks_of_rows_where_they_are_high_enough_else_tiles() -> None:
 
 
 @pytest.mark.parametrize("room", [0, 1, 100, 128, 1000])
-@pytest.mark.parametrize(("rows", "classes"), [(0, 7), (1, 128_257), (127, 50_257), (1024, 128_256), (3000, 50_257)])
+@pytest.mark.parametrize(
+    ("rows", "classes"), [(0, 7), (5, 33), (1, 128_257), (127, 50_257), (1024, 128_256), (3000, 50_257)]
+)
 @pytest.mark.parametrize("budget", [1, 1000, 1 << 20, 1 << 25])
 def test_logits_wait_in_as_many_rows_as_there_is_room_for(rows: int, classes: int, room: int, budget: int) -> None:
+    classes = min(classes, budget)  # as many pieces take seconds to count
     plan = _plan(rows, classes, budget, "linear_cross_entropy_value_and_grad")
     found, lowest = row_blocks(plan, rows, room), tiles(plan, rows)
     assert [row for one in found for row in range(one.rows.start, one.rows.stop)] == list(range(rows))
