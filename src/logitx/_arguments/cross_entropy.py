@@ -14,7 +14,7 @@ from logitx._arguments import scaling as _scaling
 from logitx._arguments.balanced import balanced_weights
 from logitx._arguments.plans import start
 from logitx._arguments.ranges import fit_weights
-from logitx._arrays.family import FLOATS, Family, dtype_name
+from logitx._arrays.family import FLOATING, Family, dtype_name
 from logitx._arrays.folding import fold_axes
 from logitx._label_error import LabelError
 from logitx._labelled.table import Labelled, is_labelled, without_labels
@@ -104,10 +104,10 @@ def target_facts(logits: Any, targets: Any, ignore_index: Any) -> tuple[tuple[st
     """Return the facts of the targets; integer dtypes are class ids, floating dtypes probabilities."""
     dtype = given = _operands.operand_dtype("targets", targets)
     hard = _operands.is_integer(dtype)
-    if not hard and dtype not in FLOATS and is_labelled(targets):  # pandas has dtypes of its own
+    if not hard and dtype not in FLOATING and is_labelled(targets):  # pandas has dtypes of its own
         dtype = dtype_name(without_labels(targets, "targets").dtype)
         hard = _operands.is_integer(dtype)
-    if not hard and dtype not in FLOATS:
+    if not hard and dtype not in FLOATING:
         if is_labelled(logits):
             raise Labelled  # names of classes may be among the labels
         fix = cures.of_dtype(given)

@@ -8,7 +8,7 @@ from logitx._arguments import cures
 from logitx._arguments import operands as _operands
 from logitx._arguments.cross_entropy import target_facts, targets_and_options
 from logitx._arguments.operands import adopt, is_integer
-from logitx._arguments.plans import planned, positive
+from logitx._arguments.plans import planned, positive, widest
 from logitx._arguments.ranges import fit_weights
 from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
 from logitx._options import LinearLayer, LossOptions
@@ -52,7 +52,7 @@ def factors(family: Family, hidden: Array, weight: Any, bias: Any) -> LinearLaye
 def _floating(name: str, x: Array, family: Family) -> Array:
     """Return integers as the library's default float."""
     dtype = dtype_name(x.dtype)
-    if dtype in FLOATS:
+    if dtype in family.floats:
         return x
     if dtype != "bool" and not is_integer(dtype):
         raise TypeError(f"{name}: dtype {dtype} is not allowed; allowed are {', '.join(FLOATS)}, integers and bool")
@@ -86,9 +86,8 @@ def linear_cross_entropy(
         ("reduction", reduction), ("empty", empty), ("gradients", gradients),
         ("block_bytes", positive("block_bytes", block_bytes)), *labels,
     )  # fmt: skip
-    wide = "float64" if "float64" in gradients else None
     shape = (*layer.hidden.shape[:-1], layer.weight.shape[0])
-    plan = planned(op, "hidden", family, shape, layer.hidden.dtype, -1, None, wide, True, facts)
+    plan = planned(op, "hidden", family, shape, layer.hidden.dtype, -1, None, widest(*gradients), True, facts)
     given = LossOptions(class_weight, sample_weight, label_smoothing, z_loss, softcap, temperature)
     targets, options = targets_and_options(plan, family, layer.hidden, targets, given)
     plan, options = fit_weights(plan, family, layer.hidden, options)

@@ -10,7 +10,7 @@ import numpy as np
 
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
-from logitx._arrays.family import FLOATS, Family, dtype_name
+from logitx._arrays.family import FLOATING, LONG_DOUBLE, Family, dtype_name
 from logitx._arrays.folding import fold_axes
 from logitx._labelled.table import is_labelled, parameters
 from logitx._plan import Array, Call, Plan, unknown
@@ -50,8 +50,10 @@ def log_matmul(op: str, a: Any, b: Any) -> Call:
             " the last two that broadcast"
         ) from None
     pair = (("a", one, a), ("b", two, b))
-    kinds = [dtypes_of(n, dtype_name(x.dtype), default_float_of(family, x), None, False)[1] for n, x, _ in pair]
-    result = "float32" if set(kinds) == {"float16", "bfloat16"} else max(kinds, key=FLOATS.index)
+    kinds = [
+        dtypes_of(family.name, n, dtype_name(x.dtype), default_float_of(family, x), None, False)[1] for n, x, _ in pair
+    ]
+    result = "float32" if set(kinds) == {"float16", "bfloat16"} else max(kinds, key=FLOATING.index)
     plan = planned(op, "a", family, one.shape, one.dtype, -1, kinds[0], result, False, ())
     return Call(plan, (one, two))
 
@@ -93,7 +95,7 @@ def complex_logsumexp(
     return Call(plan, (fold_axes(family, array, plan.layout), factors[0], where, factors[1]))
 
 
-_PARTS = {"complex64": "float32", "complex128": "float64"}
+_PARTS = {np.dtype(np.clongdouble).name: LONG_DOUBLE, "complex64": "float32", "complex128": "float64"}
 _WHOLES = {part: whole for whole, part in _PARTS.items()}
 
 

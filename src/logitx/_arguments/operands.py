@@ -10,7 +10,7 @@ import numpy as np
 from logitx._arguments import cures
 from logitx._arguments.ranges import LEAST, MOST
 from logitx._arrays.families import family_of
-from logitx._arrays.family import FLOATS, Family, dtype_name, is_python_number
+from logitx._arrays.family import FLOATING, FLOATS, Family, dtype_name, is_python_number
 from logitx._arrays.folding import fold_axes
 from logitx._arrays.stacking import as_array
 from logitx._labelled.table import Labelled, is_labelled, without_labels
@@ -150,7 +150,7 @@ def operand_dtype(name: str, value: Any) -> str:
 def real(name: str, value: Array, kinds: str) -> str:
     """Check that an operand is real; return the name of its dtype."""
     dtype = dtype_name(value.dtype)
-    if not (dtype in FLOATS or dtype == "bool" or is_integer(dtype)):
+    if not (dtype in FLOATING or dtype == "bool" or is_integer(dtype)):
         raise TypeError(f"{name}: dtype {dtype} is not allowed; allowed are {kinds}")
     return dtype
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from logitx._arguments import operands as _operands
-from logitx._arrays.family import FLOATS, Family, dtype_name
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import FLOATING, FLOATS, Family, dtype_name
 from logitx._plan import Array, Plan
 from logitx._plan import layout as _layout
 
@@ -28,7 +29,7 @@ def choice(name: str, value: Any) -> None:
         raise ValueError(f"{name}: {value!r} is not allowed; allowed are {allowed}")
 
 
-def _requested(dtype: Any, loss: bool) -> str | None:
+def _requested(family: str, dtype: Any, loss: bool) -> str | None:
     if dtype is None:
         return None
     allowed = FLOATS[2:] if loss else FLOATS
@@ -36,20 +37,27 @@ def _requested(dtype: Any, loss: bool) -> str | None:
         name = dtype_name(dtype)
     except TypeError:
         name = ""
-    if name not in FLOATS:
+    if name not in FAMILIES[family].floats:
         raise TypeError(f"dtype: {dtype!r} is not allowed; allowed are None, {', '.join(allowed)}")
-    if name not in allowed:
+    if name in FLOATS and name not in allowed:
         raise ValueError(f"dtype: {name} is not allowed for a loss; allowed are None, {', '.join(allowed)}")
     return name
 
 
+def widest(*dtypes: str | None) -> str:
+    """Return the dtype to compute in: the widest of some, at least float32."""
+    return max(FLOATING[2:], key=lambda one: (one in dtypes) * FLOATING.index(one))
+
+
 @functools.lru_cache(maxsize=1024)
-def dtypes_of(argument: str, given: str, default: str | None, asked: str | None, loss: bool) -> tuple[str, str, str]:
+def dtypes_of(
+    family: str, argument: str, given: str, default: str | None, asked: str | None, loss: bool
+) -> tuple[str, str, str]:
     """Return the names of the dtypes (computed in, of the result, of the loss): the one dtype rule."""
-    if given not in FLOATS and given != "bool" and not _operands.is_integer(given):
+    if given not in FAMILIES[family].floats and given != "bool" and not _operands.is_integer(given):
         raise TypeError(f"{argument}: dtype {given} is not allowed; allowed are {', '.join(FLOATS)}, integers and bool")
     result = default or given
-    compute = "float64" if "float64" in (given, result, asked) else "float32"
+    compute = widest(given, result, asked)
     if loss:
         return compute, result, asked or compute
     return compute, asked or result, compute
@@ -77,13 +85,13 @@ def _plan(
         if name in _CHOICES:
             choice(name, value)
     given = dtype_name(dtype)
-    dtypes = dtypes_of(argument, given, default, _requested(requested, loss), loss)
+    dtypes = dtypes_of(family, argument, given, default, _requested(family, requested, loss), loss)
     return Plan(op, family, _layout(tuple(shape), axis), given, *dtypes, **dict(facts))
 
 
 def default_float_of(family: Family, x: Array) -> str | None:
     """Return the dtype that integers become; None for a floating dtype. The default may change between calls."""
-    return None if dtype_name(x.dtype) in FLOATS else family.default_float(x)
+    return None if dtype_name(x.dtype) in FLOATING else family.default_float(x)
 
 
 def start(

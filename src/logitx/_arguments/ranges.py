@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import Family, dtype_name, is_python_number
+from logitx._arrays.family import LONG_DOUBLE, Family, dtype_name, is_python_number
 from logitx._options import LossOptions
 from logitx._plan import Array, Plan
 
-_LARGE = {"float32": 2.0**80, "float64": 2.0**400}  # products of weights up to this, and down to its inverse, are safe
+_LARGE = {
+    "float32": 2.0**80,
+    LONG_DOUBLE: 2.0**400,
+    "float64": 2.0**400,
+}  # products of weights up to this, and down to its inverse, are safe
 _LARGE_FACTOR, _LARGE_NUMBER = 2.0**100, 2.0**126  # so are a factor `b` that is summed, and a number used alone
 _ORDINARY = 2.0**-30  # products of two lie within the safe range of float32
 LEAST, MOST = 2.0**-126, 3.4028234663852886e38  # of float32
@@ -63,7 +67,11 @@ def fit_factors(plan: Plan, family: Family, x: Array, b: Array) -> Plan:
 
     Factors of float32 are held as they are: to look at them would take longer than the sum.
     """
-    return plan if b is None or dtype_name(b.dtype) != "float64" else _wide_enough(plan, family, x, _LARGE_FACTOR, b)
+    return (
+        plan
+        if b is None or dtype_name(b.dtype) not in ("float64", LONG_DOUBLE)
+        else _wide_enough(plan, family, x, _LARGE_FACTOR, b)
+    )
 
 
 def are_ordinary(weights: np.ndarray[Any, Any]) -> bool:
@@ -88,7 +96,7 @@ def need_float64(family: Family, x: Array, *weights: Any, large: float = _LARGE[
 
 
 def _wide_enough(plan: Plan, family: Family, x: Array, large: float, *values: Any) -> Plan:
-    if plan.compute == "float64" or not need_float64(family, x, *values, large=large):
+    if plan.compute != "float32" or not need_float64(family, x, *values, large=large):
         return plan
     return dataclasses.replace(plan, compute="float64")
 

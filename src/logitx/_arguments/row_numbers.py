@@ -8,7 +8,7 @@ from typing import Any
 from logitx._arguments import operands as _operands
 from logitx._arguments import scaling as _scaling
 from logitx._arguments.cross_entropy import adopt_targets, ignored_id, refuse_no_classes
-from logitx._arguments.plans import start
+from logitx._arguments.plans import dtypes_of, start
 from logitx._arguments.scaling import check_scaling
 from logitx._arrays.family import dtype_name
 from logitx._arrays.folding import fold_axes
@@ -79,8 +79,9 @@ def _divergence(
 ) -> Call:  # fmt: skip
     family, array, plan = start(op, "p_logits", p_logits, axis, dtype, True, (("empty", empty), *facts))
     q = _operands.same_shape("q_logits", q_logits, family, array, plan.layout, "p_logits")
-    if dtype_name(q.dtype) == "float64" != plan.compute:
-        plan = dataclasses.replace(plan, compute="float64", loss="float64" if dtype is None else plan.loss)
+    other, *_ = dtypes_of(family.name, "q_logits", dtype_name(q.dtype), plan.compute, None, True)
+    if other != plan.compute:
+        plan = dataclasses.replace(plan, compute=other, loss=other if dtype is None else plan.loss)
     scaling = check_scaling(where, temperature, softcap, family, array, plan.layout)
     return Call(plan, (fold_axes(family, array, plan.layout), q, *scaling))
 

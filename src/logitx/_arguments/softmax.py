@@ -11,7 +11,7 @@ from logitx._arguments.log_space import complex_logsumexp, is_complex
 from logitx._arguments.plans import default_float_of, dtypes_of, planned, start
 from logitx._arguments.ranges import fit_factors, fit_numbers
 from logitx._arguments.scaling import check_scaling
-from logitx._arrays.family import FLOATS, dtype_name
+from logitx._arrays.family import FLOATING, dtype_name
 from logitx._arrays.folding import fold_axes
 from logitx._arrays.stacking import as_array
 from logitx._labelled.table import Labelled, is_labelled
@@ -110,12 +110,12 @@ def merge_logsumexp(op: str, a: Any, b: Any, axis_name: Any) -> Call:
         raise Labelled
     two = _operands.adopt(names[1], b, family, one)
     kinds = [
-        dtypes_of(n, dtype_name(x.dtype), default_float_of(family, x), None, False)[1]
+        dtypes_of(family.name, n, dtype_name(x.dtype), default_float_of(family, x), None, False)[1]
         for n, x in zip(names, (one, two), strict=True)
     ]
     result = kinds[0]
     if type(b) not in (int, float) and kinds[0] != kinds[1]:  # a plain number takes the dtype of the other
-        result = "float32" if set(kinds) == {"float16", "bfloat16"} else max(kinds, key=FLOATS.index)
+        result = "float32" if set(kinds) == {"float16", "bfloat16"} else max(kinds, key=FLOATING.index)
     try:
         one, two = family.namespace(one).broadcast_arrays(one, two)
     except (ValueError, RuntimeError, TypeError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays.family import Family, dtype_name, namespace_dtype, on_host
+from logitx._arrays.family import FLOATING, Family, dtype_name, namespace_dtype, on_host
 from logitx._arrays.matmul import NdArray, multiply_numpy, multiply_torch
 from logitx._plan import Array
 
@@ -193,6 +193,7 @@ FAMILIES: dict[str, Family] = {
             namespace=lambda _: np,
             adopt=lambda a, _: a,
             default_float=lambda _: "float64",
+            floats=FLOATING,
             readable=lambda _: True,
             to_numpy=lambda x: x,
             from_numpy=_numpy_back,

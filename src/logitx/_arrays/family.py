@@ -18,6 +18,8 @@ from logitx._arrays.matmul import NdArray
 from logitx._plan import Array
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+LONG_DOUBLE = np.dtype(np.longdouble).name  # NumPy's alone; the formulas serve it. On some systems it is float64
+FLOATING = FLOATS if LONG_DOUBLE in FLOATS else (*FLOATS, LONG_DOUBLE)
 
 
 def on_host(x: Array) -> NdArray:
@@ -39,6 +41,7 @@ class Family:
     readable: Callable[[Array], bool]  # values can be read now, at no cost: concrete and on the CPU
     refusal: Callable[[Array], str | None] = lambda _: None  # why this array is refused (message for the user), or None
     has_float64: Callable[[Array], bool] = lambda _: True  # arrays beside this one can have float64
+    floats: tuple[str, ...] = FLOATS  # dtypes that are computed with
     has_subnormals: bool = True  # numbers below the least normal one are not taken for 0
     immutable: bool = False
     as_given: bool = False  # backends get the arrays as the user gave them: not folded, not broadcast

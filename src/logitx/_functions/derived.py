@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any, Never
 
+import numpy as np
+
 from logitx._arguments.operands import first_array, is_plain, operand_dtype
+from logitx._arrays.family import FLOATING, FLOATS, LONG_DOUBLE
 from logitx._functions.cut_rows import merge_logsumexp
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.softmax import log_softmax, logsumexp
 from logitx._plan import Array, Axis, layout
+
+_WIDE = ("float64", "float64'>", "longdouble'>", LONG_DOUBLE)  # how the texts of dtypes end that sums are computed in
 
 
 @exact
@@ -75,7 +80,7 @@ def logmeanexp(
     if is_plain(x):  # a list has no `!=` of its entries
         x = first_array("x", x)[1]
     half = _dtype_of(x).endswith("float16")
-    wide = dtype if str(dtype).endswith(("float64", "float64'>")) else "float32" if half else None
+    wide = dtype if str(dtype).endswith(_WIDE) else "float32" if half else None
     value = logsumexp(x, axis, where=where, keepdims=keepdims, dtype=wide)
     value = value - _log_count(x, axis, where, keepdims, _dtype_of(value))
     result = _dtype_of(x) if half and dtype is None else dtype
@@ -95,6 +100,8 @@ def _log_count(x: Array, axis: Axis, where: Array | None, keepdims: bool, dtype:
     if where is None and shape is not None and not hasattr(x, "mask") and not hasattr(x, "dims"):
         n = layout(tuple(shape), axis).n
         if isinstance(n, int):
+            if n and dtype in FLOATING[len(FLOATS) :]:
+                return np.log(np.longdouble(n))
             return math.log(n) if n else math.nan
     zeros = x != x  # in rows with a NaN the result is NaN, whatever is subtracted
     count = logsumexp(zeros, axis, where=where, keepdims=keepdims, dtype=dtype)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import FLOATS, dtype_name, namespace_dtype
+from logitx._arrays.family import FLOATING, dtype_name, namespace_dtype
 from logitx._dispatch import on_backend
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.ranking import take_along, takes_along
@@ -24,7 +24,7 @@ def classes_last(plan: Plan, x: Array) -> Array:
     """Return an array of the shape of the logits with one class axis, the last; integers in the dtype to compute in."""
     family, lay = FAMILIES[plan.family], plan.layout
     xp = family.namespace(x)
-    if dtype_name(x.dtype) not in (*FLOATS, "bool"):
+    if dtype_name(x.dtype) not in (*FLOATING, "bool"):
         x = in_compute(plan, x)
     if family.as_given:
         order = (*(axis for axis in range(x.ndim) if axis not in lay.axes), *lay.axes)

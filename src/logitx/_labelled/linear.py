@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from logitx._arrays.family import FLOATS, dtype_name
+from logitx._arrays.family import FLOATING, dtype_name
 from logitx._labelled.table import ROLES, ArrayLabels, class_ids, labels_of, parameters, without_labels
 from logitx._plan import Array, Call, layout
 
@@ -40,7 +40,7 @@ def _aligned(labels: ArrayLabels, weight: ArrayLabels | None, name: str, value: 
         if weight is None:
             return without_labels(value, name)
         return weight.aligned(name, value, "rows", layout(tuple(weight.bare.shape), -1))
-    if name == "targets" and dtype_name(without_labels(value, name).dtype) in FLOATS:
+    if name == "targets" and dtype_name(without_labels(value, name).dtype) in FLOATING:
         if weight is not None:
             weight.aligned(name, value, "last", layout(tuple(weight.bare.shape), -1))
         return labels.aligned(name, value, "shares", lay)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays.family import FLOATS, dtype_name
+from logitx._arrays.family import FLOATING, dtype_name
 from logitx._labelled.table import ArrayLabels, without_labels
 from logitx._plan import Array, Layout
 
@@ -41,7 +41,7 @@ class Masked(ArrayLabels):
         if self.mask is None:
             return given
         if op in _NOTHING:
-            kept = self.bare if dtype_name(self.bare.dtype) in FLOATS else self.bare.astype(np.float64)
+            kept = self.bare if dtype_name(self.bare.dtype) in FLOATING else self.bare.astype(np.float64)
             given[first] = np.where(self.mask, kept.dtype.type(_NOTHING[op]), kept)
         elif "where" in given:
             given["where"] = self._combined(given["where"])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from logitx._arrays.family import FLOATS, dtype_name
+from logitx._arrays.family import FLOATING, dtype_name
 from logitx._plan import Array, Call, Layout, layout
 
 # Which part of the shape of the logits an argument has. Targets are entries where they are probabilities.
@@ -92,7 +92,7 @@ class ArrayLabels(ABC):
             if name == "offsets":  # of segments, which have no labels
                 given[name] = without_labels(value, name)
             elif isinstance(value, self.kinds):
-                soft = name == "targets" and dtype_name(without_labels(value, name).dtype) in FLOATS
+                soft = name == "targets" and dtype_name(without_labels(value, name).dtype) in FLOATING
                 given[name] = self.aligned(name, value, "entries" if soft else ROLES.get(name, "entries"), lay)
         if "targets" in given and len(lay.axes) == 1:
             given["targets"] = class_ids(given["targets"], self.classes(lay.axes[0]))

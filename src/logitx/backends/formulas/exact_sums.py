@@ -11,10 +11,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import LONG_DOUBLE
 from logitx._plan import Array, Plan
 
-HALF_OF_THE_BITS = {"float32": 2.0**12, "float64": 2.0**27}
+HALF_OF_THE_BITS = {
+    "float32": 2.0**12,
+    LONG_DOUBLE: 2.0 ** (np.finfo(np.longdouble).nmant // 2 + 1),
+    "float64": 2.0**27,
+}
 
 
 def exact_dot(plan: Plan, xp: Any, factors: Array, terms: Array) -> Array:

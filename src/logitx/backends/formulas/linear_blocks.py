@@ -20,12 +20,13 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from logitx._arrays.family import LONG_DOUBLE
 from logitx._plan import Plan
 
 ENOUGH = 512  # rows of a block from which its products cost what they cost over all rows
 ENOUGH_FOR_GRADIENTS = 128  # rows from which they cost less than a product more
 ALIGNED = 64  # rows of a tile in memory begin where cache lines do
-_BYTES_OF_A_LOGIT = {"float32": 4, "float64": 8}
+_BYTES_OF_A_LOGIT = {"float32": 4, LONG_DOUBLE: 16, "float64": 8}
 
 
 class Tiles(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import dtype_name, namespace_dtype
+from logitx._arrays.family import FLOATS, LONG_DOUBLE, dtype_name, namespace_dtype
 from logitx._plan import Array, Plan, Scalar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,11 +35,17 @@ def to_compute(plan: Plan, x: Array) -> Array:
 
 def operand(plan: Plan, value: Scalar) -> Scalar:
     """Return a number as it is, an array in the dtype that the plan computes in."""
-    return value if value is None or isinstance(value, float) else to_compute(plan, value)
+    if isinstance(value, float):
+        return value if plan.compute in FLOATS else np.longdouble(value)  # what is made of it has more digits
+    return None if value is None else to_compute(plan, value)
 
 
-_LEAST = {"float32": 2.0**-126, "float64": 2.0**-1022}  # smaller numbers have less precision, or are 0 to XLA
-_MOST = {"float32": 3.4028234663852886e38, "float64": 1.7976931348623157e308}
+_LEAST = {
+    "float32": 2.0**-126,
+    LONG_DOUBLE: 2.0**-1022,
+    "float64": 2.0**-1022,
+}  # smaller numbers have less precision, or are 0 to XLA
+_MOST = {"float32": 3.4028234663852886e38, LONG_DOUBLE: 1.7976931348623157e308, "float64": 1.7976931348623157e308}
 
 
 def divisor(plan: Plan, value: Scalar) -> Scalar:
@@ -47,7 +53,7 @@ def divisor(plan: Plan, value: Scalar) -> Scalar:
     least, most = _LEAST[plan.compute], _MOST[plan.compute]
     if isinstance(value, float):
         return min(max(value, least), most)
-    if value is None or dtype_name(value.dtype) != "float64" or plan.compute == "float64":
+    if value is None or dtype_name(value.dtype) not in ("float64", LONG_DOUBLE) or plan.compute != "float32":
         return operand(plan, value)
     xp = FAMILIES[plan.family].namespace(value)
     value = xp.where(value < least, least, xp.where(value > most, most, value))

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import LONG_DOUBLE
 from logitx._plan import Array, Plan
 from logitx.backends.formulas.exact_sums import two_sum
 from logitx.backends.formulas.linear_blocks import pieces
 from logitx.backends.formulas.numbers import quiet, to_compute, to_result
 
-_TINY = {"float32": 2.0**-126, "float64": 2.0**-1022}
-_EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+_TINY = {"float32": 2.0**-126, LONG_DOUBLE: np.finfo(np.longdouble).tiny, "float64": 2.0**-1022}
+_EPS = {"float32": 2.0**-23, LONG_DOUBLE: np.finfo(np.longdouble).eps, "float64": 2.0**-52}
 _TERMS_AT_ONCE = 1 << 22  # elements of the sums that are computed anew at a time
 _PIECES = 16  # of the terms, where values cannot be read
 

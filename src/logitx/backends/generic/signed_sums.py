@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import LONG_DOUBLE
 from logitx._plan import Array, Plan
 from logitx.backends.formulas import exact_sums
 from logitx.backends.formulas.numbers import quiet, to_compute, to_result
 from logitx.backends.generic.rows import ReducedRows, reduce_whole_rows
 
-_LEAST_SUM = {"float32": 2.0**-100, "float64": 2.0**-996}  # below, terms that are not 0 may have been lost
-_MOST = {"float32": 3.4028234663852886e38, "float64": 1.7976931348623157e308}
+_LEAST_SUM = {
+    "float32": 2.0**-100,
+    LONG_DOUBLE: 2.0**-996,
+    "float64": 2.0**-996,
+}  # below, terms that are not 0 may have been lost
+_MOST = {"float32": 3.4028234663852886e38, LONG_DOUBLE: np.finfo(np.longdouble).max, "float64": 1.7976931348623157e308}
 
 
 class SignedRows(NamedTuple):

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from logitx._arrays.families import FAMILIES, torch_state
+from logitx._arrays.family import FLOATS, LONG_DOUBLE
 from logitx._options import flat
 from logitx._plan import Plan
 
@@ -19,6 +20,8 @@ def accepts(plan: Plan, operands: tuple[Any, ...]) -> str | None:
     """Return None where the kernels can serve the call, else the reason why not."""
     if plan.op in DECLINES:
         return DECLINES[plan.op]
+    if LONG_DOUBLE in (plan.dtype, plan.compute, plan.result, plan.loss) and LONG_DOUBLE not in FLOATS:
+        return "long doubles are computed by the formulas"
     if plan.dtype.startswith("complex"):
         return "complex numbers are summed by the formulas"
     if plan.family == "numpy":

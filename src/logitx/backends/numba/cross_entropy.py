@@ -110,9 +110,10 @@ def run_loss_kernel(plan: Plan, wanted: Requested, logits: Array, targets: Array
             )  # fmt: skip
             bad = compiled_kernel(hard, ways, dtypes)(arrays, numbers, *ways, parts, crew)
     else:
-        dtype = held if plan.hard else dtype_name(targets.dtype)
+        given = dtype_name(targets.dtype)
+        dtype = held if plan.hard else stored(given, compute)
         shares = SoftArrays(
-            logits=x, targets=None if plan.hard else view_3d(plan, targets, dtype, dtype), labels=labels,
+            logits=x, targets=None if plan.hard else view_3d(plan, targets, given, dtype), labels=labels,
             class_weight=by_class, sample_weight=by_row, where=mask, temperature=heat, softcap=cap,
             grad=written.gradient, hess=written.hessian, loss=written.loss, z_part=written.z_part,
             log_normalizer=written.log_normalizer,
