@@ -226,7 +226,7 @@ def tensorflow(session: nox.Session) -> None:
     install(session, "test", "tensorflow")
     session.run(
         "python", "-m", "pytest", "tests/test_tensorflow.py", "tests/test_tensorflow_autograph.py",
-        "tests/test_conformance.py", "tests/test_arguments.py",
+        "tests/test_conformance.py", "tests/test_arguments.py", "tests/test_accumulated.py",
         "tests/test_inputs.py", "tests/test_mixed.py", "tests/test_docs.py",
         "-k", "tensorflow or refusal or arrays or reference", *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip

@@ -18,7 +18,7 @@ from logitx._plan import Array
 Shape = tuple[int | None, ...]
 
 float16, bfloat16, float32, float64 = tf.float16, tf.bfloat16, tf.float32, tf.float64
-int64, bool = tf.int64, tf.bool  # noqa: A001  # their names in the standard
+int32, int64, bool = tf.int32, tf.int64, tf.bool  # noqa: A001  # their names in the standard
 inf, nan = math.inf, math.nan
 
 abs: Callable[..., Array] = tf.abs  # noqa: A001
@@ -73,8 +73,8 @@ def concat(arrays: list[Array], axis: int = 0) -> Array:
 
 
 def take(x: Array, indices: Array, axis: int) -> Array:
-    """Choose along an axis by position."""
-    return tf.gather(x, indices, axis=axis)
+    """Choose along an axis by position. Along the first, gradients would be IndexedSlices: it is made the second."""
+    return tf.gather(x[None], indices, axis=axis + 1)[0] if axis == 0 else tf.gather(x, indices, axis=axis)
 
 
 def full_like(x: Array, value: float) -> Array:
