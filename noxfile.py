@@ -87,24 +87,21 @@ def tests(session: nox.Session) -> None:
     session.run(*PYTEST, *session.posargs)
 
 
-# What differs from one Python to another: the surface, errors, and the functions themselves, in one dtype
-ESSENCE = (
-    "tests/test_arguments.py", "tests/test_conformance.py", "tests/test_dispatch.py", "tests/test_surface.py",
-    "-k", "float32 or not conformance",
-)  # fmt: skip
-
-
+# What differs from one Python to another: how kernels are compiled, the surface and errors
+LITE = ("tests/test_essence.py", "tests/test_arguments.py", "tests/test_dispatch.py", "tests/test_surface.py")
+# What differs from one system to another: that, and values, in one dtype
+ESSENCE = (*LITE, "tests/test_conformance.py", "-k", "float32 or not conformance")
 WITHOUT_NUMBA = ("tests/test_private_parts.py", "tests/test_shell.py", "tests/test_unfit.py")
 
 
 @nox.session(python=VERSIONS)
 def tests_lite(session: nox.Session) -> None:
-    """The essence of the suite with NumPy and Numba only, against the built wheel, on every Python that is present.
+    """What differs between Pythons, with NumPy and Numba only, against the built wheel, on every Python there is.
 
     `nox -s tests` runs all of the suite on yours; `nox -s tests_lite -- tests` all that needs no framework.
     """
     install(session, "test", more=(".",))
-    session.run(*PYTEST, *(session.posargs or ESSENCE))
+    session.run(*PYTEST, *(session.posargs or LITE))
 
 
 @nox.session
