@@ -18,8 +18,9 @@ Losses = Callable[[Plan, Array, Array, LossOptions], tuple[Array, ...]]
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan_of_loss(plan: Plan) -> Plan:
-    return dataclasses.replace(plan, op="cross_entropy", ignore_index=None, loss=plan.compute)
+def plan_of_loss(plan: Plan, ignore_index: int | None = None) -> Plan:
+    """Return the plan of the losses of which log-probabilities are made."""
+    return dataclasses.replace(plan, op="cross_entropy", ignore_index=ignore_index, loss=plan.compute)
 
 
 def check_ids(plan: Plan, ids: Array) -> tuple[Array, Array, Array]:
@@ -58,7 +59,7 @@ def selected_by_losses(
     lead = xp.expand_dims(xp.argmax(xp.where(dead, -xp.inf, FAMILIES[plan.family].detach(u)), axis=axis), axis=axis)
     best = take_along(xp, safe, lead, axis)
     options = LossOptions(softcap=softcap, temperature=temperature, where=where)
-    loss, *_ = losses(_plan_of_loss(plan), x, xp.squeeze(best, axis=axis), options)
+    loss, *_ = losses(plan_of_loss(plan), x, xp.squeeze(best, axis=axis), options)
     value = to_compute(plan, xp.expand_dims(0.0 - loss, axis=axis))
     if not single:
         # XLA may compute a softcap twice with different rounding: without a distance of 0 by rule there is none

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from logitx._arrays.family import dtype_name
+from logitx._arrays.families import FAMILIES
+from logitx._arrays.family import dtype_name, namespace_dtype
+from logitx._label_error import LabelError
+from logitx._options import LossOptions
 from logitx._plan import Array, Plan, Scalar
 from logitx.backends import generic
 from logitx.backends.formulas.numbers import mean_of
-from logitx.backends.formulas.selected import selected_by_losses
+from logitx.backends.formulas.selected import check_ids, plan_of_loss, selected_by_losses
 from logitx.backends.numba.arrays import (
     CLASS_AXIS,
     HELD,
@@ -71,7 +74,16 @@ def _run_entropy_kernel(
 
 def selected_log_softmax(plan: Plan, x: Array, ids: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
     """-loss of the most probable id, and the distance of the other logits to its logit."""
-    return selected_by_losses(cross_entropy, plan, x, ids, where, temperature, softcap)
+    if where is not None or len(ids.shape) == len(plan.layout.shape) or plan.empty == "zero":
+        return selected_by_losses(cross_entropy, plan, x, ids, where, temperature, softcap)
+    options = LossOptions(temperature=temperature, softcap=softcap)
+    try:
+        loss, *_ = cross_entropy(plan_of_loss(plan, plan.ignore_index), x, ids, options)
+    except LabelError:
+        check_ids(plan, ids)  # raises as well, and calls them ids
+        raise
+    xp = FAMILIES[plan.family].namespace(loss)
+    return xp.astype(0.0 - loss, namespace_dtype(xp, plan.loss), copy=False)
 
 
 def kl_divergence(plan: Plan, p: Array, q: Array, where: Array, temperature: Scalar, softcap: Scalar) -> Array:
