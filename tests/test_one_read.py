@@ -47,8 +47,9 @@ def by_formulas(call):
 
 
 @pytest.mark.parametrize("scaled", [*SCALED, "capped", "weighed"])
-@pytest.mark.parametrize("dtype", ["float64", "float16"])
-@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "axis", "dtype"), [(*one, ("float64", "float16")[i % 2]) for i, one in enumerate(SHAPES)]
+)
 def test_parts_of_losses(shape, axis, dtype, scaled):
     rng, rows = np.random.default_rng(2), [*shape]
     classes = rows.pop(axis)
@@ -96,7 +97,7 @@ CUTS = [{}, {"top_k": 3}, {"top_k": 3, "top_p": 0.5, "min_p": 0.1}, {"min_p": 0.
 @pytest.mark.parametrize("cut", [*CUTS, {"temperature": 0.5, "softcap": 4.0}], ids=str)
 @pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((4, 6), None), ((2, 5000), -1)])
 def test_draws(shape, axis, cut):
-    for dtype in ("float32", "float16", "int64"):
+    for dtype in ("float32", "float16", "int64") if not cut else ("float32",):
         x = logits(shape, axis, dtype, "plain")
         where = np.random.default_rng(1).random(shape) < 0.9
         where |= x == x.max(axis, keepdims=True)

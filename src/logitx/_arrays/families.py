@@ -239,6 +239,7 @@ FAMILIES: dict[str, Family] = {
             adopt=lambda a, _: _tensorflow().asarray(a),
             default_float=lambda _: "float32",
             readable=lambda x: _tensorflow().readable(x),
+            host=lambda *arrays: tuple(np.asarray(one.numpy()) for one in arrays),  # `__array__` of one bfloat16 fails
             has_subnormals=False,
             immutable=True,
             detach=lambda x: _tensorflow().stop_gradient(x),

@@ -8,7 +8,7 @@ import numpy as np
 
 from logitx._arguments import operands as _operands
 from logitx._arguments.plans import widest
-from logitx._arrays.family import Family, dtype_name, namespace_dtype
+from logitx._arrays.family import Family, dtype_name, is_python_number, namespace_dtype
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx._labelled.table import is_labelled, labels_of
@@ -220,6 +220,10 @@ def info_nce_value_and_grad(
         pull = (pull + _sum_of_products(pairs.xp, pairs.b, db_back)) * 0.5
         loss, da, db = (loss + back) * 0.5, (da + da_back) * 0.5, (db + db_back) * 0.5
         more = None if more is None else more * 0.5
+    if not is_python_number(temperature):
+        family, _ = _operands.first_array("a", pairs.a)
+        temperature = _operands.adopt("temperature", temperature, family, pairs.a)
+        temperature = pairs.xp.astype(temperature, pull.dtype, copy=False)
     return loss, ContrastiveGradients(da, db, more, -pull / temperature)
 
 

@@ -83,7 +83,7 @@ def weighted_targets(xp: Any, t: Array, weight: Array) -> Array:
 def refuse_labels(plan: Plan, xp: Any, ids: Array, bad: Array) -> None:
     """Raise for the first class id out of range."""
     if bool(xp.any(bad)):
-        position = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), namespace_dtype(xp, "int64"))))
+        position = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), namespace_dtype(xp, "int64")), axis=0))
         (known,) = family_of(ids).host(ids)  # type: ignore[union-attr]
         raise LabelError(plan, position, int(known.flat[position]))
 

@@ -213,7 +213,7 @@ def _chosen_sums(plan: Plan, xp: Any, a: Array, b: Array, value: Array, known: A
     order = np.arange(known.size)
     order[places] = known.size + np.arange(len(places))
     every = xp.concat([xp.reshape(value, (-1,)), *found], axis=0)
-    return xp.reshape(xp.take(every, family.adopt(order, a), axis=0), value.shape)
+    return xp.reshape(xp.take(every, family.adopt(order, a), axis=0), tuple(value.shape))
 
 
 def logcumsumexp(plan: Plan, x: Array) -> Array:
