@@ -87,6 +87,13 @@ def test_ratios_of_weights_whose_products_float64_cannot_hold(target: Target, sc
     np.testing.assert_allclose(found[1], gradient, rtol=1e-10, atol=1e-15)
 
 
+def test_the_largest_weights_do_not_warn() -> None:
+    jnp = pytest.importorskip("jax.numpy", reason="jax is not installed")
+    weight = jnp.full(len(LABELS), 3e38, "float32")
+    found = lx.cross_entropy(jnp.asarray(X, "float32"), LABELS, sample_weight=weight)
+    np.testing.assert_allclose(found, lx.cross_entropy(X, LABELS), rtol=1e-6)
+
+
 @pytest.mark.parametrize("scale", [(1e-50, 1.0), (1e39, 1.0), (1.0, 1e-50), (1e-25, 1e-25), (1e25, 1e20)], ids=str)
 @pytest.mark.parametrize("target", EAGER, ids=lambda target: target.name)
 def test_ratios_of_weights_in_an_accumulator(target: Target, scale: Any) -> None:

@@ -108,6 +108,13 @@ def test_top_k_of_masks_and_special_rows():
     np.testing.assert_allclose(p[[0, 2, 3]], [[0.7310586, 0.26894143], [0, 0], [0.5, 0.5]], rtol=1e-6)
 
 
+def test_top_k_of_infinities_of_both_signs_does_not_warn():
+    x = np.array([[np.inf, 0.0, -np.inf], [np.nan, 0.0, 1.0]], np.float32)
+    for backend in (None, "generic"):
+        with lx.use_backend(backend):
+            np.testing.assert_array_equal(lx.softmax_top_k(x, 2)[1], [[0, 1], [0, 1]])
+
+
 def test_top_k_has_the_gradient_of_the_probabilities():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x = torch.tensor(X[0].astype(np.float64), requires_grad=True)

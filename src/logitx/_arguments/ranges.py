@@ -136,7 +136,7 @@ def _toward_one(family: Family, weight: Array) -> Array:
     size = xp.abs(known)
     largest = xp.max(xp.where(xp.isfinite(size), size, xp.zeros_like(size)))
     for step in steps:
-        factor = xp.where(largest * step < 1.0, step, xp.where(largest > step, 1.0 / step, xp.ones_like(largest)))
+        factor = xp.where(largest < 1.0 / step, step, xp.where(largest > step, 1.0 / step, xp.ones_like(largest)))
         factor = xp.astype(factor, weight.dtype, copy=False)
         weight, largest = weight * factor, largest * factor
     return weight

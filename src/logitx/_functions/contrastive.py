@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, Never
 import numpy as np
 
 from logitx._arguments import operands as _operands
-from logitx._arguments.plans import widest
-from logitx._arrays.family import Family, dtype_name, is_python_number, namespace_dtype
+from logitx._arrays.family import Family, is_python_number, namespace_dtype
 from logitx._functions.keywords import MISSING, exact, unexpected
 from logitx._functions.linear import linear_cross_entropy, linear_cross_entropy_value_and_grad
 from logitx._labelled.table import is_labelled, labels_of
@@ -228,6 +227,6 @@ def info_nce_value_and_grad(
 
 
 def _sum_of_products(xp: Any, x: Array, dx: Array) -> Array:
-    wide = namespace_dtype(xp, widest(dtype_name(dx.dtype)))
+    wide = dx.dtype if dx.dtype in (xp.float64, getattr(xp, "longdouble", xp.float64)) else xp.float32
     x, dx = xp.astype(x, wide, copy=False), xp.astype(dx, wide, copy=False)
     return xp.sum(xp.where(dx == 0.0, 0.0, x * dx))

@@ -7,7 +7,7 @@ from typing import Any, Never
 from logitx._arguments.operands import first_array, like_logits
 from logitx._arguments.plans import positive
 from logitx._arguments.scaling import option_number, share
-from logitx._arrays.family import FLOATS, Family, dtype_name, namespace_dtype
+from logitx._arrays.family import FLOATING, FLOATS, Family, dtype_name, namespace_dtype
 from logitx._arrays.folding import fold_axes
 from logitx._dispatch import choose
 from logitx._functions.drawing import drawn_ids, largest_in_one_read
@@ -16,6 +16,7 @@ from logitx._functions.softmax import softmax
 from logitx._labelled.table import Labelled
 from logitx._operations import check
 from logitx._plan import Array, Empty, Layout, Scalar, layout
+from logitx.backends.formulas.numbers import quiet
 from logitx.backends.formulas.ranking import largest, take_along
 from logitx.backends.formulas.sampling import gumbel_noise, on_device, source_of
 
@@ -144,10 +145,11 @@ def _mask_of(family: Family, where: Array, x: Array, lay: Layout) -> Array:
     return like_logits("where", where, family, x, lay, "bool")
 
 
+@quiet
 def _ranks(family: Family, x: Array, where: Array) -> Array:
-    """Return what logits are ordered by: in float32 or float64, NaN as +inf and masked ones as -inf."""
-    xp = family.namespace(x)
-    wide = "float64" if dtype_name(x.dtype) not in FLOATS[:3] else "float32"
+    """Return what logits are ordered by: at least in float32, NaN as +inf and masked ones as -inf."""
+    xp, name = family.namespace(x), dtype_name(x.dtype)
+    wide = "float32" if name in FLOATS[:3] else name if name in FLOATING else "float64"
     x = family.detach(xp.astype(x, namespace_dtype(xp, wide), copy=False))
     plain = where is None and family.to_numpy is not None and family.readable(x)
     if plain and bool(xp.isfinite(xp.sum(x))):  # most arrays: one read finds that there is nothing to change
