@@ -11,6 +11,8 @@ import re
 import shutil
 from pathlib import Path
 
+import reference_pictures
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
@@ -157,6 +159,7 @@ def marked(text: str, path: Path) -> str:
     for name, made in (("cards", cards), ("tabs", tabs)):
         block = re.compile(rf"<!-- begin {name} -->\n(.*?)<!-- end {name} -->\n?", re.DOTALL)
         text = block.sub(lambda found, made=made: made(found[1], path), text)
+    text = re.sub(r"<!-- picture: ([^>]+) -->", rf"![\1]({path.stem}.svg)", text)
     return re.sub(r"<!-- describe: ([^>]+) -->", lambda found: descriptions(found[1]), text)
 
 
@@ -207,6 +210,10 @@ def write_pages(target: Path) -> None:
             content = (text + ("\n" + navigation() if page == "index.md" else "")).encode()
         write(target / page, content)
         written.add(target / page)
+    for page in reference_pictures.PICTURES:
+        picture = target / "reference" / f"{page}.svg"
+        write(picture, reference_pictures.draw(page))
+        written.add(picture)
     shutil.rmtree(target / "extra", ignore_errors=True)
     shutil.copytree(DOCS / "interactive", target / "extra" / "interactive")
     scripts = {path.stem for path in (DOCS / "gallery").glob("*.py")}
