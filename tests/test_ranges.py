@@ -87,6 +87,26 @@ def test_ratios_of_weights_whose_products_float64_cannot_hold(target: Target, sc
     np.testing.assert_allclose(found[1], gradient, rtol=1e-10, atol=1e-15)
 
 
+@pytest.mark.parametrize("weight", [3e38, 1.2e38, 1e-42, 1e-45], ids=str)
+@pytest.mark.parametrize("target", EAGER, ids=lambda target: target.name)
+def test_a_weight_of_all_cancels_in_the_mean_of_a_binary_loss(target: Target, weight: float) -> None:
+    runnable(target)
+    x, t = np.array([1.0, 2.0, 3.0]), np.array([1.0, 0.0, 1.0])
+    for dtype, weight_dtype in (("float32", "float32"), ("float16", "float32"), ("float32", "float64")):
+        if {dtype, weight_dtype} & {*target.missing}:
+            continue
+        for gamma in (None, 2.0):
+            options = {} if gamma is None else {"gamma": gamma}
+            function = lx.binary_cross_entropy_value_and_grad if gamma is None else lx.binary_focal_loss_value_and_grad
+            loss, gradient = function(x, t, **options)
+            with target.session(weight_dtype == "float64"), lx.use_backend(target.backend):
+                sample = target.make(np.full(3, weight).astype(weight_dtype), weight_dtype, "C")
+                given = target.make(x, dtype, "C"), target.make(t, dtype, "C")
+                found = [target.read(one)[0] for one in function(*given, sample_weight=sample, **options)]
+            np.testing.assert_allclose(found[0], loss, rtol=1e-6)
+            np.testing.assert_allclose(found[1], gradient, rtol=2e-3 if dtype == "float16" else 1e-6)
+
+
 def test_the_largest_weights_do_not_warn() -> None:
     jnp = pytest.importorskip("jax.numpy", reason="jax is not installed")
     weight = jnp.full(len(LABELS), 3e38, "float32")

@@ -126,6 +126,16 @@ def test_an_id_out_of_range_that_cannot_be_read_is_nan_and_reaches_no_segment():
     assert np.allclose(loss, np.log(2))
 
 
+def test_torch_func_reads_the_ids_that_it_does_not_map():
+    torch = pytest.importorskip("torch")
+    ids, x = torch.tensor([0, 1, 1, 2]), torch.linspace(0.0, 1.0, 4, dtype=torch.float64)
+    function = lambda x, ids: (lx.segment_softmax(x, segment_ids=ids) ** 2).sum()  # noqa: E731
+    right = torch.autograd.functional.vjp(lambda x: function(x, ids), x)[1]
+    torch.testing.assert_close(torch.func.grad(lambda x: function(x, ids))(x), right)
+    with pytest.raises(ValueError, match="num_segments: None is not allowed where"):
+        torch.vmap(function)(x[None], ids[None])
+
+
 def test_torch_compiles_it_whole():
     torch = pytest.importorskip("torch")
     x, ids = torch.tensor(X), torch.tensor(IDS)

@@ -85,9 +85,9 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
     "log_sigmoid": Operation(elementwise, (results.logits_like,), out="written"),
-    "binary_cross_entropy": Operation(binary_cross_entropy, (results.reduced_loss,)),
+    "binary_cross_entropy": Operation(binary_cross_entropy, (results.reduced_loss,), weighs=True),
     "binary_cross_entropy_value_and_grad": Operation(
-        binary_cross_entropy, (results.reduced_loss, results.logits_like), results.pair
+        binary_cross_entropy, (results.reduced_loss, results.logits_like), results.pair, weighs=True
     ),
     "binary_cross_entropy_grad_hess": Operation(binary_cross_entropy, (results.logits_like,) * 2, results.pair),
     "log_matmul": Operation(log_matmul, (results.product,), without_labels=refuse_labels),

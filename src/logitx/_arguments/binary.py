@@ -9,6 +9,7 @@ from logitx._arguments import out as _out
 from logitx._arguments import scaling as _scaling
 from logitx._arguments.cross_entropy import adopt_targets, target_facts
 from logitx._arguments.plans import start
+from logitx._arguments.ranges import fit_binary_weights
 from logitx._arrays.family import Family, dtype_name, is_python_number
 from logitx._labelled.table import is_labelled, without_labels
 from logitx._options import BinaryOptions
@@ -56,6 +57,7 @@ def binary_cross_entropy(
         _scaling.scalar("alpha", alpha, None, family, array, lay),
         _spread("where", where, family, array, lay),
     )
+    plan, options = fit_binary_weights(plan, family, array, options)
     return Call(plan, (array, targets, options))
 
 

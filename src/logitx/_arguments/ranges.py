@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import LONG_DOUBLE, Family, dtype_name, is_python_number
-from logitx._options import LossOptions
+from logitx._arrays.family import FLOATING, LONG_DOUBLE, Family, dtype_name, is_python_number
+from logitx._options import BinaryOptions, LossOptions
 from logitx._plan import Array, Plan
 
 _LARGE = {
@@ -110,14 +110,35 @@ def fit_weights(plan: Plan, family: Family, x: Array, options: LossOptions) -> t
     if all(one is None for one in weights):
         return plan, options
     plan = _wide_enough(plan, family, x, _LARGE["float32"], *weights)
-    if plan.reduction != "mean" or family.as_given:
-        return plan, options
+    by_class, by_row = _of_mean(plan, family, *weights)
+    return plan, options._replace(class_weight=by_class, sample_weight=by_row)
+
+
+def fit_binary_weights(plan: Plan, family: Family, x: Array, options: BinaryOptions) -> tuple[Plan, BinaryOptions]:
+    """Return the plan and the options of a binary loss, such that the dtype to compute in holds its weights.
+
+    Weights of float32, one an element, are looked at for a mean alone: that takes a fourth of the time of the loss.
+    """
+    weights = options.pos_weight, options.sample_weight
+    wide = [one for one in weights if is_python_number(one) or dtype_name(getattr(one, "dtype", "")) in FLOATING[3:]]
+    plan = _wide_enough(plan, family, x, _LARGE["float32"], *wide)
+    sample = options.sample_weight
+    if not is_python_number(sample):
+        (sample,) = _of_mean(plan, family, sample)
+    elif plan.reduction == "mean" and 0.0 < sample < math.inf:
+        sample = None
+    return plan, options._replace(sample_weight=sample)
+
+
+def _of_mean(plan: Plan, family: Family, *weights: Array) -> tuple[Array, ...]:
+    """Return the weights of a mean near 1, where their products leave the range of the dtype to compute in."""
+    if plan.reduction != "mean" or family.as_given or all(one is None for one in weights):
+        return weights
     readable = all(one is None or family.readable(one) for one in weights)
     large = _LARGE[plan.compute if family.has_subnormals else "float32"]
     if readable and not _beyond((extremes(family, one) for one in weights), large):
-        return plan, options
-    by_class, by_row = (None if one is None else _near_one(family, one, readable) for one in weights)
-    return plan, options._replace(class_weight=by_class, sample_weight=by_row)
+        return weights
+    return tuple(None if one is None else _near_one(family, one, readable) for one in weights)
 
 
 def _near_one(family: Family, weight: Array, readable: bool) -> Array:

@@ -71,7 +71,11 @@ def known_values(family: Family, x: Array) -> NdArray | None:
         return None
     try:
         return family.to_numpy(x) if family.to_numpy is not None else family.host(x)[0]
-    except RuntimeError:  # of PyTorch, where torch.func differentiates around the call
+    except RuntimeError:  # of PyTorch, where torch.func transforms a function around the call
+        pass
+    try:
+        return np.asarray(x.tolist(), dtype_name(x.dtype))
+    except RuntimeError:  # vmap, where there are as many values as calls
         return None
 
 
