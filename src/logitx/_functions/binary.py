@@ -259,7 +259,7 @@ def binary_cross_entropy_value_and_grad(
     reduction : {"mean", "sum", "none"}, default "mean"
         As in `binary_cross_entropy`; for "none" the gradient is that of the sum.
     empty, dtype
-        As in `binary_cross_entropy`; `dtype` is that of the loss alone.
+        As in `binary_cross_entropy`. `dtype` is the dtype of the loss; the gradient keeps that of the logits.
 
     Returns
     -------

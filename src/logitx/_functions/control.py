@@ -168,9 +168,9 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        1 or more, the calling thread included. The default is ``NUMBA_NUM_THREADS``, or
-        ``OMP_NUM_THREADS``, or the number of processors that the process may use: those of its
-        affinity mask, or of the CPU quota of its container if that is less.
+        1 or more, the calling thread included. The default is ``NUMBA_NUM_THREADS`` if that is set;
+        else the least of ``OMP_NUM_THREADS``, the processors of the affinity mask, and the CPU quota
+        of the container.
 
     Raises
     ------

@@ -67,8 +67,8 @@ def cross_entropy(
     softcap, temperature : float or array, optional
         As in `softmax`.
     where : array of bool, optional
-        Classes that take part; broadcasts to `logits`. A masked label is a label with a logit of -inf. Rows are masked
-        by `sample_weight` or `ignore_index`.
+        Classes that take part; broadcasts to `logits`. If the class of the label is masked, the loss is +inf. To
+        leave out whole rows, use `sample_weight` or `ignore_index`.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides the sum by the sum of ``s * c`` over the rows that count.
     empty : {"nan", "zero"}, default "nan"
@@ -178,7 +178,7 @@ def cross_entropy_value_and_grad(
     reduction : {"mean", "sum", "none"}, default "mean"
         As in `cross_entropy`; for "none" the gradient is that of the sum.
     empty, dtype, return_parts
-        As in `cross_entropy`; `dtype` is that of the loss alone.
+        As in `cross_entropy`. `dtype` is the dtype of the loss; the gradient keeps that of the logits.
 
     Returns
     -------

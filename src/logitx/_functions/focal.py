@@ -46,7 +46,7 @@ def focal_loss(
     sample_weight, ignore_index, label_smoothing, softcap, temperature, where
         As in `cross_entropy`.
     reduction, empty, dtype
-        As in `cross_entropy`; "mean" divides by the same denominator, without the focal factors.
+        As in `cross_entropy`; "mean" divides by the sum of the weights of rows, without ``(1 - p)^gamma``.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def focal_loss_value_and_grad(
     reduction : {"mean", "sum", "none"}, default "mean"
         As in `focal_loss`; for "none" the gradient is that of the sum.
     empty, dtype
-        As in `focal_loss`; `dtype` is that of the loss alone.
+        As in `focal_loss`. `dtype` is the dtype of the loss; the gradient keeps that of the logits.
 
     Returns
     -------
@@ -273,7 +273,7 @@ def binary_focal_loss_value_and_grad(
     reduction : {"mean", "sum", "none"}, default "mean"
         As in `binary_focal_loss`; for "none" the gradient is that of the sum.
     empty, dtype
-        As in `binary_focal_loss`; `dtype` is that of the loss alone.
+        As in `binary_focal_loss`. `dtype` is the dtype of the loss; the gradient keeps that of the logits.
 
     Returns
     -------
