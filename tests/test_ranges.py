@@ -114,6 +114,16 @@ def test_the_largest_weights_do_not_warn() -> None:
     np.testing.assert_allclose(found, lx.cross_entropy(X, LABELS), rtol=1e-6)
 
 
+def test_a_sum_without_nan_under_debug_nans_without_jit() -> None:
+    """As JAX's own test of its logsumexp has it."""
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    jnp = jax.numpy
+    with jax.debug_nans(True), jax.disable_jit():
+        assert lx.logsumexp(jnp.asarray(1.0)) == 1.0
+        assert lx.logsumexp(jnp.asarray(1.0), b=1.0) == 1.0
+    assert np.isnan(lx.logsumexp(jnp.asarray([1.0, 2.0]), b=jnp.asarray([1.0, -3.0])))
+
+
 @pytest.mark.parametrize("scale", [(1e-50, 1.0), (1e39, 1.0), (1.0, 1e-50), (1e-25, 1e-25), (1e25, 1e20)], ids=str)
 @pytest.mark.parametrize("target", EAGER, ids=lambda target: target.name)
 def test_ratios_of_weights_in_an_accumulator(target: Target, scale: Any) -> None:

@@ -46,12 +46,16 @@ def extremes(family: Family, value: Any) -> tuple[float, float]:
     if dtype_name(value.dtype) not in _STEPS or not family.readable(value):
         return 1.0, 1.0
     (known,) = family.host(value)
-    known = np.abs(known.astype(np.float64, copy=False) if known.dtype.name == "bfloat16" else known)
+    known = known[tuple(slice(None if stride else 1) for stride in known.strides)]  # what is broadcast is there once
     low, high = (float(known.min()), float(known.max())) if known.size else (1.0, 1.0)
     if low > 0.0 and high < math.inf:
         return low, high
-    known = known[(known > 0.0) & (known < math.inf)]
-    return (float(known.min()), float(known.max())) if known.size else (1.0, 1.0)
+    low, high = math.inf, 0.0
+    for block in np.nditer(known, flags=["buffered", "external_loop"], op_dtypes=[np.float64], casting="unsafe"):
+        size = np.abs(np.asarray(block))  # a few thousand numbers at a time
+        size = size[(size > 0.0) & (size < math.inf)]
+        low, high = float(size.min(initial=low)), float(size.max(initial=high))
+    return (low, high) if high > 0.0 else (1.0, 1.0)
 
 
 def _beyond(pairs: Iterable[tuple[float, float]], large: float) -> bool:
