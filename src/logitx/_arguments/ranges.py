@@ -15,15 +15,12 @@ from typing import Any
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import FLOATING, LONG_DOUBLE, Family, dtype_name, is_python_number
+from logitx._arrays.family import LONG_DOUBLE, WIDE, Family, dtype_name, is_python_number
 from logitx._options import BinaryOptions, LossOptions
 from logitx._plan import Array, Plan
 
-_LARGE = {
-    "float32": 2.0**80,
-    LONG_DOUBLE: 2.0**400,
-    "float64": 2.0**400,
-}  # products of weights up to this, and down to its inverse, are safe
+# Products of weights up to this, and down to its inverse, are safe
+_LARGE = {"float32": 2.0**80, LONG_DOUBLE: 2.0**400, "float64": 2.0**400}
 _LARGE_FACTOR, _LARGE_NUMBER = 2.0**100, 2.0**126  # so are a factor `b` that is summed, and a number used alone
 _ORDINARY = 2.0**-30  # products of two lie within the safe range of float32
 LEAST, MOST = 2.0**-126, 3.4028234663852886e38  # of float32
@@ -71,11 +68,7 @@ def fit_factors(plan: Plan, family: Family, x: Array, b: Array) -> Plan:
 
     Factors of float32 are held as they are: to look at them would take longer than the sum.
     """
-    return (
-        plan
-        if b is None or dtype_name(b.dtype) not in ("float64", LONG_DOUBLE)
-        else _wide_enough(plan, family, x, _LARGE_FACTOR, b)
-    )
+    return plan if b is None or dtype_name(b.dtype) not in WIDE else _wide_enough(plan, family, x, _LARGE_FACTOR, b)
 
 
 def are_ordinary(weights: np.ndarray[Any, Any]) -> bool:
@@ -124,7 +117,8 @@ def fit_binary_weights(plan: Plan, family: Family, x: Array, options: BinaryOpti
     Weights of float32, one an element, are looked at for a mean alone: that takes a fourth of the time of the loss.
     """
     weights = options.pos_weight, options.sample_weight
-    wide = [one for one in weights if is_python_number(one) or dtype_name(getattr(one, "dtype", "")) in FLOATING[3:]]
+    given = [one for one in weights if one is not None]
+    wide = [one for one in given if is_python_number(one) or dtype_name(one.dtype) in WIDE]
     plan = _wide_enough(plan, family, x, _LARGE["float32"], *wide)
     sample = options.sample_weight
     if not is_python_number(sample):

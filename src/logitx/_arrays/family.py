@@ -20,6 +20,7 @@ from logitx._plan import Array
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 LONG_DOUBLE = np.dtype(np.longdouble).name  # NumPy's alone; the formulas serve it. On some systems it is float64
 FLOATING = FLOATS if LONG_DOUBLE in FLOATS else (*FLOATS, LONG_DOUBLE)
+WIDE = FLOATING[3:]  # whose numbers float32 does not hold
 
 
 def on_host(x: Array) -> NdArray:
@@ -71,7 +72,7 @@ def known_values(family: Family, x: Array) -> NdArray | None:
         return None
     try:
         return family.to_numpy(x) if family.to_numpy is not None else family.host(x)[0]
-    except RuntimeError:  # of PyTorch, where torch.func transforms a function around the call
+    except RuntimeError:  # of PyTorch, where torch.func transforms a function around the call: read one by one
         pass
     try:
         return np.asarray(x.tolist(), dtype_name(x.dtype))

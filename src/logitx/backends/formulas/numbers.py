@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from logitx._arrays.families import FAMILIES
-from logitx._arrays.family import FLOATS, LONG_DOUBLE, dtype_name, namespace_dtype
+from logitx._arrays.family import FLOATS, LONG_DOUBLE, WIDE, dtype_name, namespace_dtype
 from logitx._plan import Array, Plan, Scalar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,20 +40,21 @@ def operand(plan: Plan, value: Scalar) -> Scalar:
     return None if value is None else to_compute(plan, value)
 
 
-_LEAST = {
-    "float32": 2.0**-126,
-    LONG_DOUBLE: 2.0**-1022,
-    "float64": 2.0**-1022,
-}  # smaller numbers have less precision, or are 0 to XLA
-_MOST = {"float32": 3.4028234663852886e38, LONG_DOUBLE: 1.7976931348623157e308, "float64": 1.7976931348623157e308}
+# Smaller numbers have less precision, or are 0 to XLA
+_LEAST = {"float32": 2.0**-126, LONG_DOUBLE: 2.0**-1022, "float64": 2.0**-1022}
+MOST: dict[str, Any] = {
+    "float32": 3.4028234663852886e38,
+    LONG_DOUBLE: np.finfo(np.longdouble).max,
+    "float64": 1.7976931348623157e308,
+}
 
 
 def divisor(plan: Plan, value: Scalar) -> Scalar:
     """Return a temperature or softcap as `operand` does, but at least and at most what the dtype computed in holds."""
-    least, most = _LEAST[plan.compute], _MOST[plan.compute]
+    least, most = _LEAST[plan.compute], MOST[plan.compute]
     if isinstance(value, float):
         return min(max(value, least), most)
-    if value is None or dtype_name(value.dtype) not in ("float64", LONG_DOUBLE) or plan.compute != "float32":
+    if value is None or dtype_name(value.dtype) not in WIDE or plan.compute != "float32":
         return operand(plan, value)
     xp = FAMILIES[plan.family].namespace(value)
     value = xp.where(value < least, least, xp.where(value > most, most, value))

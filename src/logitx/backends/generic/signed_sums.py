@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from logitx._arrays.families import FAMILIES
 from logitx._arrays.family import LONG_DOUBLE
 from logitx._plan import Array, Plan
 from logitx.backends.formulas import exact_sums
-from logitx.backends.formulas.numbers import quiet, to_compute, to_result
+from logitx.backends.formulas.numbers import MOST, quiet, to_compute, to_result
 from logitx.backends.generic.rows import ReducedRows, reduce_whole_rows
 
-_LEAST_SUM = {
-    "float32": 2.0**-100,
-    LONG_DOUBLE: 2.0**-996,
-    "float64": 2.0**-996,
-}  # below, terms that are not 0 may have been lost
-_MOST = {"float32": 3.4028234663852886e38, LONG_DOUBLE: np.finfo(np.longdouble).max, "float64": 1.7976931348623157e308}
+# Below, terms that are not 0 may have been lost
+_LEAST_SUM = {"float32": 2.0**-100, LONG_DOUBLE: 2.0**-996, "float64": 2.0**-996}
 
 
 class SignedRows(NamedTuple):
@@ -106,7 +100,7 @@ def _slope_of_cancelled(
     x, known = xp.where(dropped, to_compute(plan, x), 0.0), detach(value)
     size = xp.exp(detach(x) - xp.where(xp.isfinite(known), known, 0.0))
     slope = xp.where(
-        dropped & xp.isfinite(known), detach(sign) * xp.where(xp.isinf(size), _MOST[plan.compute], size), 0.0
+        dropped & xp.isfinite(known), detach(sign) * xp.where(xp.isinf(size), MOST[plan.compute], size), 0.0
     )
     change = detach(b) * (x - detach(x)) + xp.where(dropped, b - detach(b), 0.0)
     return xp.sum(slope * change, axis=found.rows.axis, keepdims=True)

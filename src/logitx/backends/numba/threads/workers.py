@@ -83,7 +83,7 @@ def _turn(_context: Any, words: Any, index: Any, old: Any, new: Any) -> Any:
 
 @intrinsic
 def _pause(_context: Any) -> Any:
-    """Wait for some ten nanoseconds: `pause` of x86-64; on Arm `isb`, as its `yield` takes no time."""
+    """Wait for a moment in a waiting loop: `pause` of x86-64; on Arm `isb`, as its `yield` may do nothing."""
 
     def emit(context: Any, builder: Any, _signature: Any, _operands: Any) -> Any:
         if _X86 or _ARM:
